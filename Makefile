@@ -1,0 +1,43 @@
+# Every target sets up what it needs; a second call does not set up again.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+JOBS ?= 2
+
+.PHONY: help demo test test-slow lint format speed clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "rnn-geometry needs Python >= 3.11; call make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[report,test]'
+	@touch $@
+
+demo: $(INSTALLED) ## train an RNN on digits and open it up: reports/quickstart/report.html
+	$(BIN)/python -m benchmarks quickstart
+
+lint: $(INSTALLED) ## ruff's format and lint checks, and mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## rewrite the code as ruff wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lint ## lint, then every test that is quick
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) -q
+
+test-slow: $(INSTALLED) ## the tests that take long
+	$(BIN)/python -m pytest -m slow -n $(JOBS) -q
+
+speed: $(INSTALLED) ## the speed comparisons (takes a while; needs a quiet machine)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speed]'
+	$(BIN)/python -m pytest benchmarks/speed -q
+
+clean: ## remove the virtual environment and the caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

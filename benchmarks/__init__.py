@@ -1,0 +1,1 @@
+"""The experiments and the speed comparisons, run as `python -m benchmarks`."""

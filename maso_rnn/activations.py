@@ -1,0 +1,223 @@
+"""Piecewise-affine activations, as data.
+
+An activation here is a continuous function of one variable made of straight pieces,
+
+    act(p) = slopes[code] * p + offsets[code],    code = number of breakpoints strictly below p,
+
+so that everything the spline view needs (which piece, which slope, which offset) can be read from it. A unit that
+sits *on* its kink has the lower code, as `jax.nn.relu` has derivative 0 at 0. Where the slopes increase, the
+function is convex and equals the largest of its lines, `max_r(slopes[r] * p + offsets[r])`: the max-affine spline
+operator of Wang, Balestriero and Baraniuk (2019).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class PiecewiseAffine:
+    """A continuous piecewise-affine function of one variable: `slopes[code] * p + offsets[code]`.
+
+    Frozen, hashable and equal by value, so that it can be a static argument of `jax.jit`.
+
+    Attributes:
+        breakpoints: the kinks, strictly ascending; at most 255.
+        slopes: one slope for each piece, from left to right; one more than there are breakpoints.
+        offsets: one offset for each piece, such that neighbouring pieces meet at their breakpoint.
+
+    Raises:
+        ValueError: if the numbers are not finite, the lengths do not fit, the breakpoints do not ascend, or the
+            pieces do not meet.
+
+    Example:
+        >>> relu6 = PiecewiseAffine(breakpoints=(0, 6), slopes=(0, 1, 0), offsets=(0, 0, 6))
+        >>> relu6(jnp.array([-1.0, 2.0, 7.0])).tolist()
+        [0.0, 2.0, 6.0]
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 2, for the convex case.
+    """
+
+    breakpoints: tuple[float, ...]
+    slopes: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("breakpoints", "slopes", "offsets"):
+            values = tuple(float(value) + 0.0 for value in getattr(self, name))  # + 0.0 turns -0.0 into 0.0
+            if not all(map(math.isfinite, values)):
+                raise ValueError(f"{name} must be finite numbers, got {values}")
+            object.__setattr__(self, name, values)
+        pieces = len(self.breakpoints) + 1
+        if pieces > 256:
+            raise ValueError(f"breakpoints: at most 255 fit a uint8 code, got {pieces - 1}")
+        if len(self.slopes) != pieces or len(self.offsets) != pieces:
+            raise ValueError(
+                f"{pieces - 1} breakpoints make {pieces} pieces, which need as many slopes and offsets; "
+                f"got {len(self.slopes)} slopes and {len(self.offsets)} offsets"
+            )
+        if any(a >= b for a, b in zip(self.breakpoints, self.breakpoints[1:], strict=False)):
+            raise ValueError(f"breakpoints must be strictly ascending, got {self.breakpoints}")
+        for r, kink in enumerate(self.breakpoints):
+            left = self.slopes[r] * kink + self.offsets[r]
+            right = self.slopes[r + 1] * kink + self.offsets[r + 1]
+            if not math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9):
+                raise ValueError(
+                    f"the pieces must meet: at the breakpoint {kink} the left one is {left}, the right one {right}"
+                )
+
+    def __call__(self, p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The value at `p`, in the dtype of `p`; its derivative on a kink is the lower piece's slope."""
+        value = self._piece(0, p)
+        for r, kink in enumerate(self.breakpoints):
+            value = jnp.where(p > kink, self._piece(r + 1, p), value)
+        # a constant piece would otherwise swallow a NaN
+        return jnp.where(jnp.isnan(p), p, value)
+
+    def _piece(self, r: int, p: Array) -> Array:
+        """The r-th piece, without multiplying by 0 or 1 (0 times infinity is not 0)."""
+        slope, offset = self.slopes[r], self.offsets[r]
+        if slope == 0.0:
+            return jnp.full_like(p, offset)
+        line = p if slope == 1.0 else p * slope
+        return line + offset if offset else line
+
+    def code(self, p: Float[Array, "*shape"]) -> Bool[Array, "*shape"] | UInt8[Array, "*shape"]:
+        """The number of breakpoints strictly below `p`: bool for one or two pieces, else uint8."""
+        if not self.breakpoints:
+            return jnp.zeros_like(p, dtype=bool)
+        above = [p > kink for kink in self.breakpoints]
+        if len(above) == 1:
+            return above[0]
+        return sum((a.astype(jnp.uint8) for a in above[1:]), start=above[0].astype(jnp.uint8))
+
+    def slope(self, code: Array, dtype: Any) -> Float[Array, "*shape"]:
+        """The slope of each code's piece, in `dtype`."""
+        return self._lookup(self.slopes, code, dtype)
+
+    def offset(self, code: Array, dtype: Any) -> Float[Array, "*shape"]:
+        """The offset of each code's piece, in `dtype`."""
+        return self._lookup(self.offsets, code, dtype)
+
+    def _lookup(self, values: tuple[float, ...], code: Array, dtype: Any) -> Array:
+        looked_up = jnp.full(code.shape, values[0], dtype)
+        for r, value in enumerate(values[1:], start=1):
+            looked_up = jnp.where(code >= r, jnp.asarray(value, dtype), looked_up)
+        return looked_up
+
+    def max_affine(self, p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The max-affine form `max_r(slopes[r] * p + offsets[r])`, equal to the activation where it is convex.
+
+        Raises:
+            ValueError: if the activation is not convex.
+        """
+        if not self.is_convex:
+            raise ValueError(f"only a convex activation has a max-affine form; the slopes {self.slopes} do not ascend")
+        lines = [p * a + b for a, b in zip(self.slopes, self.offsets, strict=True)]
+        return jnp.stack(lines).max(axis=0)
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether the slopes never decrease."""
+        return all(a <= b for a, b in zip(self.slopes, self.slopes[1:], strict=False))
+
+    @property
+    def is_positively_homogeneous(self) -> bool:
+        """Whether `act(c * p) = c * act(p)` for every c > 0: no kink but at 0, no offsets."""
+        return self.breakpoints in ((), (0.0,)) and not any(self.offsets)
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether any piece has an offset."""
+        return any(self.offsets)
+
+
+Activation: TypeAlias = PiecewiseAffine | Callable[[Array], Array]
+"""What a network may use: a piecewise-affine function, or any elementwise function (`forward` only)."""
+
+
+def leaky_relu(slope: float = 0.01) -> PiecewiseAffine:
+    """The leaky ReLU, `p` above 0 and `slope * p` below.
+
+    Args:
+        slope: the slope below 0, any finite number.
+
+    Returns:
+        The activation.
+
+    Raises:
+        ValueError: if `slope` is not finite.
+
+    Example:
+        >>> leaky_relu(0.5)(jnp.array([-1.0, 2.0])).tolist()
+        [-0.5, 2.0]
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 2.
+    """
+    return PiecewiseAffine((0.0,), (slope, 1.0), (0.0, 0.0))
+
+
+relu = PiecewiseAffine((0.0,), (0.0, 1.0), (0.0, 0.0))
+abs = PiecewiseAffine((0.0,), (-1.0, 1.0), (0.0, 0.0))
+hard_tanh = PiecewiseAffine((-1.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 1.0))
+identity = PiecewiseAffine((), (1.0,), (0.0,))
+
+_BY_NAME: dict[str, Activation] = {
+    "relu": relu,
+    "leaky_relu": leaky_relu(),
+    "abs": abs,
+    "hard_tanh": hard_tanh,
+    "identity": identity,
+    "tanh": jnp.tanh,
+}
+
+
+def activation(name_or_activation: str | Activation) -> Activation:
+    """The activation of that name, or the activation itself.
+
+    Args:
+        name_or_activation: `"relu"`, `"leaky_relu"` (slope 0.01 below 0), `"abs"`, `"hard_tanh"`, `"identity"`,
+            `"tanh"`, or an activation.
+
+    Returns:
+        A `PiecewiseAffine`, or a smooth elementwise function.
+
+    Raises:
+        ValueError: if the name is not known.
+        TypeError: if it is neither a name nor callable.
+
+    Example:
+        >>> activation("relu") == PiecewiseAffine((0,), (0, 1), (0, 0))
+        True
+
+    Source:
+        The names are those of `jax.nn`.
+    """
+    if isinstance(name_or_activation, str):
+        if name_or_activation not in _BY_NAME:
+            raise ValueError(f"activation must be one of {sorted(_BY_NAME)} or an object, got {name_or_activation!r}")
+        return _BY_NAME[name_or_activation]
+    if not callable(name_or_activation):
+        raise TypeError(
+            f"activation must be a name, a PiecewiseAffine or a function, got {type(name_or_activation).__name__}"
+        )
+    return name_or_activation
+
+
+def require_pieces(act: Activation) -> PiecewiseAffine:
+    """`act` itself if it is piecewise affine; else the error that names what to call instead."""
+    if isinstance(act, PiecewiseAffine):
+        return act
+    name = getattr(act, "__name__", repr(act))
+    raise ValueError(
+        f"activation {name} has no affine pieces; use a PiecewiseAffine one (relu, leaky_relu, abs, hard_tanh), or "
+        "maso_rnn.linearize, which takes any cell to first order"
+    )

@@ -1,0 +1,58 @@
+"""What is refused, and in which words: shapes and dtypes always, values where they are concrete."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_concrete(*values: Any) -> bool:
+    """Whether no leaf of `values` is traced, so that its numbers can be looked at."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def size(name: str, value: Any, *, least: int = 1) -> int:
+    """A whole number, at least `least`."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer, got {value}")
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+def array(name: str, value: Any, *, rank: int, axes: str, dtype: Any = None) -> jax.Array:
+    """A floating array of that rank (and dtype, where one is asked for)."""
+    if not isinstance(value, jax.Array | np.ndarray):
+        raise TypeError(f"{name} must be an array {axes}, got {type(value).__name__}; wrap it in jax.numpy.asarray")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got {value.dtype}; convert it, as by {name}.astype(float)")
+    if value.ndim != rank:
+        hint = "; use jax.vmap for a batch" if value.ndim == rank + 1 else ""
+        raise ValueError(f"{name} must be {axes}, of rank {rank}, got shape {value.shape}{hint}")
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(f"{name} must have the network's dtype {dtype}, got {value.dtype}; convert one of them")
+    return jnp.asarray(value)
+
+
+def finite(name: str, value: Any) -> None:
+    """All numbers finite, where they are concrete."""
+    if is_concrete(value) and not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(value)):
+        raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+
+
+def index(name: str, value: Any, length: int) -> jax.Array:
+    """An index below `length`, from 0; a concrete one out of range is refused, a traced one kept as it is."""
+    value = jnp.asarray(value)
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.integer):
+        raise TypeError(f"{name} must be one integer, got shape {value.shape} of {value.dtype}")
+    if is_concrete(value) and not -length <= int(value) < length:
+        raise ValueError(f"{name} must be in [{-length}, {length}), got {int(value)}")
+    return jnp.where(value < 0, value + length, value)

@@ -1,0 +1,1 @@
+"""Training ReLU RNNs in parameters that positive rescaling leaves alone, as optax transforms."""

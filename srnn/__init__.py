@@ -1,0 +1,1 @@
+"""Continuous-time stochastic RNNs: simulation, response kernels, Volterra series and signature features."""
