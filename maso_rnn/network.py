@@ -11,7 +11,7 @@ where h^0_t = x_t. Functions take one sequence, (time, input); `jax.vmap` makes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,11 @@ from maso_rnn.activations import (
 # A field holds an array, or whatever optax's masks and `jax.eval_shape` put in its place: no type is enforced.
 Leaf: TypeAlias = Any
 
-States: TypeAlias = PyTree[Float[Array, "?hidden"], "layers"]
-"""One (hidden,) for each layer, as a tuple."""
+if TYPE_CHECKING:
+    States: TypeAlias = tuple[Array, ...]
+else:
+    # one (hidden,) for each layer; the layers' widths may differ
+    States = PyTree[Float[Array, "?hidden"], "layers"]
 
 
 @struct.dataclass
