@@ -197,7 +197,7 @@ def _pull_back(
     codes: tuple[Array, ...],
     seed: Callable[[Array], Array],
     rows: tuple[int, ...],
-) -> tuple[Array, States, Array]:
+) -> tuple[Array, tuple[Array, ...], Array]:
     """Slope (*rows, time, input), initial slopes (*rows, hidden) and offset (*rows,) of linear forms of the state.
 
     `seed(t)`, (*rows, hidden), is what the forms put on the top layer's state after step t.
@@ -205,7 +205,9 @@ def _pull_back(
     dtype = rnn.readout.kernel.dtype
     zeros = tuple(jnp.zeros((*rows, code.shape[1]), dtype) for code in codes)
 
-    def body(carry: tuple[States, States], now: tuple[Array, tuple[Array, ...]]) -> tuple[Any, Array]:
+    def body(
+        carry: tuple[tuple[Array, ...], tuple[Array, ...]], now: tuple[Array, tuple[Array, ...]]
+    ) -> tuple[Any, Array]:
         (gradients, offsets), (t, code) = carry, now
         before, summed = [], []
         onto = seed(t)  # what the layer above and the readout put on this layer's state
@@ -229,7 +231,9 @@ def _pull_back(
     return jnp.moveaxis(slope, 0, -2), initial_slope, offset
 
 
-def _push_forward(rnn: RNN, act: PiecewiseAffine, codes: tuple[Array, ...], inputs: int) -> tuple[Array, States, Array]:
+def _push_forward(
+    rnn: RNN, act: PiecewiseAffine, codes: tuple[Array, ...], inputs: int
+) -> tuple[Array, tuple[Array, ...], Array]:
     """Slope (time, output, time, input), initial slopes (time, output, hidden) and offset (time, output).
 
     Carries, for each layer, the derivatives of its state as rows: one for each input so far, one for each unit of the
@@ -244,7 +248,7 @@ def _push_forward(rnn: RNN, act: PiecewiseAffine, codes: tuple[Array, ...], inpu
         rows.append(jnp.zeros((count, width), dtype).at[start : start + width].set(jnp.eye(width, dtype=dtype)))
         start += width
 
-    def body(rows: States, now: tuple[Array, tuple[Array, ...]]) -> tuple[States, Array]:
+    def body(rows: tuple[Array, ...], now: tuple[Array, tuple[Array, ...]]) -> tuple[tuple[Array, ...], Array]:
         t, code = now
         after: list[Array] = []
         for l, layer in enumerate(rnn.layers):

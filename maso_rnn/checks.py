@@ -44,8 +44,11 @@ def array(name: str, value: Any, *, rank: int, axes: str, dtype: Any = None) -> 
 
 def finite(name: str, value: Any) -> None:
     """All numbers finite, where they are concrete."""
-    if is_concrete(value) and not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(value)):
-        raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+    if not is_concrete(value):
+        return
+    with jax.ensure_compile_time_eval():  # concrete values are looked at even while something else is traced
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(value)):
+            raise ValueError(f"{name} must be finite, got NaN or infinity in it")
 
 
 def index(name: str, value: Any, length: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Two devices on the host, float64 on request, and one place for keys."""
+"""Two devices on the host, float64 on request, and the fixtures that every test may use."""
 
 import os
 
@@ -6,6 +6,7 @@ import os
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_enable_x64", True)
@@ -14,3 +15,12 @@ jax.config.update("jax_enable_x64", True)
 @pytest.fixture
 def key():
     return jax.random.key(20190501)
+
+
+@pytest.fixture
+def unchecked():
+    """Types unchecked, as users run it: so that bad input meets our own errors, not the type checker's."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
