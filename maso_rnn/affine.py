@@ -104,7 +104,8 @@ def affine_map(
     xs, state = checked_arguments(rnn, xs, h0)
     act = require_pieces(rnn.activation)
     time = xs.shape[0]
-    at = checks.index("step", step, time)
+    at = checks.index("step", step, -time, time)
+    at = jnp.where(at < 0, at + time, at)
 
     top, codes = _run(rnn, act, xs, state, at)
     output = read_out(rnn, top)
@@ -120,7 +121,7 @@ def affine_map(
     if rnn.readout.bias is not None:
         offset = offset + rnn.readout.bias
     numbers = (slope, initial_slope, offset, output)
-    if not checks.is_concrete(at):
+    if not checks.is_concrete(step):
         inside = (at >= 0) & (at < time)
         numbers = jax.tree.map(lambda value: jnp.where(inside, value, jnp.nan), numbers)
     return AffineMap(*numbers, codes)
@@ -205,29 +206,25 @@ def _pull_back(
     dtype = rnn.readout.kernel.dtype
     zeros = tuple(jnp.zeros((*rows, code.shape[1]), dtype) for code in codes)
 
-    def body(
-        carry: tuple[tuple[Array, ...], tuple[Array, ...]], now: tuple[Array, tuple[Array, ...]]
-    ) -> tuple[Any, Array]:
-        (gradients, offsets), (t, code) = carry, now
-        before, summed = [], []
+    def body(carry: tuple[Any, Array], now: tuple[Array, tuple[Array, ...]]) -> tuple[Any, Array]:
+        (gradients, offset), (t, code) = carry, now
+        before = []
         onto = seed(t)  # what the layer above and the readout put on this layer's state
         for l in reversed(range(len(rnn.layers))):
             layer = rnn.layers[l]
             onto = gradients[l] + onto
             through = onto * act.slope(code[l], dtype)
-            total = offsets[l]
             if layer.bias is not None:
-                total = total + through * layer.bias
+                offset = offset + through @ layer.bias
             if act.has_offsets:
-                total = total + onto * act.offset(code[l], dtype)
-            summed.append(total)
+                offset = offset + onto @ act.offset(code[l], dtype)
             before.append(through @ layer.recurrent_kernel.T)
             onto = through @ layer.input_kernel.T
-        return (tuple(before[::-1]), tuple(summed[::-1])), onto
+        return (tuple(before[::-1]), offset), onto
 
     times = jnp.arange(codes[0].shape[0])
-    (initial_slope, offsets), slope = jax.lax.scan(body, (zeros, zeros), (times, codes), reverse=True)
-    offset = sum((total.sum(axis=-1) for total in offsets[1:]), start=offsets[0].sum(axis=-1))
+    start = (zeros, jnp.zeros(rows, dtype))
+    (initial_slope, offset), slope = jax.lax.scan(body, start, (times, codes), reverse=True)
     return jnp.moveaxis(slope, 0, -2), initial_slope, offset
 
 
@@ -340,9 +337,7 @@ def template_margin(affine: AffineMap, xs: Float[Array, "time input"], label: in
     classes = jnp.arange(scores.shape[0])
     if len(classes) < 2:
         raise ValueError("affine must have at least two outputs, for a margin between classes; got one")
-    if checks.is_concrete(label) and int(label) < 0:
-        raise ValueError(f"label must be in [0, {len(classes)}), got {int(label)}")
-    label = checks.index("label", label, len(classes))
+    label = checks.index("label", label, 0, len(classes))
     others = jnp.where(classes == label, -jnp.inf, scores)
     own = jnp.where(classes == label, scores, 0).sum()
     return jnp.where((label >= 0) & (label < len(classes)), own - others.max(), jnp.nan)

@@ -51,11 +51,11 @@ def finite(name: str, value: Any) -> None:
             raise ValueError(f"{name} must be finite, got NaN or infinity in it")
 
 
-def index(name: str, value: Any, length: int) -> jax.Array:
-    """An index below `length`, from 0; a concrete one out of range is refused, a traced one kept as it is."""
+def index(name: str, value: Any, start: int, stop: int) -> jax.Array:
+    """One integer in [start, stop): refused outside it where it is concrete, else handed on as it is."""
     value = jnp.asarray(value)
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(f"{name} must be one integer, got shape {value.shape} of {value.dtype}")
-    if is_concrete(value) and not -length <= int(value) < length:
-        raise ValueError(f"{name} must be in [{-length}, {length}), got {int(value)}")
-    return jnp.where(value < 0, value + length, value)
+    if is_concrete(value) and not start <= int(value) < stop:
+        raise ValueError(f"{name} must be in [{start}, {stop}), got {int(value)}")
+    return value

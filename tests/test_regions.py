@@ -1,0 +1,171 @@
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import maso_rnn
+from tests.oracles import boundary
+
+SIZES = ((), [7], [7, 4], [7, 4, 5])
+
+
+def network(key, layers, activation="relu", **options):
+    options = {"bias_init": jax.nn.initializers.normal(0.5), "dtype": "float64"} | options
+    return maso_rnn.init(key, 3, SIZES[layers], 2, activation=activation, **options)
+
+
+def random_codes(key, *shape):
+    return tuple(jax.random.bernoulli(k, shape=(*shape, width)) for k, width in ((key, 5), (jax.random.key(9), 11)))
+
+
+def test_hamming_is_the_share_of_units_that_differ(key):
+    codes = random_codes(key, 4)
+    flipped = (codes[0].at[1, 2].set(~codes[0][1, 2]), codes[1].at[3, :3].set(~codes[1][3, :3]))
+    assert maso_rnn.hamming(codes, codes) == 0
+    assert maso_rnn.hamming(codes, flipped) == maso_rnn.hamming(flipped, codes) == 4 / (4 * 16)
+    assert maso_rnn.hamming(codes, tuple(~code for code in codes)) == 1
+
+
+def test_hamming_counts_a_unit_once_however_many_pieces_it_moves():
+    codes = (jnp.array([[0, 1, 2]], jnp.uint8),)
+    assert maso_rnn.hamming(codes, (jnp.array([[2, 1, 1]], jnp.uint8),)) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_tanh"])
+def test_packed_codes_unpack_to_themselves(key, activation):
+    rnn = network(key, 3, activation)
+    xs = jax.random.normal(key, (2, 6, 3))
+    codes = jax.vmap(lambda xs: maso_rnn.trajectory(rnn, xs).codes)(xs)
+    packed = maso_rnn.pack(codes)
+    # bits of 7, 4 and 5 units each fill a byte; codes of three pieces take a byte each
+    assert packed.shape == (2, 6 * (3 if activation == "relu" else 16))
+    assert packed.dtype == jnp.uint8
+    for got, wanted in zip(maso_rnn.unpack(packed, rnn), codes, strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(maso_rnn.pack(tuple(code[1] for code in codes)), packed[1])
+
+
+def test_bytes_of_a_prefix_are_a_prefix_of_the_bytes(key):
+    codes = random_codes(key, 4)
+    shorter = maso_rnn.pack(tuple(code[:3] for code in codes))
+    np.testing.assert_array_equal(shorter, maso_rnn.pack(codes)[: shorter.size])
+
+
+def distinct_prefixes(codes):
+    rows = np.concatenate([np.asarray(code) for code in codes], axis=-1)
+    return [len({row[: t + 1].tobytes() for row in rows}) for t in range(rows.shape[1])]
+
+
+def test_count_regions_counts_distinct_prefixes(key):
+    # few bits, many sequences: collisions in every step; and 40 units, so that a step has more than one word
+    few = (jax.random.bernoulli(key, 0.2, (200, 5, 2)), jax.random.bernoulli(key, 0.1, (200, 5, 1)))
+    wide = (jax.random.bernoulli(key, 0.01, (60, 7, 40)),)
+    pieces = (jax.random.randint(key, (100, 4, 3), 0, 3).astype(jnp.uint8),)
+    for codes in (few, wide, pieces):
+        found = maso_rnn.count_regions(codes)
+        wanted = distinct_prefixes(codes)
+        assert found.counts.tolist() == wanted
+        assert found.saturated.tolist() == [count == len(codes[0]) for count in wanted]
+        assert 1 < wanted[0] < len(codes[0])
+
+
+def test_saturation_is_told_apart():
+    codes = (jnp.eye(3, dtype=bool)[:, :, None],)  # the step at which each sequence switches on
+    found = maso_rnn.count_regions(codes)
+    assert found.counts.tolist() == [2, 3, 3]
+    assert found.saturated.tolist() == [False, True, True]
+    assert maso_rnn.count_regions((codes[0][:1],)).saturated.all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs", "hard_tanh"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_boundary_distance_equals_all_jacobians(key, activation, layers):
+    rnn = network(key, layers, activation)
+    h0 = tuple(0.3 * jnp.ones(width) for width in SIZES[layers])
+    distances = jax.jit(jax.vmap(lambda xs: maso_rnn.boundary_distance(rnn, xs, h0)))
+    wanted = jax.jit(jax.vmap(lambda xs: boundary.distance(rnn, activation, xs, h0)))
+    xs = jax.random.normal(key, (20, 9, 3))
+    # float64: two ways to sum the same squares
+    np.testing.assert_allclose(distances(xs), wanted(xs), rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_boundary_distance_is_exact_and_ten_times_cheaper_at_full_size(key):
+    rnn = maso_rnn.init(key, 1, [128], 10, bias_init=jax.nn.initializers.normal(0.1), dtype="float64")
+    h0 = (jnp.zeros(128),)
+    fast = jax.jit(lambda xs: maso_rnn.boundary_distance(rnn, xs, h0))
+    slow = jax.jit(lambda xs: boundary.distance(rnn, "relu", xs, h0))
+    ratios = []
+    for k in jax.random.split(key, 4):
+        xs = jax.random.normal(k, (64, 1))
+        spent = []
+        for function in (fast, slow):
+            before = time.process_time()
+            distance = function(xs).block_until_ready()
+            spent.append(time.process_time() - before)
+        # float64: two ways to sum the same squares
+        np.testing.assert_allclose(fast(xs), distance, rtol=1e-12)
+        ratios.append(spent[0] / spent[1])
+    print("CPU time against jacrev:", ratios[1:])
+    assert np.median(ratios[1:]) < 0.1  # the first of each includes compilation
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_tanh"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_no_point_nearer_than_the_wall_has_another_code(key, activation, layers):
+    rnn = network(key, layers, activation)
+    xs = jax.random.normal(key, (6, 3))
+    distance = maso_rnn.boundary_distance(rnn, xs)
+    here = maso_rnn.pack(maso_rnn.trajectory(rnn, xs).codes)
+
+    @jax.jit
+    def changed(key, radius):
+        direction = jax.random.normal(key, xs.shape)
+        nearby = xs + radius * direction / jnp.linalg.norm(direction)
+        return (maso_rnn.pack(maso_rnn.trajectory(rnn, nearby).codes) != here).any()
+
+    count = lambda radius: int(  # noqa: E731  a name for the one call below
+        jax.vmap(changed, (0, None))(jax.random.split(key, 10_000), radius).sum()
+    )
+    assert count(distance * (1 - 1e-9)) == 0  # rounding of the distance
+    assert count(distance * 1.5) > 0  # and it is not a loose bound
+
+
+def test_on_a_wall_the_distance_is_zero_and_without_dependence_infinite(key):
+    rnn = network(key, 1, bias_init=None)
+    zeros = jnp.zeros((4, 3))
+    assert maso_rnn.boundary_distance(rnn, zeros) == 0  # every unit on its kink, and each could be moved off it
+    deaf = rnn.replace(layers=(rnn.layers[0].replace(input_kernel=jnp.zeros((3, 7))),))
+    assert maso_rnn.boundary_distance(deaf, zeros) == jnp.inf
+    assert maso_rnn.boundary_distance(rnn.replace(activation=maso_rnn.identity), zeros) == jnp.inf
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_input_is_refused(key):
+    rnn, codes = network(key, 1), random_codes(key, 4)
+    shorter = tuple(code[:3] for code in codes)
+    with pytest.raises(ValueError, match="codes_b"):
+        maso_rnn.hamming(codes, shorter)  # another length
+    with pytest.raises(ValueError, match="codes_b"):
+        maso_rnn.hamming(codes, codes[:1])  # another net
+    with pytest.raises(ValueError, match="codes_b"):
+        maso_rnn.hamming(codes, tuple(code.astype(jnp.uint8) for code in codes))  # another activation
+    with pytest.raises(TypeError, match="codes_a"):
+        maso_rnn.hamming([1], codes)
+    with pytest.raises(TypeError, match=r"codes\[0\]"):
+        maso_rnn.pack((jnp.ones((4, 2)),))
+    with pytest.raises(ValueError, match=r"codes\[1\]"):
+        maso_rnn.pack((codes[0], codes[1][:2]))
+    with pytest.raises(ValueError, match=r"codes\[0\].*batch"):
+        maso_rnn.count_regions(codes)
+    with pytest.raises(TypeError, match="packed"):
+        maso_rnn.unpack(jnp.ones(3), rnn)
+    with pytest.raises(ValueError, match="packed"):
+        maso_rnn.unpack(jnp.ones(0, jnp.uint8), rnn)
+    with pytest.raises(ValueError, match="activation tanh has no affine pieces"):
+        maso_rnn.boundary_distance(network(key, 1, "tanh"), jnp.ones((4, 3)))
+    with pytest.raises(ValueError, match="xs must be finite"):
+        maso_rnn.boundary_distance(rnn, jnp.full((4, 3), jnp.nan))
