@@ -1,0 +1,454 @@
+"""Response kernels: what a small input at one time does to a later expectation.
+
+For a readout f and the control u, all expectations over noise paths,
+
+    R_k = ∂ E f(h_t1) / ∂(u_k dt) = E[∇f(h_t1) J_{t1,k} C],    R_{kl} = ∂² E f(h_t1) / ∂(u_k dt) ∂(u_l dt),
+
+with J the Jacobian of the flow along a path and C the input kernel. Three ways to estimate them: `adjoint` carries
+∇f J backward, `tangent` carries J C forward, `malliavin` weighs f with the noise and needs no derivative at all:
+E[f θᵀΔB_k]/dt with θ = σ⁻¹C, since a push C u dt of the state is a shift of the noise.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from srnn import checks
+from srnn.model import SRNN, drift, noise_matrix, require_smooth
+from srnn.simulation import (
+    Control,
+    Grid,
+    Increments,
+    Readout,
+    checked_control,
+    checked_grid,
+    checked_initial,
+    checked_paths,
+    increments_of,
+    integrate,
+    step,
+)
+from srnn.statistics import Chunks, Moments, chunks_of, moments, pool
+
+Method: TypeAlias = Literal["adjoint", "tangent", "malliavin"]
+LARGEST_KERNEL = 2**26  # numbers in a second-order kernel
+
+
+class Kernel(NamedTuple):
+    """A response kernel at the chosen steps.
+
+    Attributes:
+        times: (step,), when each step begins, in units of time after the burn-in.
+        values: (step, input), or for order 2 (step, step, input, input), symmetric under exchange of both pairs; per
+            unit of input and of time, for each order.
+        stderr: like `values`, the standard errors.
+        lags: (step,), from the beginning of each step to t1.
+        growth: the largest root-mean-square factor by which the flow stretched what the method carried (1 or below
+            where perturbations die out); NaN for "malliavin", which carries nothing.
+        diverged: the number of paths whose last state is not finite.
+        drift: (2,), z-scores of the change of E f and of E f² from the beginning (after burn-in) to t1; beyond ±3 the
+            process was not stationary.
+    """
+
+    times: Float[Array, " step"]
+    values: Float[Array, "step *step_input"]
+    stderr: Float[Array, "step *step_input"]
+    lags: Float[Array, " step"]
+    growth: Float[Array, ""]
+    diverged: Int[Array, ""]
+    drift: Float[Array, " 2"]
+
+
+def response_kernel(
+    model: SRNN,
+    readout: Readout,
+    *,
+    t1: float,
+    dt: float,
+    key: Array,
+    paths: int,
+    order: int = 1,
+    steps: Sequence[int] | None = None,
+    method: Method = "adjoint",
+    initial: Float[Array, "*path hidden"] | None = None,
+    control: Control | None = None,
+    burn_in: float = 0.0,
+    solver: diffrax.AbstractSolver = diffrax.Euler(),
+    increments: Increments = "gaussian",
+) -> Kernel:
+    """The response of E readout(h_t1) to an impulse of the input in each step, with standard errors.
+
+    Equation: values_k = ∂E f(h_t1)/∂u_k / dt, so that Σ_k values_k · u_k dt is the first-order response; for order 2
+    values_kl = ∂²E f(h_t1)/∂u_k∂u_l / dt², and the response is that sum over k > l plus half of it over k = l.
+
+    Args:
+        model: the model.
+        readout: f, a function of (hidden,) to a scalar.
+        t1: the end, in units of time after the burn-in.
+        dt: the step; t1/dt must be whole.
+        key: a random key.
+        paths: how many, at least 2; they run in chunks that keep memory small.
+        order: 1 or 2; `volterra_terms` has every order.
+        steps: indices in [0, t1/dt) of the steps in which to apply the impulse, ascending; all by default.
+        method: "adjoint" (all steps in one backward pass), "tangent" (one forward pass for each step and channel, or
+            pair of them), or "malliavin" (any activation, but more variance, growing with the number of steps).
+        initial: (hidden,), or (path, hidden), or None for zeros.
+        control: the input about which to perturb, (step, input) or a function of time; None for zeros.
+        burn_in: time to run without input before the first step, towards stationarity; see `Kernel.drift`.
+        solver: as for `simulate`.
+        increments: as for `simulate`; "malliavin" needs "gaussian".
+
+    Returns:
+        `Kernel(times, values, stderr, lags, growth, diverged, drift)`.
+
+    Raises:
+        ValueError: as `simulate`; if `order` is not 1 or 2; for order 2 by "adjoint" or "tangent" if the activation has
+            a kink; for "malliavin" if an input pushes in a direction that no noise reaches; or if the kernel is too
+            large.
+        TypeError: as `simulate`; or if `readout` does not give a floating scalar.
+
+    Example:
+        >>> from srnn import init
+        >>> model = init(jax.random.key(0), 1, 4)
+        >>> kernel = response_kernel(model, lambda h: h[0], t1=1.0, dt=0.125, key=jax.random.key(1), paths=16)
+        >>> kernel.values.shape, kernel.stderr.shape
+        ((8, 1), (8, 1))
+
+    Source:
+        Lim (2021), proposition 3.1 and section 4, with the correlation at two times in place of the printed equal
+        times.
+    """
+    order = checks.size("order", order)
+    if order > 2:
+        raise ValueError(f"order must be 1 or 2, got {order}; srnn.volterra_terms gives the terms of any order")
+    if method not in ("adjoint", "tangent", "malliavin"):
+        raise ValueError(f'method must be "adjoint", "tangent" or "malliavin", got {method!r}')
+    before = checks.whole_steps(burn_in, dt, name="burn_in") if burn_in else 0
+    grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
+    checked_readout(model, readout)
+    if method == "malliavin":
+        if increments != "gaussian":
+            raise ValueError('increments: "malliavin" weighs with Gaussian noise; use increments="gaussian"')
+        noise_shift(model, model.input_kernel, name="model.input_kernel")
+    elif order == 2:
+        require_smooth(model, "a second-order kernel")
+    key, paths = checks.random_key(key), checked_paths(paths)
+    chosen = tuple(range(grid.steps)) if steps is None else steps
+    chosen = checks.step_indices("steps", chosen, least=0, most=grid.steps - 1)
+    channels = model.input_kernel.shape[0]
+    count = (len(chosen) * channels) ** order
+    if count > LARGEST_KERNEL:
+        raise ValueError(
+            f"steps: an order-{order} kernel at {len(chosen)} steps and {channels} inputs has {count} numbers, more "
+            f"than {LARGEST_KERNEL}; choose fewer steps"
+        )
+    checked = checked_initial(model, initial, paths), checked_control(model, control, grid)
+    chunks = chunks_of(paths, _bytes_per_path(model, grid, len(chosen), order, method))
+    return _kernel(
+        model, *checked, key, grid=grid, chosen=chosen, readout=readout, order=order, method=method, chunks=chunks
+    )
+
+
+def _bytes_per_path(model: SRNN, grid: Grid, chosen: int, order: int, method: Method) -> float:
+    """What one path needs, as numbers that live at once."""
+    channels, hidden = model.input_kernel.shape
+    directions = chosen * channels
+    if method == "adjoint":
+        numbers = grid.steps * (hidden + (channels if order == 2 else 0))
+        numbers += 8 * hidden
+        if order == 2:
+            numbers *= 1 + directions
+    elif method == "tangent":
+        numbers = 8 * hidden * (directions if order == 1 else directions * (directions + 1))
+    else:
+        numbers = 16 * hidden + 4 * directions**order
+    return numbers * model.recurrent_kernel.dtype.itemsize
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "chosen", "readout", "order", "method", "chunks"))
+def _kernel(
+    model: SRNN,
+    initial: Array,
+    control: Array,
+    key: Array,
+    *,
+    grid: Grid,
+    chosen: tuple[int, ...],
+    readout: Readout,
+    order: int,
+    method: Method,
+    chunks: Chunks,
+) -> Kernel:
+    estimate = _ESTIMATORS[method, order]
+    dtype = model.recurrent_kernel.dtype
+
+    def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array, Array]:
+        start, chunk_key, counted = chunk
+        start = burn_in(model, start, chunk_key, grid)
+        kernel, last, growth = estimate(model, control, start, chunk_key, grid, chosen, readout, counted)
+        first, final = jax.vmap(readout)(start), jax.vmap(readout)(last)
+        change = moments(jnp.stack([final - first, final**2 - first**2]), counted, axis=1)
+        bad = ((~jnp.isfinite(last).all(axis=-1)) & (counted == 1)).sum()
+        return kernel, change, growth, bad
+
+    gathered = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
+    kernels, changes, growth, diverged = gathered
+    values, stderr = pool(kernels)
+    change, spread = pool(changes)
+    times = jnp.asarray(chosen, dtype) * grid.dt
+    return Kernel(times, values, stderr, grid.steps * grid.dt - times, growth.max(), diverged.sum(), change / spread)
+
+
+def burn_in(model: SRNN, states: Array, key: Array, grid: Grid) -> Array:
+    """The states after `grid.first` steps without input."""
+    if not grid.first:
+        return states
+    before = grid._replace(steps=grid.first, first=0)
+    control = jnp.zeros((grid.first, model.input_kernel.shape[0]), states.dtype)
+    return _last(model, control, states, key, before)
+
+
+def _last(model: SRNN, control: Array, states: Array, key: Array, grid: Grid) -> Array:
+    """The last states, (path, hidden), differentiable forward."""
+    return integrate(model, control, states, key, grid, saved=(grid.steps,), adjoint=diffrax.ForwardMode())[0]
+
+
+def pull_back(
+    model: SRNN, control: Array, start: Array, key: Array, grid: Grid, readout: Readout, reduce: Callable
+) -> tuple:
+    """`reduce` of every step's ∂f/∂(u_k dt), (path, input), and state before it, by one pass forward and one back.
+
+    Returns what was reduced, stacked over steps, the last states, and the growth.
+    """
+    saved = tuple(range(grid.steps + 1))
+    states = integrate(model, control, start, key, grid, saved=saved, adjoint=diffrax.ForwardMode())
+    seed = jax.vmap(jax.grad(readout))(states[-1])
+    norm = jnp.sqrt((seed**2).mean())
+
+    def body(onto: Array, now: tuple[Array, Array]) -> tuple[Array, tuple]:
+        k, state = now
+        through = functools.partial(step, model, control, key, grid, k)
+        _, pull = jax.vjp(through, state, jnp.zeros_like(state))
+        before, push = pull(onto)
+        return before, (reduce(push @ model.input_kernel.T, state), jnp.sqrt((before**2).mean()))
+
+    _, (reduced, norms) = jax.lax.scan(body, seed, (jnp.arange(grid.steps), states[:-1]), reverse=True)
+    return reduced, states[-1], jnp.where(norm > 0, norms.max() / norm, 0)
+
+
+def _adjoint(
+    model: SRNN,
+    control: Array,
+    start: Array,
+    key: Array,
+    grid: Grid,
+    chosen: tuple[int, ...],
+    readout: Readout,
+    counted: Array,
+) -> tuple[Moments, Array, Array]:
+    reduced, last, growth = pull_back(
+        model, control, start, key, grid, readout, lambda push, state: moments(push, counted)
+    )
+    at = np.asarray(chosen)
+    return Moments(reduced.count[0], reduced.mean[at], reduced.squares[at]), last, growth
+
+
+def _adjoint_twice(
+    model: SRNN,
+    control: Array,
+    start: Array,
+    key: Array,
+    grid: Grid,
+    chosen: tuple[int, ...],
+    readout: Readout,
+    counted: Array,
+) -> tuple[Moments, Array, Array]:
+    """Forward over reverse: the first-order gradients of all steps, differentiated along each chosen step."""
+
+    def gradients(control: Array) -> tuple[Array, tuple[Array, Array]]:
+        pushes, last, growth = pull_back(model, control, start, key, grid, readout, lambda push, state: push)
+        return pushes[np.asarray(chosen)], (last, growth)
+
+    def along(direction: Array) -> tuple[Moments, tuple[Array, Array]]:
+        _, change, aside = jax.jvp(gradients, (control,), (direction,), has_aux=True)
+        return moments(change / grid.dt, counted, axis=1), aside
+
+    found, (last, growth) = jax.vmap(along, out_axes=(0, None))(_impulses(control, chosen))
+    shape = (len(chosen), control.shape[1], len(chosen), control.shape[1])  # earlier step, its input, later, its input
+
+    def order(values: Array) -> Array:
+        return values.reshape(shape).transpose(2, 0, 3, 1)
+
+    return Moments(found.count[0], order(found.mean), order(found.squares)), last, growth
+
+
+def _impulses(control: Array, chosen: tuple[int, ...]) -> Array:
+    """Unit controls, (direction, step, input): one for each chosen step and each channel."""
+    steps, channels = control.shape
+    index = (np.asarray(chosen)[:, None] * channels + np.arange(channels)).ravel()
+    return jax.nn.one_hot(index, steps * channels, dtype=control.dtype).reshape(-1, steps, channels)
+
+
+def _tangent(
+    model: SRNN,
+    control: Array,
+    start: Array,
+    key: Array,
+    grid: Grid,
+    chosen: tuple[int, ...],
+    readout: Readout,
+    counted: Array,
+) -> tuple[Moments, Array, Array]:
+    def along(direction: Array) -> tuple[Moments, Array, Array]:
+        last, moved = jax.jvp(lambda u: _last(model, u, start, key, grid), (control,), (direction / grid.dt,))
+        _, change = jax.jvp(jax.vmap(readout), (last,), (moved,))
+        pushed = (direction.sum(axis=0) @ model.input_kernel) ** 2
+        stretched = (moved**2).sum(axis=-1).mean()
+        return moments(change, counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
+
+    found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(_impulses(control, chosen))
+    shape = (len(chosen), control.shape[1])
+    return Moments(found.count[0], found.mean.reshape(shape), found.squares.reshape(shape)), last, growth.max()
+
+
+def _tangent_twice(
+    model: SRNN,
+    control: Array,
+    start: Array,
+    key: Array,
+    grid: Grid,
+    chosen: tuple[int, ...],
+    readout: Readout,
+    counted: Array,
+) -> tuple[Moments, Array, Array]:
+    """Second derivatives along every pair of chosen steps and channels, each pair once."""
+    impulses = _impulses(control, chosen) / grid.dt
+    a, b = np.tril_indices(len(impulses))
+
+    def final(u: Array) -> tuple[Array, Array]:
+        last = _last(model, u, start, key, grid)
+        return jax.vmap(readout)(last), last
+
+    def along(one: Array, other: Array) -> tuple[Moments, Array, Array]:
+        def first(u: Array) -> tuple[Array, tuple[Array, Array]]:
+            (_, last), (change, moved) = jax.jvp(final, (u,), (one,))
+            return change, (last, moved)
+
+        _, second, (last, moved) = jax.jvp(first, (control,), (other,), has_aux=True)
+        pushed = ((one.sum(axis=0) * grid.dt) @ model.input_kernel) ** 2
+        return moments(second, counted), last, jnp.sqrt((moved**2).sum(-1).mean() / jnp.maximum(pushed.sum(), 1e-30))
+
+    found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(impulses[a], impulses[b])
+    size, channels = len(impulses), control.shape[1]
+
+    def order(values: Array) -> Array:
+        square = jnp.zeros((size, size), values.dtype).at[a, b].set(values).at[b, a].set(values)
+        return square.reshape(len(chosen), channels, len(chosen), channels).transpose(0, 2, 1, 3)
+
+    return Moments(found.count[0], order(found.mean), order(found.squares)), last, growth.max()
+
+
+def _malliavin(
+    model: SRNN,
+    control: Array,
+    start: Array,
+    key: Array,
+    grid: Grid,
+    chosen: tuple[int, ...],
+    readout: Readout,
+    counted: Array,
+) -> tuple[Moments, Array, Array]:
+    """Covariance of f with θᵀΔB_k/dt; the last step's noise is drawn again, not stored."""
+    last = _last(model, control, start, key, grid)
+    centred = _centred(jax.vmap(readout)(last), counted)
+    shift = noise_shift(model, model.input_kernel)
+
+    def at(k: Array) -> Moments:
+        weight = increments_of(model, key, grid, k, start.shape[0]) @ shift.T / grid.dt
+        return moments(centred[:, None] * weight, counted)
+
+    found = jax.lax.map(at, jnp.asarray(chosen))
+    return Moments(found.count[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
+
+
+def _malliavin_twice(
+    model: SRNN,
+    control: Array,
+    start: Array,
+    key: Array,
+    grid: Grid,
+    chosen: tuple[int, ...],
+    readout: Readout,
+    counted: Array,
+) -> tuple[Moments, Array, Array]:
+    """Covariance of f with the second Hermite weight, w_k w_l − 1[k = l] θᵀθ/dt."""
+    last = _last(model, control, start, key, grid)
+    centred = _centred(jax.vmap(readout)(last), counted)
+    shift = noise_shift(model, model.input_kernel)
+    norm = shift @ shift.T / grid.dt
+
+    def weight(k: Array) -> Array:
+        return increments_of(model, key, grid, k, start.shape[0]) @ shift.T / grid.dt
+
+    weights = jax.lax.map(weight, jnp.asarray(chosen))  # (step, path, input)
+
+    def row(now: tuple[Array, Array]) -> Moments:
+        index, later = now
+        same = (jnp.arange(len(chosen)) == index).astype(later.dtype)
+        product = later[None, :, :, None] * weights[:, :, None, :] - same[:, None, None, None] * norm
+        return moments(centred[:, None, None] * product, counted, axis=1)
+
+    found = jax.lax.map(row, (jnp.arange(len(chosen)), weights))
+    return Moments(found.count[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
+
+
+def _centred(values: Array, counted: Array) -> Array:
+    """Minus the mean of the *other* paths: less variance, and no bias, as that mean knows nothing of this path."""
+    count = counted.sum()
+    return (values - (counted * values).sum() / count) * (count / (count - 1))
+
+
+_ESTIMATORS: dict[tuple[str, int], Callable] = {
+    ("adjoint", 1): _adjoint,
+    ("adjoint", 2): _adjoint_twice,
+    ("tangent", 1): _tangent,
+    ("tangent", 2): _tangent_twice,
+    ("malliavin", 1): _malliavin,
+    ("malliavin", 2): _malliavin_twice,
+}
+
+
+def noise_shift(model: SRNN, pushes: Array, *, name: str = "") -> Array:
+    """The noise θ, (..., noise), that moves the state as `pushes` (..., hidden) do: θ @ noise_kernel = pushes.
+
+    With a name, concrete pushes that no noise makes are refused.
+    """
+    sigma = noise_matrix(model)
+    shift = pushes @ jnp.linalg.pinv(sigma)
+    if name and checks.is_concrete(shift):
+        missed = np.abs(np.asarray(shift @ sigma - pushes)).max(initial=0)
+        scale = np.abs(np.asarray(pushes)).max(initial=0)
+        if missed > 1e3 * np.finfo(pushes.dtype).eps * scale:
+            raise ValueError(
+                f"{name} pushes the state where no noise reaches (by {missed:.3g} of {scale:.3g}): its rows must lie "
+                "in the range of model.noise_kernel; use method='adjoint', or a noise kernel of full rank"
+            )
+    return shift
+
+
+def checked_readout(model: SRNN, readout: Readout) -> None:
+    """A function of one state to a floating scalar."""
+    if not callable(readout):
+        raise TypeError(f"readout must be a function of (hidden,) to a scalar, got {type(readout).__name__}")
+    state = jax.ShapeDtypeStruct(model.bias.shape, model.bias.dtype)
+    out = jax.eval_shape(readout, state)
+    if not isinstance(out, jax.ShapeDtypeStruct) or out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise TypeError(f"readout must give one floating scalar for a state (hidden,), got {out}")

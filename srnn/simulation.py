@@ -1,0 +1,357 @@
+"""Paths of a stochastic RNN, by diffrax, on a batch of states.
+
+Time runs in units of steps inside the solver, so that a step's index is exact in float32. What drives the state, the
+input and the noise, is one path X with increments
+
+    ΔX_k = u_k dt @ input_kernel + ΔB_k @ noise_kernel
+
+over step k, from k·dt to (k+1)·dt; the noise of step k is drawn from `fold_in(key, k)`. So a run is a function of its
+key, runs with one key have common random numbers, and nothing of the noise is stored for the backward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from srnn import checks
+from srnn.model import SRNN, check_model, check_step, drift, noise_size, put_noise
+
+Control: TypeAlias = Float[Array, "step input"] | Callable[[Array], Array]
+Increments: TypeAlias = Literal["gaussian", "two_point"]
+Readout: TypeAlias = Callable[[Array], Array]
+
+# order of the deterministic method: what its stability limit follows from
+_ORDERS: dict[type, int] = {diffrax.Euler: 1, diffrax.Heun: 2, diffrax.ShARK: 2}
+
+
+class Ensemble(NamedTuple):
+    """Simulated paths at the saved steps.
+
+    Attributes:
+        times: (time,), saved step indices times dt.
+        values: (path, time, ...), states or readouts.
+        mean: (time, ...), over all paths: not finite where a path diverged.
+        stderr: (time, ...), standard error of the mean.
+        diverged: the number of paths whose values are not all finite.
+    """
+
+    times: Float[Array, " time"]
+    values: Float[Array, "path time *readout"]
+    mean: Float[Array, "time *readout"]
+    stderr: Float[Array, "time *readout"]
+    diverged: Int[Array, ""]
+
+
+class Grid(NamedTuple):
+    """What a run is made of besides the model, all static.
+
+    Attributes:
+        steps: how many.
+        dt: length of a step, in units of time.
+        solver: Euler, Heun or ShARK.
+        increments: kind of the noise.
+        first: index of the first step, for the random numbers.
+    """
+
+    steps: int
+    dt: float
+    solver: diffrax.AbstractSolver
+    increments: Increments
+    first: int = 0
+
+
+def simulate(
+    model: SRNN,
+    control: Control | None = None,
+    *,
+    key: Array,
+    paths: int,
+    t1: float,
+    dt: float,
+    solver: diffrax.AbstractSolver = diffrax.Euler(),
+    increments: Increments = "gaussian",
+    initial: Float[Array, "*path hidden"] | None = None,
+    save_steps: Sequence[int] | None = None,
+    readout: Readout | None = None,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Ensemble:
+    """Paths of the model under a control, with their mean and its standard error.
+
+    Equation: dh = (−h @ decay + act(h @ recurrent_kernel + bias) + u_t @ input_kernel) dt + dB @ noise_kernel.
+
+    Args:
+        model: the model.
+        control: (step, input), constant over each step; or a function of time, taken at the middle of each step; or
+            None for zeros.
+        key: a random key; one key is one set of noise paths.
+        paths: how many, at least 2.
+        t1: the end, in units of time.
+        dt: the step, in units of time; t1/dt must be whole.
+        solver: `diffrax.Euler()` (strong order 1 here, as the noise is additive), `diffrax.Heun()` or
+            `diffrax.ShARK()` (strong order 1.5).
+        increments: "gaussian", or "two_point": ±√dt, right for means (weak order 1) at a thirtieth of the random bits.
+        initial: (hidden,), or (path, hidden), or None for zeros.
+        save_steps: indices in [0, t1/dt] of the steps after which to save, ascending: index k is time k·dt, and 0 the
+            initial state; by default the last only.
+        readout: what to save of a state, a function of (hidden,); by default the state itself.
+        sharding: of the paths, as `NamedSharding(mesh, PartitionSpec("paths"))`.
+
+    Returns:
+        `Ensemble(times, values, mean, stderr, diverged)`.
+
+    Raises:
+        ValueError: if the model is unstable or its shapes do not fit, `dt` does not divide `t1` or is past the
+            stability limit, there are fewer than two paths, the control is not finite or of a wrong shape, or the
+            solver needs Gaussian noise.
+        TypeError: if `key` is not a typed key, or an array is not floating.
+
+    Example:
+        >>> from srnn import init
+        >>> model = init(jax.random.key(0), 1, 4)
+        >>> run = simulate(model, key=jax.random.key(1), paths=8, t1=1.0, dt=0.125, save_steps=[4, 8])
+        >>> run.values.shape, run.times.tolist()
+        ((8, 2, 4), [0.5, 1.0])
+
+    Source:
+        Lim (2021), equation 1; Foster, dos Reis, Strange (2023) for ShARK.
+    """
+    grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments)
+    key, paths = checks.random_key(key), checked_paths(paths)
+    steps = tuple(save_steps) if isinstance(save_steps, range) else save_steps
+    saved = (grid.steps,) if steps is None else checks.step_indices("save_steps", steps, least=0, most=grid.steps)
+    values = _paths(
+        model,
+        checked_control(model, control, grid),
+        checked_initial(model, initial, paths),
+        key,
+        grid=grid,
+        paths=paths,
+        saved=saved,
+        readout=readout,
+        sharding=sharding,
+    )
+    times = jnp.asarray(saved, values.dtype) * grid.dt
+    finite = jnp.isfinite(values).reshape(paths, -1).all(axis=1)
+    mean = values.mean(axis=0)
+    return Ensemble(times, values, mean, values.std(axis=0, ddof=1) * paths**-0.5, (~finite).sum())
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "paths", "saved", "readout", "sharding"))
+def _paths(
+    model: SRNN,
+    control: Array,
+    initial: Array,
+    key: Array,
+    *,
+    grid: Grid,
+    paths: int,
+    saved: tuple[int, ...],
+    readout: Readout | None,
+    sharding: jax.sharding.Sharding | None,
+) -> Array:
+    """Saved values, (path, time, ...)."""
+    states = jnp.broadcast_to(initial, (paths, initial.shape[-1]))
+    if sharding is not None:
+        states = jax.lax.with_sharding_constraint(states, sharding)
+    values = integrate(
+        model,
+        control,
+        states,
+        key,
+        grid,
+        saved=saved,
+        readout=readout,
+        adjoint=diffrax.RecursiveCheckpointAdjoint(checkpoints=grid.steps + 1),
+    )
+    return jnp.moveaxis(values, 0, 1)
+
+
+def integrate(
+    model: SRNN,
+    control: Array,
+    states: Array,
+    key: Array,
+    grid: Grid,
+    *,
+    saved: tuple[int, ...],
+    readout: Readout | None = None,
+    adjoint: diffrax.AbstractAdjoint,
+) -> Array:
+    """The states (or readouts) at the saved steps, (time, path, ...), by one diffrax solve."""
+
+    def save(t: Any, y: Array, args: Any) -> Array:
+        del t, args
+        return y if readout is None else jax.vmap(readout)(y)
+
+    parts = []
+    if saved[0] == 0:
+        parts.append(save(0, states, None)[None])
+        saved = saved[1:]
+    if saved:
+        if saved == (grid.steps,):
+            saveat = diffrax.SaveAt(t1=True, fn=save)
+        elif saved == tuple(range(1, grid.steps + 1)):
+            saveat = diffrax.SaveAt(steps=True, fn=save)
+        else:
+            saveat = diffrax.SaveAt(ts=jnp.asarray(saved, states.dtype), fn=save)
+        solution = diffrax.diffeqsolve(
+            terms(model, control, key, grid, states.shape[0]),
+            grid.solver,
+            t0=0.0,
+            t1=float(grid.steps),
+            dt0=1.0,
+            y0=states,
+            saveat=saveat,
+            adjoint=adjoint,
+            max_steps=grid.steps,
+        )
+        parts.append(solution.ys)
+    return jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def step(model: SRNN, control: Array, key: Array, grid: Grid, k: Array, state: Array, nudge: Array | float) -> Array:
+    """The states after step k, (path, hidden), where `nudge` is added to what drives them in that step."""
+    t = jnp.asarray(k, state.dtype)
+    after, *_ = grid.solver.step(
+        terms(model, control, key, grid, state.shape[0], nudge), t, t + 1, state, None, None, False
+    )
+    return after
+
+
+def terms(
+    model: SRNN, control: Array, key: Array, grid: Grid, paths: int, nudge: Array | float = 0.0
+) -> diffrax.MultiTerm:
+    """Drift and drive as diffrax terms, in units of steps."""
+    drive = _Drive(model, control, jax.random.key_data(key), nudge, jax.random.key_impl(key), grid, paths)
+    return diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: grid.dt * drift(model, y)), _DriveTerm(drive))
+
+
+def increments_of(model: SRNN, key: Array, grid: Grid, k: Array, paths: int) -> Array:
+    """The noise increments ΔB of step k, (path, noise)."""
+    dtype, shape = model.recurrent_kernel.dtype, (paths, noise_size(model))
+    key = jax.random.fold_in(key, k + grid.first)
+    if grid.increments == "gaussian":
+        return grid.dt**0.5 * jax.random.normal(key, shape, dtype)
+    return _signs(key, shape, dtype, grid.dt**0.5)
+
+
+def _signs(key: Array, shape: tuple[int, int], dtype: Any, size: float) -> Array:
+    """±size with equal odds, 32 of them from each random word."""
+    paths, channels = shape
+    words = -(-paths // 32)
+    bits = jax.random.bits(key, (words, 1, channels), jnp.uint32)
+    shifts = jnp.arange(32, dtype=jnp.uint32)[:, None]
+    chosen = ((bits >> shifts) & 1).reshape(words * 32, channels)[:paths]
+    return jnp.where(chosen == 1, jnp.asarray(size, dtype), jnp.asarray(-size, dtype))
+
+
+class _Drive(diffrax.AbstractPath):
+    """Increments of what drives the state, for each step: input and noise, (path, hidden)."""
+
+    model: SRNN
+    control: Array
+    # not a typed key: the key-reuse checker takes the checkpointed adjoint's second pass for a reuse
+    key_data: Array
+    nudge: Array | float
+    implementation: Any = eqx.field(static=True)
+    grid: Grid = eqx.field(static=True)
+    paths: int = eqx.field(static=True)
+    t0: float = eqx.field(static=True, default=0.0)
+    t1: float = eqx.field(static=True, default=float("inf"))
+
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
+        """The increment of the step from t0, with the space-time Lévy area where `use_levy`."""
+        del t1, left
+        k = jnp.asarray(t0).astype(jnp.int32)
+        key = jax.random.wrap_key_data(self.key_data, impl=self.implementation)
+        noise = increments_of(self.model, key, self.grid, k, self.paths)
+        row = jax.lax.dynamic_index_in_dim(self.control, k, keepdims=False)
+        increment = put_noise(self.model, noise) + (self.grid.dt * (row @ self.model.input_kernel) + self.nudge)
+        if not use_levy:
+            return increment
+        # H, independent of ΔB, normal with variance dt/12; a second word folded in keeps it apart from ΔB
+        key = jax.random.fold_in(jax.random.fold_in(key, k + self.grid.first), 1)
+        area = (self.grid.dt / 12) ** 0.5 * jax.random.normal(key, noise.shape, noise.dtype)
+        return diffrax.SpaceTimeLevyArea(dt=jnp.ones((), noise.dtype), W=increment, H=put_noise(self.model, area))
+
+
+class _DriveTerm(diffrax.AbstractTerm):
+    """The drive, added to the state as it is."""
+
+    drive: _Drive
+
+    def vf(self, t: Any, y: Any, args: Any) -> Any:
+        """One, whatever the state."""
+        del t, y, args
+        return jnp.ones((), self.drive.control.dtype)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+        """The increment over a step."""
+        return self.drive.evaluate(t0, t1, **kwargs)
+
+    def prod(self, vf: Any, control: Any) -> Any:
+        """Their product."""
+        return vf * control
+
+
+def checked_grid(model: SRNN, *, t1: Any, dt: Any, solver: Any, increments: Any, first: int = 0) -> Grid:
+    """The grid of a run of a model that has been checked, with a step that is stable for it."""
+    check_model(model)
+    if type(solver) not in _ORDERS:
+        raise ValueError(
+            f"solver must be diffrax.Euler(), diffrax.Heun() or diffrax.ShARK(), got {type(solver).__name__}"
+        )
+    if increments not in ("gaussian", "two_point"):
+        raise ValueError(f'increments must be "gaussian" or "two_point", got {increments!r}')
+    if increments == "two_point" and isinstance(solver, diffrax.ShARK):
+        raise ValueError(
+            'solver: diffrax.ShARK needs Gaussian noise with its Lévy area; use increments="gaussian", or '
+            "diffrax.Euler() with two-point increments"
+        )
+    steps = checks.whole_steps(t1, dt)
+    check_step(model, float(dt), _ORDERS[type(solver)])
+    return Grid(steps, float(dt), solver, increments, first)
+
+
+def checked_paths(paths: Any) -> int:
+    """At least two paths, so that there is a standard error."""
+    paths = checks.size("paths", paths)
+    if paths < 2:
+        raise ValueError("paths must be at least 2: one path has no standard error")
+    return paths
+
+
+def checked_control(model: SRNN, control: Any, grid: Grid, *, name: str = "control") -> Array:
+    """(step, input), one row for each step of the grid."""
+    channels, dtype = model.input_kernel.shape[0], model.recurrent_kernel.dtype
+    if control is None:
+        return jnp.zeros((grid.steps, channels), dtype)
+    if callable(control):
+        middles = (jnp.arange(grid.steps, dtype=dtype) + 0.5) * grid.dt
+        control = jax.vmap(control)(middles)
+        if control.shape != (grid.steps, channels):
+            raise ValueError(f"{name} must return ({channels},) at every time, got {control.shape[1:]}")
+        control = control.astype(dtype)
+    axes = f"(step, input), one row for each of the {grid.steps} steps"
+    checked = checks.array(name, control, axes=axes, shape=(grid.steps, channels), dtype=dtype)
+    checks.finite(name, checked)
+    return checked
+
+
+def checked_initial(model: SRNN, initial: Any, paths: int) -> Array:
+    """(hidden,) or (path, hidden)."""
+    hidden, dtype = model.recurrent_kernel.shape[0], model.recurrent_kernel.dtype
+    if initial is None:
+        return jnp.zeros(hidden, dtype)
+    shape = (hidden,) if getattr(initial, "ndim", 1) == 1 else (paths, hidden)
+    checked = checks.array("initial", initial, axes="(hidden,) or (path, hidden)", shape=shape, dtype=dtype)
+    checks.finite("initial", checked)
+    return checked

@@ -1,0 +1,83 @@
+"""Means over paths with their standard errors, gathered chunk by chunk."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations, over paths that are no longer there.
+
+    Attributes:
+        count: how many paths.
+        mean: their mean.
+        squares: Σ (x − mean)².
+    """
+
+    count: Float[Array, "*chunk"]
+    mean: Float[Array, "*value"]
+    squares: Float[Array, "*value"]
+
+
+def moments(values: Array, counted: Array, axis: int = 0) -> Moments:
+    """Of the values along the path axis, where `counted` (path,) is 1, and not where it is 0."""
+    values = jnp.moveaxis(values, axis, -1)
+    count = counted.sum()
+    mean = jnp.where(counted == 1, values, 0).sum(-1) / count
+    squares = (jnp.where(counted == 1, values - mean[..., None], 0) ** 2).sum(-1)
+    return Moments(count, mean, squares)
+
+
+def pool(chunks: Moments) -> tuple[Array, Array]:
+    """The mean and its standard error over all chunks, which are stacked along the first axis."""
+    count = chunks.count.reshape(chunks.count.shape + (1,) * (chunks.mean.ndim - 1))
+    total = count.sum()
+    mean = (count * chunks.mean).sum(axis=0) / total
+    squares = chunks.squares.sum(axis=0) + (count * (chunks.mean - mean) ** 2).sum(axis=0)
+    return mean, jnp.sqrt(squares / (total - 1) / total)
+
+
+class Chunks(NamedTuple):
+    """How paths are cut, static: every chunk has `size` paths, the last of them not all counted.
+
+    Attributes:
+        paths: how many count.
+        number: of chunks.
+        size: of each.
+    """
+
+    paths: int
+    number: int
+    size: int
+
+    def counted(self, dtype: jnp.dtype) -> Float[Array, "chunk path"]:
+        """1 for the paths that count, 0 for those that fill the last chunk."""
+        index = jnp.arange(self.number * self.size).reshape(self.number, self.size)
+        return (index < self.paths).astype(dtype)
+
+    def cut(self, rows: Float[Array, "*path hidden"]) -> Float[Array, "chunk path hidden"]:
+        """Initial states, (hidden,) or (path, hidden), for each chunk."""
+        rows = jnp.broadcast_to(rows, (self.paths, rows.shape[-1]))
+        filled = jnp.pad(rows, ((0, self.number * self.size - self.paths), (0, 0)), mode="edge")
+        return filled.reshape(self.number, self.size, -1)
+
+    def keys(self, key: Array) -> Array:
+        """A key for each chunk; a single chunk has the key itself, and so the noise of `simulate`."""
+        if self.number == 1:
+            return key[None]
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.number))
+
+
+def chunks_of(paths: int, bytes_per_path: float, budget: float = 24 * 2**20) -> Chunks:
+    """Chunks of equal size that fit the budget, of at least two paths each."""
+    most = max(2, int(budget // bytes_per_path))
+    number = -(-paths // most)
+    size = -(-paths // number)
+    number = -(-paths // size)
+    if paths - (number - 1) * size < 2:  # a last chunk of one path has no variance of its own
+        number, size = number - 1, size + -(-1 // (number - 1))
+    return Chunks(paths, number, size)
