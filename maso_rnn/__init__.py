@@ -6,6 +6,9 @@ The network and its pieces:
 Which affine map is it around this input, and does its template match?
     `affine_map`, `affine_maps`, `match`, `template_margin`; any other cell: `linearize`, `linearization_error`.
 
+Which region is this, how far is its wall, and how many are there?
+    `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`.
+
 The pictures (`maso_rnn.plots`) and the report (`maso_rnn.report`) need the `report` extra and are imported by name.
 """
 
@@ -38,6 +41,14 @@ from maso_rnn.network import (
     initial_state,
     trajectory,
 )
+from maso_rnn.regions import (
+    RegionCounts,
+    boundary_distance,
+    count_regions,
+    hamming,
+    pack,
+    unpack,
+)
 
 __all__ = [
     "RNN",
@@ -46,12 +57,16 @@ __all__ = [
     "Linearization",
     "PiecewiseAffine",
     "Readout",
+    "RegionCounts",
     "Trajectory",
     "abs",
     "activation",
     "affine_map",
     "affine_maps",
+    "boundary_distance",
+    "count_regions",
     "forward",
+    "hamming",
     "hard_tanh",
     "identity",
     "init",
@@ -60,7 +75,9 @@ __all__ = [
     "linearization_error",
     "linearize",
     "match",
+    "pack",
     "relu",
     "template_margin",
     "trajectory",
+    "unpack",
 ]

@@ -127,9 +127,9 @@ def test_no_point_nearer_than_the_wall_has_another_code(key, activation, layers)
         nearby = xs + radius * direction / jnp.linalg.norm(direction)
         return (maso_rnn.pack(maso_rnn.trajectory(rnn, nearby).codes) != here).any()
 
-    count = lambda radius: int(  # noqa: E731  a name for the one call below
-        jax.vmap(changed, (0, None))(jax.random.split(key, 10_000), radius).sum()
-    )
+    def count(radius):
+        return int(jax.vmap(changed, (0, None))(jax.random.split(key, 10_000), radius).sum())
+
     assert count(distance * (1 - 1e-9)) == 0  # rounding of the distance
     assert count(distance * 1.5) > 0  # and it is not a loose bound
 

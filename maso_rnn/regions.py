@@ -1,0 +1,291 @@
+"""The regions that a network cuts its input space into: their codes, how many, how far apart, how near their walls.
+
+A code names the affine piece of every unit at every step, so two inputs share a region exactly where their codes are
+equal. `boundary_distance` measures how far a region's nearest wall is. A pre-activation is affine within the region, so
+the wall where it meets a kink is a hyperplane at distance |p - kink| / ‖∇p‖. The gradients of all pre-activations of a
+step are never formed, only their Gram matrix, which obeys its own recursion, for column vectors
+
+    S_t = Uᵀ D S_{t-1} D U + WᵀW,    ‖∇p_i‖² = S_t[i, i],
+
+with U, W and D those of all layers jointly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt8
+
+from maso_rnn.activations import PiecewiseAffine, require_pieces
+from maso_rnn.network import RNN, States, check_network, checked_arguments
+from maso_rnn.network import step as network_step
+
+if TYPE_CHECKING:
+    Codes: TypeAlias = tuple[Array, ...]
+    BatchedCodes: TypeAlias = tuple[Array, ...]
+else:
+    # one (time, hidden) for each layer; the layers' widths may differ
+    Codes = PyTree[Shaped[Array | np.ndarray, "time ?hidden"], "layers"]
+    BatchedCodes = PyTree[Shaped[Array | np.ndarray, "*batch time ?hidden"], "layers"]
+
+
+class RegionCounts(NamedTuple):
+    """How many regions a set of sequences falls into, for each prefix of time.
+
+    Attributes:
+        counts: (time,), the number of distinct codes of the first 1, 2, … steps; never decreases.
+        saturated: (time,), whether all sequences are told apart, so that the count is only a lower bound on what
+            more sequences would show.
+    """
+
+    counts: Int[Array, " time"]
+    saturated: Bool[Array, " time"]
+
+
+def hamming(codes_a: Codes, codes_b: Codes) -> Float[Array, ""]:
+    """The share of units whose pieces differ, over all layers, steps and hidden units.
+
+    Equation: d(a, b) = #{(l, t, i): a[l][t, i] ≠ b[l][t, i]} / Σ_l time · hidden_l.
+
+    Args:
+        codes_a: for each layer (time, hidden), as `Trajectory.codes`.
+        codes_b: the codes of another sequence of that length, from a network of those widths and that activation.
+
+    Returns:
+        A scalar in [0, 1], in JAX's default float dtype: 0 for the same region.
+
+    Raises:
+        ValueError: if the two differ in layers, length, widths or dtype, or are empty.
+        TypeError: if either is not a tuple of bool or uint8 arrays.
+
+    Example:
+        >>> from maso_rnn import init, trajectory
+        >>> rnn = init(jax.random.key(0), 1, [8], 3)
+        >>> up, down = (trajectory(rnn, jnp.full((5, 1), x)).codes for x in (1.0, -1.0))
+        >>> float(hamming(up, up)), float(hamming(up, down)) > 0
+        (0.0, True)
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3: the distance between partition codes.
+    """
+    codes_a, codes_b = _checked_codes("codes_a", codes_a, rank=2), _checked_codes("codes_b", codes_b, rank=2)
+    (form_a, form_b) = ([(code.shape, code.dtype.name) for code in codes] for codes in (codes_a, codes_b))
+    if form_a != form_b:
+        raise ValueError(
+            f"codes_b must come from sequences and networks of the same form as codes_a, {form_a}, got {form_b}"
+        )
+    differ = sum((a != b).sum() for a, b in zip(codes_a, codes_b, strict=True))
+    return jnp.asarray(differ, float) / sum(code.size for code in codes_a)
+
+
+def pack(codes: BatchedCodes) -> UInt8[Array, "*batch packed"]:
+    """Codes as bytes, to store, compare and hash: equal bytes, equal region.
+
+    Bool codes go eight to a byte, the first unit in the highest bit, each layer of each step filled up to whole bytes;
+    uint8 codes go as they are. Steps follow each other, so the bytes of a prefix of time are a prefix of the bytes.
+
+    Args:
+        codes: for each layer (time, hidden), as `Trajectory.codes`; leading batch axes are kept.
+
+    Returns:
+        (packed,) bytes; (*batch, packed) for batched codes.
+
+    Raises:
+        ValueError: if the layers differ in time or batch, or are empty.
+        TypeError: if the codes are not a tuple of bool or uint8 arrays.
+
+    Example:
+        >>> pack((jnp.array([[True, False, True], [False, False, False]]),)).tolist()
+        [160, 0]
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the codes.
+    """
+    codes = _checked_codes("codes", codes)
+    steps = jnp.concatenate([_bytes(code) for code in codes], axis=-1)
+    return steps.reshape(*steps.shape[:-2], -1)
+
+
+def unpack(packed: UInt8[Array | np.ndarray, "*batch packed"], rnn: RNN) -> BatchedCodes:
+    """The codes that `pack` made bytes of, as after a walk.
+
+    Args:
+        packed: (*batch, packed), from `pack`, `walk_line` or `partition_plane`.
+        rnn: the network that the codes are of, for its widths and its activation.
+
+    Returns:
+        For each layer (*batch, time, hidden), bool or uint8, as `Trajectory.codes`.
+
+    Raises:
+        ValueError: if the bytes are not whole steps of that network, or its activation has no pieces.
+        TypeError: if `packed` is not a uint8 array.
+
+    Example:
+        >>> from maso_rnn import init, trajectory
+        >>> rnn = init(jax.random.key(0), 1, [8, 4], 3)
+        >>> codes = trajectory(rnn, jnp.ones((5, 1))).codes
+        >>> [bool((a == b).all()) for a, b in zip(unpack(pack(codes), rnn), codes)]
+        [True, True]
+
+    Source:
+        The inverse of `pack`.
+    """
+    check_network(rnn)
+    act = require_pieces(rnn.activation)
+    if not isinstance(packed, jax.Array | np.ndarray) or packed.dtype != np.uint8:
+        raise TypeError(f"packed must be a uint8 array, got {getattr(packed, 'dtype', type(packed).__name__)}")
+    packed = jnp.asarray(packed)
+    widths = [layer.recurrent_kernel.shape[0] for layer in rnn.layers]
+    whole_bytes = len(act.slopes) > 2
+    lengths = [width if whole_bytes else -(-width // 8) for width in widths]
+    if not packed.ndim or not packed.shape[-1] or packed.shape[-1] % sum(lengths):
+        raise ValueError(
+            f"packed must be (*batch, packed) with {sum(lengths)} bytes for each step of this network, "
+            f"got shape {packed.shape}"
+        )
+    steps = packed.reshape(*packed.shape[:-1], -1, sum(lengths))
+    parts = jnp.split(steps, np.cumsum(lengths)[:-1].tolist(), axis=-1)
+    if whole_bytes:
+        return tuple(parts)
+    return tuple(
+        jnp.unpackbits(part, axis=-1, count=width).astype(bool) for part, width in zip(parts, widths, strict=True)
+    )
+
+
+def count_regions(codes: BatchedCodes) -> RegionCounts:
+    """How many regions a batch of sequences falls into as time goes on: distinct codes of every prefix.
+
+    Exact, by sorting, without hashes: each 32 bits more of the code split the groups found so far.
+
+    Args:
+        codes: for each layer (batch, time, hidden), as from `jax.vmap(trajectory, (None, 0))`.
+
+    Returns:
+        `RegionCounts(counts, saturated)`; where saturated, every sequence has a code of its own.
+
+    Raises:
+        ValueError: if the codes are not (batch, time, hidden), the layers differ in batch or time, or are empty.
+        TypeError: if the codes are not a tuple of bool or uint8 arrays.
+
+    Example:
+        >>> codes = (jnp.array([[[False], [True]], [[False], [False]]]),)
+        >>> count_regions(codes).counts.tolist(), count_regions(codes).saturated.tolist()
+        ([1, 2], [False, True])
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3: the partition is built up through time.
+    """
+    codes = _checked_codes("codes", codes, rank=3)
+    steps = jnp.concatenate([_bytes(code) for code in codes], axis=-1)
+    batch, time, length = steps.shape
+    # whole 32-bit words, one after another: (time * words, batch)
+    steps = jnp.pad(steps, ((0, 0), (0, 0), (0, -length % 4))).reshape(batch, time, -1, 4)
+    weights = jnp.asarray([1 << 24, 1 << 16, 1 << 8, 1], jnp.uint32)
+    words = (steps.astype(jnp.uint32) * weights).sum(axis=-1, dtype=jnp.uint32)
+
+    def split(group: Array, word: Array) -> tuple[Array, Array]:
+        group, word, member = jax.lax.sort((group, word, jnp.arange(batch)), num_keys=2)
+        new = (jnp.diff(group) != 0) | (word[1:] != word[:-1])
+        ranks = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(new, dtype=jnp.int32)])
+        return jnp.zeros_like(ranks).at[member].set(ranks), ranks[-1] + 1
+
+    _, counts = jax.lax.scan(split, jnp.zeros(batch, jnp.int32), words.reshape(batch, -1).T)
+    counts = counts.reshape(time, -1)[:, -1]
+    return RegionCounts(counts, counts == batch)
+
+
+def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Float[Array, ""]:
+    """How far the input may move, in any direction, before some unit at some step changes its piece.
+
+    Equation: min_{l,t,i,r} |p^l_t[i] − breakpoint_r| / ‖∂p^l_t[i]/∂xs‖₂, the norms by the Gram recursion over the
+    joint state of all layers.
+
+    Args:
+        rnn: the network; its activation must be piecewise affine.
+        xs: (time, input), one sequence, in the network's dtype.
+        h0: one (hidden,) for each layer; by default the learned state, else zeros. It is held fixed.
+
+    Returns:
+        A scalar, the l2 distance over all steps and channels of `xs`, in the units of the input: 0 on a wall, infinite
+        where no pre-activation depends on the input or the activation has no kink.
+
+    Raises:
+        ValueError: if the activation has no pieces, shapes do not fit, the sequence is empty, or concrete values
+            are not finite.
+        TypeError: if `xs` is not a floating array of the network's dtype.
+
+    Example:
+        >>> from maso_rnn import init
+        >>> rnn = init(jax.random.key(0), 1, [8], 3)
+        >>> distance = boundary_distance(rnn, jnp.ones((5, 1)))
+        >>> bool(0 < distance < jnp.inf)
+        True
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the recursion is the chain rule.
+    """
+    xs, state = checked_arguments(rnn, xs, h0)
+    act = require_pieces(rnn.activation)
+    if not act.breakpoints:
+        return jnp.asarray(jnp.inf, xs.dtype)
+    dtype = xs.dtype
+    widths = [h.shape[0] for h in state]
+    # each layer's part of the joint state, from the one before (square, joint) and from the input
+    from_state = [jnp.zeros((sum(widths), width), dtype) for width in widths]
+    for l, layer in enumerate(rnn.layers):
+        first = sum(widths[:l])
+        from_state[l] = from_state[l].at[first : first + widths[l]].set(layer.recurrent_kernel)
+
+    def body(carry: tuple[States, Array, Array], x: Array) -> tuple[tuple[States, Array, Array], None]:
+        state, gram, nearest = carry  # gram of the states' gradients
+        state, pre_activations = network_step(rnn, state, x)
+        slopes = [act.slope(act.code(p), dtype) for p in pre_activations]
+        by_state, by_input = [from_state[0]], [rnn.layers[0].input_kernel]
+        for l, layer in enumerate(rnn.layers[1:], start=1):
+            below = slopes[l - 1][:, None] * layer.input_kernel
+            by_state.append(from_state[l] + by_state[-1] @ below)
+            by_input.append(by_input[-1] @ below)
+        through, onto = jnp.concatenate(by_state, axis=1), jnp.concatenate(by_input, axis=1)
+        gram = through.T @ gram @ through + onto.T @ onto
+        p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
+        nearest = jnp.minimum(nearest, _nearest_kink(act, p, jnp.diagonal(gram)))
+        return (state, slope[:, None] * gram * slope, nearest), None
+
+    start = (state, jnp.zeros((sum(widths), sum(widths)), dtype), jnp.asarray(jnp.inf, dtype))
+    (_, _, nearest), _ = jax.lax.scan(body, start, xs)
+    return nearest
+
+
+def _nearest_kink(act: PiecewiseAffine, p: Array, squared_norms: Array) -> Array:
+    """The least |p - kink| / norm over units and kinks; units that depend on nothing are infinitely far."""
+    to_kink = jnp.min(jnp.stack([jnp.abs(p - kink) for kink in act.breakpoints]), axis=0)
+    depends = squared_norms > 0
+    norms = jnp.sqrt(jnp.where(depends, squared_norms, 1))  # the gradient of sqrt at 0 is not finite
+    return jnp.min(jnp.where(depends, to_kink / norms, jnp.inf))
+
+
+def _bytes(code: Array) -> Array:
+    """(..., hidden) codes as (..., bytes)."""
+    return jnp.packbits(code, axis=-1) if code.dtype == bool else code
+
+
+def _checked_codes(name: str, codes: Any, *, rank: int | None = None) -> tuple[Array, ...]:
+    """A tuple of bool or uint8 arrays (..., time, hidden) that agree in all axes but the last."""
+    if not isinstance(codes, tuple) or not codes:
+        raise TypeError(f"{name} must be a tuple of one array for each layer, got {type(codes).__name__}")
+    for l, code in enumerate(codes):
+        if not isinstance(code, jax.Array | np.ndarray) or code.dtype not in (bool, np.uint8):
+            got = getattr(code, "dtype", type(code).__name__)
+            raise TypeError(f"{name}[{l}] must be a bool or uint8 array, as Trajectory.codes, got {got}")
+        axes = {2: "(time, hidden)", 3: "(batch, time, hidden)", None: "(*batch, time, hidden)"}[rank]
+        if (rank is not None and code.ndim != rank) or code.ndim < 2 or not code.size:
+            raise ValueError(f"{name}[{l}] must be {axes} and not empty, got shape {code.shape}")
+        if code.shape[:-1] != codes[0].shape[:-1] or code.dtype != codes[0].dtype:
+            raise ValueError(
+                f"{name}[{l}] must agree with {name}[0] in all but width, {codes[0].shape[:-1]} of {codes[0].dtype}, "
+                f"got {code.shape[:-1]} of {code.dtype}"
+            )
+    return tuple(jnp.asarray(code) for code in codes)
