@@ -1,1 +1,40 @@
-"""Training ReLU RNNs in parameters that positive rescaling leaves alone, as optax transforms."""
+"""Training ReLU RNNs in parameters that positive rescaling leaves alone, as optax transforms.
+
+Which weights are edges between which units, and which rescalings leave the function alone?
+    `reduction_graph`, `reduction_graph_from_paths`, `ReductionGraph`, `Skeleton`; `rescale`, `balance`.
+What are the coordinates that no rescaling changes, and how is a network trained in them?
+    `path_values`, `from_path_values`, `PathValues`, `set_skeleton`;
+    `in_path_space`, `path_space_sgd`, `path_space_adam`, `PathSpaceState`.
+
+Drawings of small graphs (`path_opt.plots`) need the `report` extra and are imported by name.
+"""
+
+from path_opt.coordinates import (
+    PathSpaceState,
+    PathValues,
+    from_path_values,
+    in_path_space,
+    path_space_adam,
+    path_space_sgd,
+    path_values,
+    set_skeleton,
+)
+from path_opt.graph import ReductionGraph, Skeleton, reduction_graph, reduction_graph_from_paths
+from path_opt.rescaling import balance, rescale
+
+__all__ = [
+    "PathSpaceState",
+    "PathValues",
+    "ReductionGraph",
+    "Skeleton",
+    "balance",
+    "from_path_values",
+    "in_path_space",
+    "path_space_adam",
+    "path_space_sgd",
+    "path_values",
+    "reduction_graph",
+    "reduction_graph_from_paths",
+    "rescale",
+    "set_skeleton",
+]

@@ -1,0 +1,136 @@
+"""Rescaling: the group under which a ReLU RNN's function stays as it is, and one representative of each orbit.
+
+For c > 0, one number for each hidden unit, incoming weights × c_i, outgoing ÷ c_i and recurrent
+U_ij × c_j / c_i (in, out) leave every output unchanged, since act(c · p) = c · act(p). Biases and the learned initial
+state are incoming. An edge e from s to t thus becomes w_e · c_t / c_s, with c = 1 at inputs, constants and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from maso_rnn.network import RNN
+from path_opt.graph import ReductionGraph, at_sources, at_targets
+
+_STEPS = 4  # time steps of the paths that `gauge` measures
+
+
+def rescale(params: PyTree, graph: ReductionGraph, log_scales: Sequence[Float[Array, " _"]]) -> PyTree:
+    """The parameters after multiplying each hidden unit by c = exp(log_scales): the same function.
+
+    Equation: w_e → w_e · c_target / c_source, with c = 1 at inputs, constants and outputs.
+
+    Args:
+        params: the parameters.
+        graph: their reduction graph.
+        log_scales: for each layer (hidden,), ln c.
+
+    Returns:
+        A pytree like `params`.
+
+    Raises:
+        ValueError: if `log_scales` does not have one (hidden,) for each layer, or `params` does not fit the graph.
+        TypeError: if a leaf is not a floating array.
+
+    Example:
+        >>> import maso_rnn, path_opt
+        >>> rnn = maso_rnn.init(jax.random.key(0), 1, [4], 2)
+        >>> other = rescale(rnn, path_opt.reduction_graph(rnn), [jnp.ones(4)])
+        >>> xs = jnp.ones((5, 1))
+        >>> bool(jnp.allclose(maso_rnn.forward(rnn, xs), maso_rnn.forward(other, xs), atol=1e-5))
+        True
+
+    Source:
+        Wang, Meng, Chen, Liu, Ma, Liu (2019), positive scale invariance; Neyshabur et al. (2016), section 3.
+    """
+    weights = graph.read(params)
+    shapes = [jnp.shape(scale) for scale in log_scales]
+    wanted = [(width,) for width in graph.widths]
+    if shapes != wanted:
+        raise ValueError(f"log_scales must have one (hidden,) for each layer, of shapes {wanted}, got {shapes}")
+    dtype = weights.readout.kernel.dtype
+    scales = [jnp.exp(jnp.asarray(scale, dtype)) for scale in log_scales]
+    return graph.write(rescaled(weights, scales), params)
+
+
+def rescaled(weights: RNN, scales: Sequence[Array]) -> RNN:
+    """`w_e · c_target / c_source` for every edge."""
+    return jax.tree.map(
+        lambda w, source, target: w * (target / source),
+        weights,
+        at_sources(scales, weights),
+        at_targets(scales, weights),
+    )
+
+
+def balance(params: PyTree, graph: ReductionGraph) -> PyTree:
+    """The one rescaling of the parameters in which every unit is as far from the inputs as from the outputs.
+
+    Equation: c_i = (q_i / r_i)^(1/2), with r_i² the sum of the squared values of all paths of up to 4 recurrent steps
+    from inputs and biases into unit i, and q_i² the same from unit i to the outputs; then r_i = q_i.
+
+    A rescaling multiplies r_i by c_i and divides q_i by it, so that all rescalings of a network have the same
+    balanced one. A unit that no path enters or leaves keeps its scale.
+
+    Args:
+        params: the parameters.
+        graph: their reduction graph.
+
+    Returns:
+        A pytree like `params`, of the same function.
+
+    Raises:
+        ValueError: if `params` does not fit the graph.
+        TypeError: if a leaf is not a floating array.
+
+    Example:
+        >>> import maso_rnn, path_opt
+        >>> rnn = maso_rnn.init(jax.random.key(0), 1, [4], 2)
+        >>> graph = path_opt.reduction_graph(rnn)
+        >>> twice = path_opt.rescale(rnn, graph, [jnp.arange(4.0)])
+        >>> a, b = balance(rnn, graph), balance(twice, graph)
+        >>> bool(jnp.allclose(a.readout.kernel, b.readout.kernel, rtol=1e-4))
+        True
+
+    Source:
+        The path norm of Neyshabur et al. (2016), taken from both ends.
+    """
+    weights = graph.read(params)
+    return graph.write(rescaled(weights, [1 / unit for unit in gauge(weights)]), params)
+
+
+def gauge(weights: RNN) -> list[Array]:
+    """For each unit (r_i / q_i)^(1/2): what a rescaling by c multiplies by c, and 1 where the network is balanced.
+
+    r² starts from ones at inputs and at the constant of the biases, q² from ones at the outputs, and each follows the
+    squared weights for 4 recurrent steps.
+    """
+    squared = jax.tree.map(jnp.square, weights)
+    dtype = weights.readout.kernel.dtype
+    into, out_of = [], []
+    below = jnp.ones(squared.layers[0].input_kernel.shape[0], dtype)
+    for layer in squared.layers:
+        drive = below @ layer.input_kernel
+        if layer.bias is not None:
+            drive = drive + layer.bias
+        below = drive
+        for _ in range(_STEPS):
+            below = drive + below @ layer.recurrent_kernel
+        into.append(below)
+    above = squared.readout.kernel.sum(axis=1)
+    for l in reversed(range(len(squared.layers))):
+        layer, drive = squared.layers[l], above
+        for _ in range(_STEPS):
+            above = drive + layer.recurrent_kernel @ above
+        out_of.append(above)
+        above = layer.input_kernel @ above
+    ratios = []
+    for r, q in zip(into, out_of[::-1], strict=True):
+        connected = (r > 0) & (q > 0)
+        # r² / q² to the power 1/4
+        ratios.append(jnp.where(connected, jnp.where(connected, r, 1) / jnp.where(connected, q, 1), 1) ** 0.25)
+    return ratios
