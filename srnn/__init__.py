@@ -1,15 +1,33 @@
 """Continuous-time stochastic RNNs: simulation, response kernels, Volterra series and signature features."""
 
+# what a model is, and its paths
+from srnn.features import response_coefficients, response_feature, response_gram
+from srnn.fluctuations import FluctuationDissipation, fluctuation_dissipation
+from srnn.memory import Timescales, memory_timescales
 from srnn.model import SRNN, drift, init
 from srnn.response import Kernel, response_kernel
+from srnn.signatures import signature
 from srnn.simulation import Ensemble, simulate
+from srnn.volterra_series import VolterraTerms, truncation_bound, volterra, volterra_terms
 
 __all__ = [
     "SRNN",
     "Ensemble",
+    "FluctuationDissipation",
     "Kernel",
+    "Timescales",
+    "VolterraTerms",
     "drift",
+    "fluctuation_dissipation",
     "init",
+    "memory_timescales",
+    "response_coefficients",
+    "response_feature",
+    "response_gram",
     "response_kernel",
+    "signature",
     "simulate",
+    "truncation_bound",
+    "volterra",
+    "volterra_terms",
 ]

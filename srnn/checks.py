@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ def step_indices(name: str, steps: Any, *, least: int, most: int) -> tuple[int, 
         raise ValueError(f"{name} must name at least one step, got none")
     if min(checked) < least or max(checked) > most:
         raise ValueError(f"{name} must lie in [{least}, {most}], got {min(checked)} to {max(checked)}")
-    if any(a >= b for a, b in zip(checked, checked[1:], strict=False)):
+    if any(a >= b for a, b in itertools.pairwise(checked)):
         raise ValueError(f"{name} must ascend without repeats, got {checked}")
     return checked
 

@@ -219,9 +219,9 @@ def require_smooth(model: SRNN, purpose: str) -> None:
     kinks = _shape_of(activation_of(model.activation)).kinks
     if kinks.size:
         raise ValueError(
-            f"activation {_name(model)} has a kink near {kinks[0]:.3g}, where its second derivative is not a function: "
-            f"{purpose} by pathwise derivatives would be wrong, not just noisy; use a smooth activation (tanh, softplus, "
-            "gelu), or srnn.response_kernel(..., method='malliavin')"
+            f"activation {_name(model)} has a kink near {kinks[0]:.3g}, which its second derivative misses: "
+            f"{purpose} by pathwise derivatives would be wrong, not just noisy; use a smooth activation (tanh, "
+            "softplus, gelu), or srnn.response_kernel(..., method='malliavin')"
         )
 
 
@@ -302,7 +302,8 @@ def check_step(model: SRNN, dt: float, order: int) -> None:
     limit = min((_largest_step(rate, order) for rate in rates if rate.real < 0), default=np.inf)
     if dt > limit * (1 + 1e-9):
         raise ValueError(
-            f"dt = {dt} is past the stability limit {limit:.4g} of the linearised drift; dt = {0.5 * limit:.2g} would do"
+            f"dt = {dt} is past the stability limit {limit:.4g} of the linearised drift; "
+            f"dt = {0.5 * limit:.2g} would do"
         )
 
 

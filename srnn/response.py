@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from srnn import checks
-from srnn.model import SRNN, drift, noise_matrix, require_smooth
+from srnn.model import SRNN, noise_matrix, require_smooth
 from srnn.simulation import (
     Control,
     Grid,
@@ -33,7 +33,7 @@ from srnn.simulation import (
     checked_initial,
     checked_paths,
     increments_of,
-    integrate,
+    run,
     step,
 )
 from srnn.statistics import Chunks, Moments, chunks_of, moments, pool
@@ -213,24 +213,19 @@ def burn_in(model: SRNN, states: Array, key: Array, grid: Grid) -> Array:
         return states
     before = grid._replace(steps=grid.first, first=0)
     control = jnp.zeros((grid.first, model.input_kernel.shape[0]), states.dtype)
-    return _last(model, control, states, key, before)
-
-
-def _last(model: SRNN, control: Array, states: Array, key: Array, grid: Grid) -> Array:
-    """The last states, (path, hidden), differentiable forward."""
-    return integrate(model, control, states, key, grid, saved=(grid.steps,), adjoint=diffrax.ForwardMode())[0]
+    return run(model, control, states, key, before)[0]
 
 
 def pull_back(
     model: SRNN, control: Array, start: Array, key: Array, grid: Grid, readout: Readout, reduce: Callable
 ) -> tuple:
-    """`reduce` of every step's ∂f/∂(u_k dt), (path, input), and state before it, by one pass forward and one back.
+    """One pass forward and one back: what `reduce` makes of each step's push ∂f/∂(u_k dt), (path, input).
 
-    Returns what was reduced, stacked over steps, the last states, and the growth.
+    `reduce` also gets the states before the step and the last states. Returns what it made, stacked over steps, the
+    last states, and the growth.
     """
-    saved = tuple(range(grid.steps + 1))
-    states = integrate(model, control, start, key, grid, saved=saved, adjoint=diffrax.ForwardMode())
-    seed = jax.vmap(jax.grad(readout))(states[-1])
+    last, states = run(model, control, start, key, grid)
+    seed = jax.vmap(jax.grad(readout))(last)
     norm = jnp.sqrt((seed**2).mean())
 
     def body(onto: Array, now: tuple[Array, Array]) -> tuple[Array, tuple]:
@@ -238,10 +233,10 @@ def pull_back(
         through = functools.partial(step, model, control, key, grid, k)
         _, pull = jax.vjp(through, state, jnp.zeros_like(state))
         before, push = pull(onto)
-        return before, (reduce(push @ model.input_kernel.T, state), jnp.sqrt((before**2).mean()))
+        return before, (reduce(push @ model.input_kernel.T, state, last), jnp.sqrt((before**2).mean()))
 
-    _, (reduced, norms) = jax.lax.scan(body, seed, (jnp.arange(grid.steps), states[:-1]), reverse=True)
-    return reduced, states[-1], jnp.where(norm > 0, norms.max() / norm, 0)
+    _, (reduced, norms) = jax.lax.scan(body, seed, (jnp.arange(grid.steps), states), reverse=True)
+    return reduced, last, jnp.where(norm > 0, norms.max() / norm, 0)
 
 
 def _adjoint(
@@ -255,10 +250,10 @@ def _adjoint(
     counted: Array,
 ) -> tuple[Moments, Array, Array]:
     reduced, last, growth = pull_back(
-        model, control, start, key, grid, readout, lambda push, state: moments(push, counted)
+        model, control, start, key, grid, readout, lambda push, state, last: moments(push, counted)
     )
     at = np.asarray(chosen)
-    return Moments(reduced.count[0], reduced.mean[at], reduced.squares[at]), last, growth
+    return Moments(reduced.weight[0], reduced.mean[at], reduced.squares[at]), last, growth
 
 
 def _adjoint_twice(
@@ -274,7 +269,7 @@ def _adjoint_twice(
     """Forward over reverse: the first-order gradients of all steps, differentiated along each chosen step."""
 
     def gradients(control: Array) -> tuple[Array, tuple[Array, Array]]:
-        pushes, last, growth = pull_back(model, control, start, key, grid, readout, lambda push, state: push)
+        pushes, last, growth = pull_back(model, control, start, key, grid, readout, lambda push, state, last: push)
         return pushes[np.asarray(chosen)], (last, growth)
 
     def along(direction: Array) -> tuple[Moments, tuple[Array, Array]]:
@@ -287,7 +282,7 @@ def _adjoint_twice(
     def order(values: Array) -> Array:
         return values.reshape(shape).transpose(2, 0, 3, 1)
 
-    return Moments(found.count[0], order(found.mean), order(found.squares)), last, growth
+    return Moments(found.weight[0], order(found.mean), order(found.squares)), last, growth
 
 
 def _impulses(control: Array, chosen: tuple[int, ...]) -> Array:
@@ -308,7 +303,7 @@ def _tangent(
     counted: Array,
 ) -> tuple[Moments, Array, Array]:
     def along(direction: Array) -> tuple[Moments, Array, Array]:
-        last, moved = jax.jvp(lambda u: _last(model, u, start, key, grid), (control,), (direction / grid.dt,))
+        last, moved = jax.jvp(lambda u: run(model, u, start, key, grid)[0], (control,), (direction / grid.dt,))
         _, change = jax.jvp(jax.vmap(readout), (last,), (moved,))
         pushed = (direction.sum(axis=0) @ model.input_kernel) ** 2
         stretched = (moved**2).sum(axis=-1).mean()
@@ -316,7 +311,7 @@ def _tangent(
 
     found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(_impulses(control, chosen))
     shape = (len(chosen), control.shape[1])
-    return Moments(found.count[0], found.mean.reshape(shape), found.squares.reshape(shape)), last, growth.max()
+    return Moments(found.weight[0], found.mean.reshape(shape), found.squares.reshape(shape)), last, growth.max()
 
 
 def _tangent_twice(
@@ -334,7 +329,7 @@ def _tangent_twice(
     a, b = np.tril_indices(len(impulses))
 
     def final(u: Array) -> tuple[Array, Array]:
-        last = _last(model, u, start, key, grid)
+        last, _ = run(model, u, start, key, grid)
         return jax.vmap(readout)(last), last
 
     def along(one: Array, other: Array) -> tuple[Moments, Array, Array]:
@@ -353,7 +348,7 @@ def _tangent_twice(
         square = jnp.zeros((size, size), values.dtype).at[a, b].set(values).at[b, a].set(values)
         return square.reshape(len(chosen), channels, len(chosen), channels).transpose(0, 2, 1, 3)
 
-    return Moments(found.count[0], order(found.mean), order(found.squares)), last, growth.max()
+    return Moments(found.weight[0], order(found.mean), order(found.squares)), last, growth.max()
 
 
 def _malliavin(
@@ -367,16 +362,16 @@ def _malliavin(
     counted: Array,
 ) -> tuple[Moments, Array, Array]:
     """Covariance of f with θᵀΔB_k/dt; the last step's noise is drawn again, not stored."""
-    last = _last(model, control, start, key, grid)
+    last, _ = run(model, control, start, key, grid)
     centred = _centred(jax.vmap(readout)(last), counted)
-    shift = noise_shift(model, model.input_kernel)
+    shift = noise_shift(model, model.input_kernel, name="model.input_kernel")
 
     def at(k: Array) -> Moments:
         weight = increments_of(model, key, grid, k, start.shape[0]) @ shift.T / grid.dt
         return moments(centred[:, None] * weight, counted)
 
     found = jax.lax.map(at, jnp.asarray(chosen))
-    return Moments(found.count[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
+    return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
 
 
 def _malliavin_twice(
@@ -390,9 +385,9 @@ def _malliavin_twice(
     counted: Array,
 ) -> tuple[Moments, Array, Array]:
     """Covariance of f with the second Hermite weight, w_k w_l − 1[k = l] θᵀθ/dt."""
-    last = _last(model, control, start, key, grid)
+    last, _ = run(model, control, start, key, grid)
     centred = _centred(jax.vmap(readout)(last), counted)
-    shift = noise_shift(model, model.input_kernel)
+    shift = noise_shift(model, model.input_kernel, name="model.input_kernel")
     norm = shift @ shift.T / grid.dt
 
     def weight(k: Array) -> Array:
@@ -407,7 +402,7 @@ def _malliavin_twice(
         return moments(centred[:, None, None] * product, counted, axis=1)
 
     found = jax.lax.map(row, (jnp.arange(len(chosen)), weights))
-    return Moments(found.count[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
+    return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
 
 
 def _centred(values: Array, counted: Array) -> Array:
@@ -426,22 +421,21 @@ _ESTIMATORS: dict[tuple[str, int], Callable] = {
 }
 
 
-def noise_shift(model: SRNN, pushes: Array, *, name: str = "") -> Array:
+def noise_shift(model: SRNN, pushes: Array, *, name: str) -> Array:
     """The noise θ, (..., noise), that moves the state as `pushes` (..., hidden) do: θ @ noise_kernel = pushes.
 
-    With a name, concrete pushes that no noise makes are refused.
+    Pushes that no noise makes are refused where they are concrete, and give NaN where they are traced.
     """
     sigma = noise_matrix(model)
     shift = pushes @ jnp.linalg.pinv(sigma)
-    if name and checks.is_concrete(shift):
-        missed = np.abs(np.asarray(shift @ sigma - pushes)).max(initial=0)
-        scale = np.abs(np.asarray(pushes)).max(initial=0)
-        if missed > 1e3 * np.finfo(pushes.dtype).eps * scale:
-            raise ValueError(
-                f"{name} pushes the state where no noise reaches (by {missed:.3g} of {scale:.3g}): its rows must lie "
-                "in the range of model.noise_kernel; use method='adjoint', or a noise kernel of full rank"
-            )
-    return shift
+    missed, scale = jnp.abs(shift @ sigma - pushes).max(), jnp.abs(pushes).max()
+    reached = missed <= 1e3 * jnp.finfo(pushes.dtype).eps * scale
+    if checks.is_concrete(reached) and not reached:
+        raise ValueError(
+            f"{name} pushes the state where no noise reaches (by {float(missed):.3g} of {float(scale):.3g}): it must "
+            "lie in the range of model.noise_kernel; give that full rank, or use srnn.response_kernel(method='adjoint')"
+        )
+    return jnp.where(reached, shift, jnp.nan)
 
 
 def checked_readout(model: SRNN, readout: Readout) -> None:

@@ -161,31 +161,6 @@ def _paths(
     states = jnp.broadcast_to(initial, (paths, initial.shape[-1]))
     if sharding is not None:
         states = jax.lax.with_sharding_constraint(states, sharding)
-    values = integrate(
-        model,
-        control,
-        states,
-        key,
-        grid,
-        saved=saved,
-        readout=readout,
-        adjoint=diffrax.RecursiveCheckpointAdjoint(checkpoints=grid.steps + 1),
-    )
-    return jnp.moveaxis(values, 0, 1)
-
-
-def integrate(
-    model: SRNN,
-    control: Array,
-    states: Array,
-    key: Array,
-    grid: Grid,
-    *,
-    saved: tuple[int, ...],
-    readout: Readout | None = None,
-    adjoint: diffrax.AbstractAdjoint,
-) -> Array:
-    """The states (or readouts) at the saved steps, (time, path, ...), by one diffrax solve."""
 
     def save(t: Any, y: Array, args: Any) -> Array:
         del t, args
@@ -203,21 +178,35 @@ def integrate(
         else:
             saveat = diffrax.SaveAt(ts=jnp.asarray(saved, states.dtype), fn=save)
         solution = diffrax.diffeqsolve(
-            terms(model, control, key, grid, states.shape[0]),
+            terms(model, control, key, grid, paths),
             grid.solver,
             t0=0.0,
             t1=float(grid.steps),
             dt0=1.0,
             y0=states,
             saveat=saveat,
-            adjoint=adjoint,
+            adjoint=diffrax.RecursiveCheckpointAdjoint(checkpoints=grid.steps + 1),
             max_steps=grid.steps,
         )
         parts.append(solution.ys)
-    return jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+    return jnp.moveaxis(jnp.concatenate(parts), 0, 1)
 
 
-def step(model: SRNN, control: Array, key: Array, grid: Grid, k: Array, state: Array, nudge: Array | float) -> Array:
+def run(model: SRNN, control: Array, states: Array, key: Array, grid: Grid) -> tuple[Array, Array]:
+    """The last states, and the states before every step (step, path, hidden): `simulate`'s steps in a plain scan.
+
+    diffrax's solve has derivatives of one kind at a time; the response wants forward over forward over reverse.
+    """
+
+    def body(state: Array, k: Array) -> tuple[Array, Array]:
+        return step(model, control, key, grid, k, state), state
+
+    return jax.lax.scan(body, states, jnp.arange(grid.steps))
+
+
+def step(
+    model: SRNN, control: Array, key: Array, grid: Grid, k: Array, state: Array, nudge: Array | float = 0.0
+) -> Array:
     """The states after step k, (path, hidden), where `nudge` is added to what drives them in that step."""
     t = jnp.asarray(k, state.dtype)
     after, *_ = grid.solver.step(
@@ -231,7 +220,7 @@ def terms(
 ) -> diffrax.MultiTerm:
     """Drift and drive as diffrax terms, in units of steps."""
     drive = _Drive(model, control, jax.random.key_data(key), nudge, jax.random.key_impl(key), grid, paths)
-    return diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: grid.dt * drift(model, y)), _DriveTerm(drive))
+    return diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: grid.dt * drift(model, y)), drive)
 
 
 def increments_of(model: SRNN, key: Array, grid: Grid, k: Array, paths: int) -> Array:
@@ -253,8 +242,8 @@ def _signs(key: Array, shape: tuple[int, int], dtype: Any, size: float) -> Array
     return jnp.where(chosen == 1, jnp.asarray(size, dtype), jnp.asarray(-size, dtype))
 
 
-class _Drive(diffrax.AbstractPath):
-    """Increments of what drives the state, for each step: input and noise, (path, hidden)."""
+class _Drive(diffrax.AbstractTerm):
+    """What drives the state, input and noise, as increments of each step that are added to the state as they are."""
 
     model: SRNN
     control: Array
@@ -264,12 +253,10 @@ class _Drive(diffrax.AbstractPath):
     implementation: Any = eqx.field(static=True)
     grid: Grid = eqx.field(static=True)
     paths: int = eqx.field(static=True)
-    t0: float = eqx.field(static=True, default=0.0)
-    t1: float = eqx.field(static=True, default=float("inf"))
 
-    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
-        """The increment of the step from t0, with the space-time Lévy area where `use_levy`."""
-        del t1, left
+    def contr(self, t0: Any, t1: Any, use_levy: bool = False, **kwargs: Any) -> Any:
+        """The increment (path, hidden) of the step from t0, with its space-time Lévy area where `use_levy`."""
+        del t1, kwargs
         k = jnp.asarray(t0).astype(jnp.int32)
         key = jax.random.wrap_key_data(self.key_data, impl=self.implementation)
         noise = increments_of(self.model, key, self.grid, k, self.paths)
@@ -277,27 +264,17 @@ class _Drive(diffrax.AbstractPath):
         increment = put_noise(self.model, noise) + (self.grid.dt * (row @ self.model.input_kernel) + self.nudge)
         if not use_levy:
             return increment
-        # H, independent of ΔB, normal with variance dt/12; a second word folded in keeps it apart from ΔB
+        # the area H is independent of ΔB, normal with variance dt/12: one more word folded in keeps their bits apart
         key = jax.random.fold_in(jax.random.fold_in(key, k + self.grid.first), 1)
         area = (self.grid.dt / 12) ** 0.5 * jax.random.normal(key, noise.shape, noise.dtype)
         return diffrax.SpaceTimeLevyArea(dt=jnp.ones((), noise.dtype), W=increment, H=put_noise(self.model, area))
 
-
-class _DriveTerm(diffrax.AbstractTerm):
-    """The drive, added to the state as it is."""
-
-    drive: _Drive
-
-    def vf(self, t: Any, y: Any, args: Any) -> Any:
+    def vf(self, t: Any, y: Any, args: Any) -> Array:
         """One, whatever the state."""
         del t, y, args
-        return jnp.ones((), self.drive.control.dtype)
+        return jnp.ones((), self.control.dtype)
 
-    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
-        """The increment over a step."""
-        return self.drive.evaluate(t0, t1, **kwargs)
-
-    def prod(self, vf: Any, control: Any) -> Any:
+    def prod(self, vf: Array, control: Any) -> Any:
         """Their product."""
         return vf * control
 

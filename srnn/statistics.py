@@ -13,12 +13,12 @@ class Moments(NamedTuple):
     """Count, mean and sum of squared deviations, over paths that are no longer there.
 
     Attributes:
-        count: how many paths.
+        weight: how many paths.
         mean: their mean.
         squares: Σ (x − mean)².
     """
 
-    count: Float[Array, "*chunk"]
+    weight: Float[Array, "*chunk"]
     mean: Float[Array, "*value"]
     squares: Float[Array, "*value"]
 
@@ -34,7 +34,7 @@ def moments(values: Array, counted: Array, axis: int = 0) -> Moments:
 
 def pool(chunks: Moments) -> tuple[Array, Array]:
     """The mean and its standard error over all chunks, which are stacked along the first axis."""
-    count = chunks.count.reshape(chunks.count.shape + (1,) * (chunks.mean.ndim - 1))
+    count = chunks.weight.reshape(chunks.weight.shape + (1,) * (chunks.mean.ndim - 1))
     total = count.sum()
     mean = (count * chunks.mean).sum(axis=0) / total
     squares = chunks.squares.sum(axis=0) + (count * (chunks.mean - mean) ** 2).sum(axis=0)

@@ -1,0 +1,194 @@
+"""Response features: a basis in which the response of every SRNN is linear.
+
+With ψ an orthonormal basis over time, X_t = ∫_0^t u_s ⊗ ψ(s) ds is a path whose signature holds the integrals of u
+against all products of basis functions over the ordered simplex: what a Volterra series is made of. (The printed
+u ⊗ ψ in place of its integral sees end points only; and monomials in place of orthogonal polynomials lose ten digits.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from srnn import checks
+from srnn.response import Kernel
+from srnn.signatures import checked_size, signature
+from srnn.volterra_series import checked_kernels
+
+LARGEST_GRAM = 2**28  # numbers in the Gram matrix
+
+
+def response_feature(
+    control: Float[Array, "step input"], times: Float[Array, " time"], *, order: int, depth: int
+) -> Float[Array, " features"]:
+    """The feature of a control on which the response of any SRNN is linear, in the limit of order and depth.
+
+    Equation: S(X) with X_t = ∫_0^t u_s ⊗ ψ(s) ds and ψ the Legendre polynomials, orthonormal over the time span.
+
+    Args:
+        control: u, (step, input), constant over each step.
+        times: (step + 1,), where steps begin and the last one ends, ascending; or (step,), where they begin, as in
+            `Kernel.times`: then the last is as long as the one before it.
+        order: the highest degree of the polynomials, at least 0; resolves the kernels' time dependence.
+        depth: the depth of the signature, at least 1: the highest order of the Volterra series.
+
+    Returns:
+        (features,), with channels input · (order + 1), the basis function running fastest.
+
+    Raises:
+        ValueError: if times do not ascend or do not fit the control, or the feature is too large.
+        TypeError: if an array is not floating, or a size is not an integer.
+
+    Example:
+        >>> u, times = jnp.ones((8, 1)), jnp.linspace(0.0, 1.0, 9)
+        >>> [round(abs(float(x)), 6) for x in response_feature(u, times, order=1, depth=1)]
+        [1.0, 0.0]
+
+    Source:
+        Lim (2021), definition 4.2, with the time integral of u ⊗ ψ in place of u ⊗ ψ.
+    """
+    order, depth = checks.size("order", order, least=0), checks.size("depth", depth)
+    control = checks.array("control", control, axes="(step, input)", shape=(None, None))
+    times = checked_times(times, control.shape[0], control.dtype)
+    checked_size("depth", control.shape[1] * (order + 1), depth)
+    checks.finite("control", control)
+    pieces = jnp.einsum("ki,km->kim", control, _basis_integrals(times, order))
+    path = jnp.cumsum(pieces.reshape(len(pieces), -1), axis=0)
+    return signature(jnp.concatenate([jnp.zeros_like(path[:1]), path]), depth)
+
+
+def checked_times(times: Array, steps: int, dtype: jnp.dtype) -> Array:
+    """The edges of so many steps, (step + 1,), ascending."""
+    axes = "(step + 1,), the beginning of each step and the end of the last; or (step,), the beginnings"
+    starts_only = steps > 1 and getattr(times, "shape", None) == (steps,)
+    times = checks.array("times", times, axes=axes, shape=(steps + (not starts_only),), dtype=dtype)
+    checks.finite("times", times)
+    if not steps or (checks.is_concrete(times) and not bool((jnp.diff(times) > 0).all())):
+        raise ValueError(f"times must ascend over at least one step, got {times}")
+    return jnp.append(times, 2 * times[-1] - times[-2]) if starts_only else times
+
+
+def _basis_integrals(times: Array, order: int) -> Array:
+    """∫ of each orthonormal Legendre polynomial over each step, (step, order + 1), exactly."""
+    span = times[-1] - times[0]
+    x = 2 * (times - times[0]) / span - 1
+    polynomials = [jnp.ones_like(x), x]
+    for m in range(1, order + 1):
+        polynomials.append(((2 * m + 1) * x * polynomials[m] - m * polynomials[m - 1]) / (m + 1))
+    # (2m + 1) ∫P_m = P_{m+1} − P_{m−1}, with P_{−1} = −1 standing in at m = 0, where a constant does not matter
+    before = [jnp.zeros_like(x), *polynomials]
+    primitives = [(polynomials[m + 1] - before[m]) / (2 * m + 1) for m in range(order + 1)]
+    scales = jnp.sqrt((2 * jnp.arange(order + 1, dtype=x.dtype) + 1) / span)
+    return jnp.diff(jnp.stack(primitives, axis=-1), axis=0) * scales * span / 2
+
+
+def response_coefficients(
+    kernels: Kernel | Sequence[Kernel], times: Float[Array, " time"], *, order: int
+) -> Float[Array, " features"]:
+    """The weights that make a response feature the predicted response: from kernels, without training.
+
+    Equation: R_k ≈ Σ_m c_m ψ̄_m(k) and R_kl ≈ Σ_mn c_nm ψ̄_m(k) ψ̄_n(l) for k > l, least squares with ψ̄ the means over
+    steps; then response ≈ c · response_feature(control, times, order=order, depth=number of kernels).
+
+    Args:
+        kernels: of orders 1, 2 in turn, on all steps; or one of order 1.
+        times: (step + 1,), as for `response_feature`.
+        order: as for `response_feature`; below the number of steps.
+
+    Returns:
+        (features,), matching a feature of depth 1 or 2: as many levels as kernels.
+
+    Raises:
+        ValueError: if the kernels are not of orders 1, 2 in turn, times do not fit, or `order` is too high.
+        TypeError: if `kernels` holds something else.
+
+    Example:
+        >>> from srnn import init, response_kernel, volterra
+        >>> model, u = init(jax.random.key(0), 1, 4), jnp.ones((8, 1))
+        >>> kernel = response_kernel(model, lambda h: h[0], t1=1.0, dt=0.125, key=jax.random.key(1), paths=16)
+        >>> times = jnp.linspace(0.0, 1.0, 9)
+        >>> predicted = response_coefficients(kernel, times, order=3) @ response_feature(u, times, order=3, depth=1)
+        >>> bool(abs(predicted - volterra(kernel, u, 0.125)[0]) < 1e-3)
+        True
+
+    Source:
+        Lim (2021), theorem 4.1.
+    """
+    kernels = checked_kernels(kernels)
+    order = checks.size("order", order, least=0)
+    first = kernels[0].values
+    steps, channels = first.shape
+    times = checked_times(times, steps, first.dtype)
+    if order >= steps:
+        raise ValueError(f"order must be below the number of steps {steps}, got {order}")
+    checked_size("order", channels * (order + 1), len(kernels))
+    means = _basis_integrals(times, order) / jnp.diff(times)[:, None]
+    levels = [(jnp.linalg.pinv(means) @ first).T.ravel()]
+    if len(kernels) == 2:
+        later, earlier = jnp.tril_indices(steps)
+        design = (means[earlier][:, :, None] * means[later][:, None, :]).reshape(len(later), -1)
+        wanted = kernels[1].values[later, earlier]  # (pair, input of the later, input of the earlier)
+        fitted, *_ = jnp.linalg.lstsq(design, wanted.reshape(len(later), -1))
+        fitted = fitted.reshape(order + 1, order + 1, channels, channels)  # earlier, later, later's, earlier's input
+        levels.append(fitted.transpose(3, 0, 2, 1).ravel())
+    return jnp.concatenate(levels)
+
+
+def response_gram(
+    controls_a: Float[Array, "a step input"],
+    controls_b: Float[Array, "b step input"],
+    times: Float[Array, " time"],
+    *,
+    normalize: bool = False,
+) -> Float[Array, "a b"]:
+    """The Gram matrix of the response kernel between two sets of controls, for a kernel method.
+
+    Equation: K(u, v) = ∏_l exp⟨ΔX_l, ΔY_l⟩ = exp Σ_l u_l · v_l Δt_l, with ψ the indicators of the steps, each
+    divided by √Δt_l: the basis that the grid resolves, so that K does not depend on how fine the grid is. Divided, on
+    request, by √(K(u, u) K(v, v)): then it is exp(−½ ∫|u − v|² dt), and cannot overflow.
+
+    Args:
+        controls_a: (a, step, input).
+        controls_b: (b, step, input).
+        times: (step + 1,), as for `response_feature`.
+        normalize: whether to divide by the norms of both features.
+
+    Returns:
+        (a, b), positive semidefinite for `controls_a` = `controls_b`.
+
+    Raises:
+        ValueError: if shapes do not fit, values are not finite, or the matrix is too large.
+        TypeError: if an array is not floating.
+
+    Example:
+        >>> from sklearn.kernel_ridge import KernelRidge
+        >>> u, times = jax.random.normal(jax.random.key(0), (20, 8, 1)), jnp.linspace(0.0, 1.0, 9)
+        >>> targets = u.mean(axis=(1, 2))
+        >>> ridge = KernelRidge(kernel="precomputed", alpha=1e-3)
+        >>> fitted = ridge.fit(response_gram(u, u, times, normalize=True), targets)
+        >>> fitted.predict(response_gram(u[:3], u, times, normalize=True)).shape
+        (3,)
+
+    Source:
+        Lim (2021), theorem 4.2 and its corollary.
+    """
+    a = checks.array("controls_a", controls_a, axes="(a, step, input)", shape=(None, None, None))
+    b = checks.array(
+        "controls_b", controls_b, axes="(b, step, input)", shape=(None, a.shape[1], a.shape[2]), dtype=a.dtype
+    )
+    times = checked_times(times, a.shape[1], a.dtype)
+    if len(a) * len(b) > LARGEST_GRAM:
+        raise ValueError(
+            f"controls_a, controls_b: a Gram matrix of {len(a)} × {len(b)} has {len(a) * len(b)} numbers, more than "
+            f"{LARGEST_GRAM}; call it on parts"
+        )
+    checks.finite("controls_a", a)
+    checks.finite("controls_b", b)
+    widths = jnp.sqrt(jnp.diff(times))[:, None]
+    rows, columns = (a * widths).reshape(len(a), -1), (b * widths).reshape(len(b), -1)
+    logarithm = rows @ columns.T
+    if normalize:
+        logarithm = logarithm - 0.5 * ((rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1))
+    return jnp.exp(logarithm)

@@ -1,0 +1,104 @@
+"""How long a model remembers: the time-scales of its response kernel."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from srnn import checks
+from srnn.response import Kernel
+
+
+class Timescales(NamedTuple):
+    """A kernel as a sum of exponentials in the lag.
+
+    Attributes:
+        timescales: (component,), ascending, in units of time.
+        amplitudes: (component, input), at lag zero.
+        residual: the root mean square of (kernel − fit) / standard error, about 1 where the fit is as good as the
+            kernel; where some standard error is zero, of kernel − fit alone.
+        converged: whether the least-squares solver came to rest.
+    """
+
+    timescales: Float[Array, " component"]
+    amplitudes: Float[Array, "component input"]
+    residual: Float[Array, ""]
+    converged: Bool[Array, ""]
+
+
+def memory_timescales(kernel: Kernel, *, components: int) -> Timescales:
+    """The time-scales on which a first-order kernel forgets, by fitting a few decaying exponentials.
+
+    Equation: R(lag) ≈ Σ_c amplitudes_c exp(−lag/τ_c), weighted by standard errors. Amplitudes are solved for inside
+    (variable projection); log τ by Levenberg–Marquardt, started evenly over the lags on a log scale.
+
+    Args:
+        kernel: of order 1, at more steps than twice `components`.
+        components: how many exponentials, at least 1. A kernel that oscillates is no sum of these: see `residual`.
+
+    Returns:
+        `Timescales(timescales, amplitudes, residual, converged)`.
+
+    Raises:
+        ValueError: if the kernel is not of order 1, or has too few steps.
+        TypeError: if `kernel` is not a `Kernel`.
+
+    Example:
+        >>> from srnn import init, response_kernel
+        >>> model = init(jax.random.key(0), 1, 4, radius=0.0, decay_time=0.5, activation="identity")
+        >>> kernel = response_kernel(model, lambda h: h[0], t1=1.0, dt=0.01, key=jax.random.key(1), paths=2)
+        >>> [round(float(tau), 1) for tau in memory_timescales(kernel, components=1).timescales]
+        [0.5]
+
+    Source:
+        Golub, Pereyra (1973) for variable projection.
+    """
+    import optimistix
+
+    components = checks.size("components", components)
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"kernel must be an srnn.Kernel, from srnn.response_kernel, got {type(kernel).__name__}")
+    if kernel.values.ndim != 2:
+        raise ValueError(f"kernel must be of order 1, with values (step, input), got {kernel.values.shape}")
+    if len(kernel.lags) <= 2 * components:
+        raise ValueError(
+            f"components: {components} exponentials need more than {2 * components} steps, got {len(kernel.lags)}"
+        )
+    usable = (kernel.stderr > 0).all()
+    weights = jnp.where(usable, 1 / jnp.where(usable, kernel.stderr, 1), 1).astype(kernel.values.dtype)
+    shortest, longest = kernel.lags.min(), kernel.lags.max()
+    spread = (jnp.arange(components, dtype=weights.dtype) + 1) / (components + 1)
+    start = jnp.log(shortest) + spread * jnp.log(longest / shortest)
+
+    def fit(log_tau: Array) -> tuple[Array, Array]:
+        basis = jnp.exp(-kernel.lags[:, None] / jnp.exp(log_tau))
+
+        def channel(values: Array, weight: Array) -> tuple[Array, Array]:
+            weighted = basis * weight[:, None]
+            # normal equations with a trace of ridge: two equal time-scales must not make this singular
+            gram = weighted.T @ weighted
+            ridge = 1e2 * jnp.finfo(gram.dtype).eps * jnp.trace(gram) * jnp.eye(components, dtype=gram.dtype)
+            amplitude = jnp.linalg.solve(gram + ridge, weighted.T @ (values * weight))
+            return weighted @ amplitude - values * weight, amplitude
+
+        return jax.vmap(channel, in_axes=1)(kernel.values, weights)
+
+    tolerance = float(jnp.finfo(weights.dtype).eps) ** 0.5
+    solution: Any = optimistix.least_squares(
+        lambda log_tau, args: fit(log_tau)[0],
+        optimistix.LevenbergMarquardt(rtol=tolerance, atol=tolerance),
+        start,
+        max_steps=512,
+        throw=False,
+    )
+    residual, amplitudes = fit(solution.value)
+    order = jnp.argsort(solution.value)
+    return Timescales(
+        jnp.exp(solution.value)[order],
+        amplitudes.T[order],
+        jnp.sqrt((residual**2).mean()),
+        jnp.asarray(solution.result == optimistix.RESULTS.successful),
+    )

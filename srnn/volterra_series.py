@@ -1,0 +1,294 @@
+"""The output of a driven SRNN as a Volterra series in its input: terms, sums, and what truncation leaves out.
+
+    E f(h^u_t1) = E f(h^0_t1) + Σ_n ∫_{t1 > s_1 > … > s_n} R_n(s_1, …, s_n) u(s_1) … u(s_n) ds,
+
+over the *ordered* simplex (over the whole cube every term would need 1/n!, which the printed series lacks). With steps
+in place of time, the n-th term is the n-th Taylor coefficient of E f at ε = 0 under the control ε u.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from srnn import checks
+from srnn.model import SRNN, check_model, require_smooth
+from srnn.response import Kernel, burn_in, checked_readout, noise_shift
+from srnn.simulation import (
+    Control,
+    Grid,
+    Increments,
+    Readout,
+    checked_control,
+    checked_grid,
+    checked_initial,
+    checked_paths,
+    run,
+)
+from srnn.statistics import Chunks, Moments, chunks_of, moments, pool
+
+_TAIL_TERMS = 1024  # of the bound's tail: enough up to where it overflows float64, ‖θ‖² = 709
+
+
+class VolterraTerms(NamedTuple):
+    """Terms of the Volterra series at one control, by order.
+
+    Attributes:
+        mean: (order,), the terms of orders 1 to `max_order`.
+        stderr: (order,), their standard errors.
+        unperturbed: E f without the control: the term of order 0.
+        diverged: the number of paths whose terms are not all finite.
+        shrinking: whether the last term is smaller than the one before it, or as small as two of its standard errors.
+    """
+
+    mean: Float[Array, " order"]
+    stderr: Float[Array, " order"]
+    unperturbed: Float[Array, ""]
+    diverged: Int[Array, ""]
+    shrinking: Bool[Array, ""]
+
+
+def volterra_terms(
+    model: SRNN,
+    readout: Readout,
+    control: Control,
+    *,
+    max_order: int,
+    t1: float,
+    dt: float,
+    key: Array,
+    paths: int,
+    initial: Float[Array, "*path hidden"] | None = None,
+    burn_in: float = 0.0,
+    solver: diffrax.AbstractSolver = diffrax.Euler(),
+    increments: Increments = "gaussian",
+) -> VolterraTerms:
+    """The terms of the Volterra series at a control, to any order, without the kernels.
+
+    Equation: term_n = (1/n!) dⁿ/dεⁿ E f(h^{εu}_t1) at ε = 0, by n nested forward derivatives along each path.
+
+    Args:
+        model: the model; from order 2 its activation must be smooth.
+        readout: f, a function of (hidden,) to a scalar.
+        control: u, (step, input) or a function of time.
+        max_order: N, at least 1; time grows as 2^N.
+        t1: the end, in units of time after the burn-in.
+        dt: the step; t1/dt must be whole.
+        key: a random key.
+        paths: how many, at least 2; they run in chunks that keep memory small.
+        initial: (hidden,), or (path, hidden), or None for zeros.
+        burn_in: time to run without input before the first step.
+        solver: as for `simulate`.
+        increments: as for `simulate`.
+
+    Returns:
+        `VolterraTerms(mean, stderr, unperturbed, diverged, shrinking)`.
+
+    Raises:
+        ValueError: as `simulate`; or if `max_order` is above 1 and the activation has a kink.
+        TypeError: as `simulate`; or if `readout` does not give a floating scalar.
+
+    Example:
+        >>> from srnn import init
+        >>> model, u = init(jax.random.key(0), 1, 4), jnp.ones((8, 1))
+        >>> terms = volterra_terms(
+        ...     model, lambda h: h[0], u, max_order=3, t1=1.0, dt=0.125, key=jax.random.key(1), paths=16
+        ... )
+        >>> terms.mean.shape
+        (3,)
+
+    Source:
+        Lim (2021), theorem 3.1 and equation 11, over the ordered simplex.
+    """
+    max_order = checks.size("max_order", max_order)
+    before = checks.whole_steps(burn_in, dt, name="burn_in") if burn_in else 0
+    grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
+    checked_readout(model, readout)
+    if max_order > 1:
+        require_smooth(model, "a term of order 2 or more")
+    if control is None:
+        raise TypeError("control must be (step, input) or a function of time, got None: every term would be zero")
+    key, paths = checks.random_key(key), checked_paths(paths)
+    hidden, itemsize = model.recurrent_kernel.shape[0], model.recurrent_kernel.dtype.itemsize
+    chunks = chunks_of(paths, 8 * hidden * 2**max_order * itemsize)
+    return _terms(
+        model,
+        checked_initial(model, initial, paths),
+        checked_control(model, control, grid),
+        key,
+        grid=grid,
+        readout=readout,
+        max_order=max_order,
+        chunks=chunks,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "readout", "max_order", "chunks"))
+def _terms(
+    model: SRNN,
+    initial: Array,
+    control: Array,
+    key: Array,
+    *,
+    grid: Grid,
+    readout: Readout,
+    max_order: int,
+    chunks: Chunks,
+) -> VolterraTerms:
+    dtype = model.recurrent_kernel.dtype
+
+    def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Array]:
+        start, chunk_key, counted = chunk
+        start = burn_in(model, start, chunk_key, grid)
+
+        def scaled(amplitude: Array) -> list[Array]:
+            last, _ = run(model, amplitude * control, start, chunk_key, grid)
+            return [jax.vmap(readout)(last)]
+
+        derivatives = scaled
+        for _ in range(max_order):
+            derivatives = functools.partial(_differentiated, derivatives)
+        terms = jnp.stack([value / math.factorial(n) for n, value in enumerate(derivatives(jnp.zeros((), dtype)))])
+        bad = ((~jnp.isfinite(terms).all(axis=0)) & (counted == 1)).sum()
+        return moments(terms, counted, axis=1), bad
+
+    gathered, diverged = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
+    mean, stderr = pool(gathered)
+    size = jnp.abs(mean)
+    shrinking = (size[-1] < size[-2]) | (size[-1] < 2 * stderr[-1]) if max_order > 1 else jnp.asarray(True)
+    return VolterraTerms(mean[1:], stderr[1:], mean[0], diverged.sum(), shrinking)
+
+
+def _differentiated(derivatives, amplitude: Array) -> list[Array]:  # type: ignore[no-untyped-def]
+    """Derivatives of one order more: those there are, and the derivative of the last."""
+    values, changes = jax.jvp(derivatives, (amplitude,), (jnp.ones_like(amplitude),))
+    return [*values, changes[-1]]
+
+
+def volterra(
+    kernels: Kernel | Sequence[Kernel], control: Float[Array, "step input"], dt: float
+) -> Float[Array, " order"]:
+    """What each order of the series contributes at a control, from kernels.
+
+    Equation: Σ_k R_k · u_k dt for order 1; Σ_{k>l} u_k · R_kl u_l dt² + ½ Σ_k u_k · R_kk u_k dt² for order 2: the
+    ordered simplex, with its diagonal cells cut in half.
+
+    Args:
+        kernels: of orders 1, 2 in turn, from `response_kernel` on all steps; or one of order 1.
+        control: u, (step, input), on the same steps.
+        dt: the step, in units of time.
+
+    Returns:
+        (order,), in units of the readout; their sum is the predicted change of E f.
+
+    Raises:
+        ValueError: if the kernels are not of orders 1, 2 in turn, or lack some of the control's steps.
+        TypeError: if `kernels` holds something else.
+
+    Example:
+        >>> from srnn import init, response_kernel
+        >>> model = init(jax.random.key(0), 1, 4)
+        >>> kernel = response_kernel(model, lambda h: h[0], t1=1.0, dt=0.125, key=jax.random.key(1), paths=16)
+        >>> volterra(kernel, jnp.ones((8, 1)), 0.125).shape
+        (1,)
+
+    Source:
+        Lim (2021), equation 11, over the ordered simplex.
+    """
+    kernels = checked_kernels(kernels)
+    dt = checks.positive("dt", dt)
+    first = kernels[0].values
+    control = checks.array(
+        "control", control, axes="(step, input), as the kernels", shape=first.shape, dtype=first.dtype
+    )
+    checks.finite("control", control)
+    times = kernels[0].times
+    if checks.is_concrete(times) and not np.allclose(times, np.arange(len(times)) * dt, rtol=1e-4):
+        raise ValueError("kernels must be on all steps from 0 at this dt; leave steps=None in srnn.response_kernel")
+    push = control * dt
+    terms = [jnp.einsum("ki,ki->", first, push)]
+    if len(kernels) == 2:
+        second = kernels[1].values
+        ordered = jnp.tril(jnp.ones(second.shape[:2], second.dtype), -1) + 0.5 * jnp.eye(
+            len(second), dtype=second.dtype
+        )
+        terms.append(jnp.einsum("kl,klij,ki,lj->", ordered, second, push, push))
+    return jnp.stack(terms)
+
+
+def checked_kernels(kernels: Kernel | Sequence[Kernel]) -> tuple[Kernel, ...]:
+    """Kernels of orders 1 and, where there is a second, 2, on the same steps."""
+    found = (kernels,) if isinstance(kernels, Kernel) else tuple(kernels)
+    if not found or not all(isinstance(kernel, Kernel) for kernel in found):
+        raise TypeError("kernels must be one srnn.Kernel or a sequence of them, of orders 1 and 2")
+    shape = found[0].values.shape
+    wanted = [shape, (shape[0], shape[0], shape[-1], shape[-1])][: len(found)]
+    if len(found) > 2 or len(shape) != 2 or [kernel.values.shape for kernel in found] != wanted:
+        raise ValueError(
+            f"kernels must be of order 1, then 2, on the same steps; got shapes {[k.values.shape for k in found]}"
+        )
+    return found
+
+
+def truncation_bound(
+    model: SRNN,
+    control: Float[Array, "step input"],
+    *,
+    dt: float,
+    order: int,
+    readout_sd: float | Float[Array, ""],
+) -> Float[Array, ""]:
+    """A bound on what the Volterra series leaves out after its terms up to `order`.
+
+    Equation: |F − F_N| ≤ sd(f) (Σ_{n>N} ‖θ‖^{2n}/n!)^{1/2}, with θ_t = u_t C σ⁻¹ and ‖θ‖² = Σ_k |θ_k|² dt.
+
+    By Girsanov, F is E of f times the exponential martingale of θ; its chaos of order n has variance ‖θ‖^{2n}/n!, and
+    the Cauchy–Schwarz inequality does the rest.
+
+    Args:
+        model: the model.
+        control: u, (step, input).
+        dt: the step, in units of time.
+        order: N, the last order kept; 0 bounds the entire response.
+        readout_sd: the standard deviation of f without the control; give an upper confidence limit.
+
+    Returns:
+        The bound, in units of f; infinite where ‖θ‖² overflows, or where a traced push is out of the noise's range.
+
+    Raises:
+        ValueError: if u C is out of the range of σ (no noise reaches it), `order` is negative, or the control is not
+            finite or of a wrong shape.
+
+    Example:
+        >>> from srnn import init
+        >>> model = init(jax.random.key(0), 1, 4, noise=0.5)
+        >>> bounds = [truncation_bound(model, jnp.ones((8, 1)), dt=0.01, order=n, readout_sd=1.0) for n in (1, 2)]
+        >>> bool(bounds[1] < bounds[0])
+        True
+
+    Source:
+        Lim (2021), section 3, by the Wiener chaos of the Girsanov density.
+    """
+    check_model(model)
+    dt, order = checks.positive("dt", dt), checks.size("order", order, least=0)
+    channels, dtype = model.input_kernel.shape[0], model.recurrent_kernel.dtype
+    control = checks.array("control", control, axes="(step, input)", shape=(None, channels), dtype=dtype)
+    checks.finite("control", control)
+    if checks.is_concrete(readout_sd):
+        checks.positive("readout_sd", readout_sd, zero=True)
+    pushes = control @ model.input_kernel
+    theta = noise_shift(model, pushes, name="control @ model.input_kernel")
+    square = (theta**2).sum() * dt
+    # Σ_{n>N} x^n/n! = x^{N+1}/(N+1)! · (1 + x/(N+2) + x²/(N+2)(N+3) + …)
+    ratios = square / (order + 1 + jnp.arange(1, _TAIL_TERMS, dtype=dtype))
+    tail = (1 + jnp.cumprod(ratios).sum()) * jnp.exp(-jax.lax.lgamma(jnp.asarray(order + 2, dtype)))
+    bound = readout_sd * square ** ((order + 1) / 2) * jnp.sqrt(tail)
+    return jnp.where(jnp.isfinite(bound), bound, jnp.inf)
