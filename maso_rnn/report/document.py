@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import math
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,3 +57,129 @@ class Section(NamedTuple):
     pictures: Sequence[Picture]
     values: Mapping[str, Any]
     warnings: Sequence[str] = ()
+
+
+def write(folder: Path, title: str, introduction: str, sections: Sequence[Section], facts: Mapping[str, Any]) -> None:
+    """Write `report.html`, one PNG a picture and `result.json` into `folder`, all of them or none.
+
+    Everything is written beside the folder first and then moved into its place, so that an interrupted run leaves an
+    earlier report as it was, and never half of a new one.
+
+    Args:
+        folder: where the report goes; an earlier report there is replaced, any other file stops it.
+        title: the heading.
+        introduction: one paragraph under it.
+        sections: the sections, in order.
+        facts: configuration, seed and versions, for `result.json` and the foot of the page.
+
+    Raises:
+        FileExistsError: if `folder` holds files that are not a report's.
+        ValueError: if two sections or pictures share a name, or a name is not lower-case words with hyphens.
+        OSError: if it cannot be written.
+    """
+    refuse_foreign(folder)
+    pictures = [picture for section in sections for picture in section.pictures]
+    for names in ([section.name for section in sections], [picture.name for picture in pictures]):
+        for name in names:
+            if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+                raise ValueError(f"name must be lower-case words with hyphens, got {name!r}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"names must differ, got {sorted(names)}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for picture in pictures:
+            picture.figure.savefig(draft / f"{picture.name}.png", dpi=130, metadata={"Software": None})
+        result = {"title": title, **facts, "sections": {section.name: section.values for section in sections}}
+        (draft / "result.json").write_text(json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
+        (draft / "report.html").write_text("\n".join(_page(draft, title, introduction, sections, facts)))
+        draft.chmod(0o755)
+        _replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds anything but a report, before work is spent on one.
+
+    Raises:
+        FileExistsError: if `folder` is a file, or holds files that are not a report's.
+    """
+    if folder.is_dir():
+        foreign = [p.name for p in folder.iterdir() if p.suffix != ".png" and p.name not in _FILES]
+        if foreign:
+            raise FileExistsError(f"{folder} holds files that are not a report's ({min(foreign)}); name another folder")
+    elif folder.exists():
+        raise FileExistsError(f"{folder} is a file; name a folder")
+
+
+_FILES = ("report.html", "result.json")
+
+
+def _replace(draft: Path, folder: Path) -> None:
+    """Put the finished draft where the folder is or shall be."""
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    os.replace(folder, old / "old")
+    try:
+        draft.rename(folder)
+    except BaseException:
+        os.replace(old / "old", folder)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold of numbers, arrays, mappings and sequences; a number that is not finite becomes its name."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    raise TypeError(f"values must be numbers, text, arrays, mappings or sequences, got {type(value).__name__}")
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; border: 1px solid #ddd; }
+figcaption { font-weight: 600; } .reading { margin: .2rem 0 0; }
+.warning { background: #fff4ce; border-left: 4px solid #b35900; padding: .4rem .8rem; }
+table { border-collapse: collapse; font-size: 14px; } td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
+nav a { margin-right: 1rem; } footer { margin-top: 3rem; color: #555; }
+"""
+
+
+def _page(
+    draft: Path, title: str, introduction: str, sections: Sequence[Section], facts: Mapping[str, Any]
+) -> Iterator[str]:
+    """The page, line by line, with the pictures inside it."""
+    text = html.escape
+    yield "<!doctype html>"
+    yield f'<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>'
+    yield f"<style>{_STYLE}</style></head><body>"
+    yield f"<h1>{text(title)}</h1><p>{text(introduction)}</p>"
+    yield "<nav>" + " ".join(f'<a href="#{s.name}">{text(s.title)}</a>' for s in sections) + "</nav>"
+    for section in sections:
+        yield f'<section id="{section.name}"><h2>{text(section.title)}</h2><p>{text(section.text)}</p>'
+        for warning in section.warnings:
+            yield f'<p class="warning">{text(warning)}</p>'
+        for picture in section.pictures:
+            data = base64.b64encode((draft / f"{picture.name}.png").read_bytes()).decode("ascii")
+            yield f"<figure><figcaption>{text(picture.question)}</figcaption>"
+            yield f'<img alt="{text(picture.question)}" src="data:image/png;base64,{data}">'
+            yield f'<p class="reading">{text(picture.reading)}</p></figure>'
+        yield "</section>"
+    yield "<footer><p>Every number above stands in result.json. How it was made:</p><table>"
+    for name, value in facts.items():
+        items = plain(value)
+        shown = ", ".join(f"{k} {v}" for k, v in items.items()) if isinstance(items, dict) else str(items)
+        yield f"<tr><th>{text(name)}</th><td>{text(shown)}</td></tr>"
+    yield "</table></footer></body></html>"

@@ -1,0 +1,58 @@
+"""`python -m benchmarks COMMAND`: the main job, and the experiments."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from benchmarks.command import parse, refuse
+
+EXPERIMENTS = {
+    "path-space": "path space against weight space: learning curves of the optimisers",
+    "response": "a stochastic RNN's response to a real signal, and classification by it",
+    "eigen-init": "the eigen initializer against the others",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Run one experiment; what has been computed is kept, and a rerun does only what is missing.
+
+    Attributes:
+        experiment: which one; `python -m benchmarks list` names them.
+        size: smoke (a minute or two).
+        output: the folder for its results.
+    """
+
+    experiment: Annotated[str, tyro.conf.Positional]
+    size: Literal["smoke"] = "smoke"
+    output: Path = Path("reports")
+
+
+def main(arguments: list[str]) -> None:
+    """Hand the arguments to their command."""
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command == "quickstart":
+        from benchmarks import quickstart
+
+        quickstart.main(rest)
+    elif command == "list":
+        for name, what in EXPERIMENTS.items():
+            print(f"{name:12} {what}")
+    elif command == "run":
+        run = parse(Run, rest, command="run")
+        if run.experiment not in EXPERIMENTS:
+            refuse(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {run.experiment}", "run")
+        module = importlib.import_module(f"benchmarks.{run.experiment.replace('-', '_')}")
+        module.run(run.size, run.output / run.experiment)
+    else:
+        refuse(f"the command must be one of quickstart, list, run; got {command or 'none'}", "COMMAND")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,149 @@
+"""The main job: train an RNN on real digits, with and without noise on the initial state, and open it up."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.command import parse, refuse
+from benchmarks.data.dataset import Dataset
+from benchmarks.data.digits import digits
+from benchmarks.quickstart.training import Trained, Training, accuracy, train
+from maso_rnn import plots, report
+from maso_rnn.report import Picture, Section
+
+
+@dataclasses.dataclass(frozen=True)
+class Quickstart:
+    """Train a ReLU RNN on 8x8 digits, one pixel at a time, and open it up in report.html.
+
+    Attributes:
+        output: the folder of the report; an earlier report there is replaced.
+        smoke: a small network for a few epochs on fewer digits: seconds instead of minutes, and no good digits.
+        seed: of the start, the batches and the noise.
+        sigma: standard deviation of the noise on the initial state.
+        epochs: passes over the training digits; by default 80, or 3 with smoke.
+    """
+
+    output: Path = Path("reports/quickstart")
+    smoke: bool = False
+    seed: int = 0
+    sigma: float = 0.1
+    epochs: int | None = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Check the arguments, train, analyse, write the report."""
+    settings = parse(Quickstart, arguments, command="quickstart")
+    if settings.seed < 0 or settings.seed >= 2**31:
+        refuse(f"--seed must be in [0, 2**31), got {settings.seed}", "quickstart")
+    if not np.isfinite(settings.sigma) or settings.sigma <= 0:
+        refuse(f"--sigma must be a positive number, got {settings.sigma}", "quickstart")
+    if settings.epochs is not None and settings.epochs < 1:
+        refuse(f"--epochs must be at least 1, got {settings.epochs}", "quickstart")
+    try:
+        report.refuse_foreign(settings.output)
+        settings.output.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(settings.output.parent, os.W_OK):
+            raise PermissionError(f"{settings.output.parent} cannot be written to")
+    except OSError as error:
+        refuse(f"--output: {error}", "quickstart")
+
+    began = time.monotonic()
+    training = Training(seed=settings.seed, sigma=settings.sigma, epochs=settings.epochs or 80)
+    data = digits(by="pixel")
+    if settings.smoke:
+        training = dataclasses.replace(training, hidden=16, epochs=settings.epochs or 3)
+        data = data._replace(
+            **{
+                part: type(split)(*(a[:count] for a in split))
+                for part, split, count in [("train", data.train, 256), ("test", data.test, 60)]
+            }
+        )
+    trained = train(data, training)
+    sections = [accuracies(trained, data)]
+    for number, make in enumerate(SECTIONS, start=1):
+        print(f"section {number} of {len(SECTIONS)}: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
+        sections.append(make(trained, data, settings))
+    facts = {
+        "configuration": {**dataclasses.asdict(training), "smoke": settings.smoke, "data": data.name},
+        "seed": settings.seed,
+        "data": f"{data.source}; {data.licence}",
+        "versions": {name: version(name) for name in ("rnn-geometry", "jax", "jaxlib", "flax", "optax", "numpy")}
+        | {"python": platform.python_version()},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].platform}",
+    }
+    report.write(
+        settings.output,
+        "What is this RNN made of?",
+        "Two ReLU RNNs read handwritten digits one pixel at a time. They start alike and see the same batches; one has "
+        "noise on its initial state while it trains. Everything below is about digits that neither has seen.",
+        sections,
+        facts,
+    )
+    print(f"{settings.output / 'report.html'} ({time.monotonic() - began:.0f} s)")
+
+
+def accuracies(trained: Trained, data: Dataset) -> Section:
+    """How well the networks learned."""
+    measure = jax.jit(accuracy)
+    test = {name: float(measure(rnn, jax.tree.map(jnp.asarray, data.test))) for name, rnn in trained.networks.items()}
+    error = {name: float(np.sqrt(a * (1 - a) / len(data.test.inputs))) for name, a in test.items()}
+    figure = plots.new_figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    epochs = np.arange(1, len(next(iter(trained.losses.values()))) + 1)
+    plots.over_training(epochs, trained.losses, label="training loss (nats)", log=True, axes=left)
+    plots.over_training(epochs, trained.accuracies, label="validation accuracy", axes=right)
+    reading = "; ".join(f"{name}: {test[name]:.3f} ± {error[name]:.3f}" for name in test)
+    return Section(
+        "accuracy",
+        "Training",
+        f"{len(data.train.inputs)} digits to train on, {len(data.validation.inputs)} to choose on, "
+        f"{len(data.test.inputs)} to test on; identity start, RMSprop, one learning rate for both networks, one seed.",
+        [
+            Picture(
+                "learning-curves",
+                "Does noise on the initial state help the network learn?",
+                figure,
+                f"Accuracy on the test digits, with its binomial standard error: {reading}.",
+            )
+        ],
+        {
+            "test_accuracy": test,
+            "test_accuracy_stderr": error,
+            "training_loss": trained.losses,
+            "validation_accuracy": trained.accuracies,
+        },
+    )
+
+
+def templates(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
+    """Templates of both networks on the test digits."""
+    return report.templates(
+        trained.networks,
+        jnp.asarray(data.test.inputs),
+        jnp.asarray(data.test.targets),
+        image_shape=(8, 8),
+        noise_scale=settings.sigma,
+        key=jax.random.fold_in(jax.random.key(settings.seed), 1),
+    )
+
+
+def initial_state(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
+    """The initial-state slope over training."""
+    return report.initial_slope_over_training(
+        trained.epochs.tolist(), trained.snapshots, jnp.asarray(data.test.inputs[:100])
+    )
+
+
+SECTIONS: tuple[Callable[[Trained, Dataset, Quickstart], Section], ...] = (templates, initial_state)
