@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from maso_rnn.network import RNN
 from path_opt import checks
 from path_opt.graph import ReductionGraph, at_sources, at_targets, require_graph
+from path_opt.guard import guarded
 from path_opt.rescaling import rescaled
 
 
@@ -47,18 +48,16 @@ class PathValues(NamedTuple):
 
 
 class PathSpaceState(NamedTuple):
-    """The state of `in_path_space`.
+    """The state of `in_path_space`, within its `GuardedState`.
 
     Attributes:
         inner: the state of the inner transform, on path values.
-        counts: steps with non-finite gradients, and steps left out.
-        crossings: how many times the skeleton product of a unit reached or crossed zero (new over old at most 0) in
-            a step: the unit's other weights change sign with it.
+        crossings: how many times a step took the skeleton weight into a unit to zero or across it (new over old at
+            most 0): the unit's other weights change sign with it.
         smallest_skeleton: the smallest magnitude of a skeleton weight so far; steps grow as its inverse.
     """
 
     inner: PyTree
-    counts: checks.StepCounts
     crossings: Int[Array, ""]
     smallest_skeleton: Float[Array, ""]
 
@@ -203,8 +202,8 @@ def in_path_space(inner: optax.GradientTransformation, graph: ReductionGraph) ->
         graph: the reduction graph of the parameters.
 
     Returns:
-        A transform with the state `PathSpaceState`. Its `init` and `update` refuse parameters that do not fit the
-        graph; `init` refuses skeleton weights that are zero.
+        A transform with the state `GuardedState(inner=PathSpaceState(...), ...)`. Its `init` and `update` refuse
+        parameters that do not fit the graph, and its `init` skeleton weights that are zero.
 
     Raises:
         TypeError: if `inner` is not an optax transform or `graph` not a reduction graph.
@@ -215,7 +214,7 @@ def in_path_space(inner: optax.GradientTransformation, graph: ReductionGraph) ->
         >>> transform = in_path_space(optax.chain(optax.clip(1.0), optax.sgd(0.1)), path_opt.reduction_graph(rnn))
         >>> loss = lambda rnn: (maso_rnn.forward(rnn, jnp.ones((5, 1)))[-1] ** 2).sum()
         >>> updates, state = transform.update(jax.grad(loss)(rnn), transform.init(rnn), rnn)
-        >>> bool(loss(optax.apply_updates(rnn, updates)) < loss(rnn)), int(state.crossings)
+        >>> bool(loss(optax.apply_updates(rnn, updates)) < loss(rnn)), int(state.inner.crossings)
         (True, 0)
 
     Source:
@@ -227,38 +226,27 @@ def in_path_space(inner: optax.GradientTransformation, graph: ReductionGraph) ->
     inner = optax.with_extra_args_support(inner)
 
     def init(params: PyTree) -> PathSpaceState:
-        checks.require_params("in_path_space", params)
         weights = graph.read(params)
         _require_skeleton(weights, graph)
         values, _ = _encode(weights, graph)
-        zero = jnp.zeros((), jnp.int32)
-        return PathSpaceState(
-            inner.init(graph.write(values, params)), checks.no_counts(), zero, _smallest_skeleton(weights, graph)
-        )
+        smallest = _smallest_skeleton(weights, graph)
+        return PathSpaceState(inner.init(graph.write(values, params)), jnp.zeros((), jnp.int32), smallest)
 
-    def update(
-        updates: PyTree, state: PathSpaceState, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, PathSpaceState]:
-        checks.require_params("in_path_space", params)
+    def update(updates: PyTree, state: PathSpaceState, params: PyTree, **extra: Any) -> tuple[PyTree, PathSpaceState]:
         weights, gradients = graph.read(params), graph.read(updates, "updates")
         values, frozen = _encode(weights, graph)
-        before, pull_back = jax.vjp(lambda v: _decode(v, frozen, graph), values)
+        before, pull_back = jax.vjp(lambda values: _decode(values, frozen, graph), values)
         (slopes,) = pull_back(gradients)
-        values_like = graph.write(values, params)
-        steps, inner_state = inner.update(graph.write(slopes, updates), state.inner, values_like, **extra)
-        after = _decode(jax.tree.map(jnp.add, values, graph.read(steps, "inner updates")), frozen, graph)
-
-        step = jax.tree.map(jnp.subtract, after, before)
-        crossed = _crossings(before, after, graph)
-        smallest = jnp.minimum(state.smallest_skeleton, _smallest_skeleton(after, graph))
-        new = (inner_state, state.crossings + crossed, smallest)
-        kept = (state.inner, state.crossings, state.smallest_skeleton)
-        step, (inner_state, crossings, smallest), counts = checks.finite_step(
-            state.counts, gradients, weights, step, kept, new
+        steps, inner_state = inner.update(
+            graph.write(slopes, updates), state.inner, graph.write(values, params), **extra
         )
-        return graph.write(step, updates), PathSpaceState(inner_state, counts, crossings, smallest)
+        stepped = jax.tree.map(jnp.add, values, graph.read(steps, "the inner transform's updates"))
+        after = _decode(stepped, frozen, graph)
+        smallest = jnp.minimum(state.smallest_skeleton, _smallest_skeleton(after, graph))
+        new = PathSpaceState(inner_state, state.crossings + _crossings(before, after, graph), smallest)
+        return graph.write(jax.tree.map(jnp.subtract, after, before), updates), new
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return guarded(optax.GradientTransformationExtraArgs(init, update), "in_path_space")
 
 
 def path_space_sgd(
@@ -284,7 +272,7 @@ def path_space_sgd(
         >>> import maso_rnn, path_opt
         >>> rnn = maso_rnn.init(jax.random.key(0), 1, [4], 2)
         >>> state = path_space_sgd(0.1, graph=path_opt.reduction_graph(rnn)).init(rnn)
-        >>> int(state.counts.skipped)
+        >>> int(state.skipped)
         0
 
     Source:
@@ -316,7 +304,7 @@ def path_space_adam(
         >>> import maso_rnn, path_opt
         >>> rnn = maso_rnn.init(jax.random.key(0), 1, [4], 2)
         >>> state = path_space_adam(1e-3, graph=path_opt.reduction_graph(rnn)).init(rnn)
-        >>> int(state.counts.skipped)
+        >>> int(state.skipped)
         0
 
     Source:
