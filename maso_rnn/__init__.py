@@ -9,9 +9,20 @@ Which affine map is it around this input, and does its template match?
 Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`.
 
+What does noise on the initial state do?
+    `random_initial_state`, `noise_penalty`.
+
+How should its eigenvalues start?
+    `initializers`: `eigen`, `np_rnn`, `spectral_radius`, `per_gate`, and `initializers.identity` (`identity` itself is the
+    activation).
+What do its eigenvalues say about memory, and is it so?
+    `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
+    `jacobian_spectra`, `lyapunov_exponents`, `fixed_points`.
+
 The pictures (`maso_rnn.plots`) and the report (`maso_rnn.report`) need the `report` extra and are imported by name.
 """
 
+from maso_rnn import initializers
 from maso_rnn.activations import (
     PiecewiseAffine,
     abs,
@@ -31,6 +42,28 @@ from maso_rnn.affine import (
     match,
     template_margin,
 )
+from maso_rnn.dynamics import (
+    FixedPoints,
+    JacobianSpectra,
+    Lyapunov,
+    PulseDecay,
+    Spectrum,
+    fixed_points,
+    jacobian_spectra,
+    lyapunov_exponents,
+    modal_coordinates,
+    pulse_decay,
+    recurrent_kernels,
+    spectra,
+    spectrum,
+    spectrum_table,
+)
+from maso_rnn.initializers import (
+    eigen,
+    np_rnn,
+    per_gate,
+    spectral_radius,
+)
 from maso_rnn.network import (
     RNN,
     Layer,
@@ -40,6 +73,10 @@ from maso_rnn.network import (
     init,
     initial_state,
     trajectory,
+)
+from maso_rnn.noise import (
+    noise_penalty,
+    random_initial_state,
 )
 from maso_rnn.regions import (
     RegionCounts,
@@ -53,11 +90,16 @@ from maso_rnn.regions import (
 __all__ = [
     "RNN",
     "AffineMap",
+    "FixedPoints",
+    "JacobianSpectra",
     "Layer",
     "Linearization",
+    "Lyapunov",
     "PiecewiseAffine",
+    "PulseDecay",
     "Readout",
     "RegionCounts",
+    "Spectrum",
     "Trajectory",
     "abs",
     "activation",
@@ -65,18 +107,34 @@ __all__ = [
     "affine_maps",
     "boundary_distance",
     "count_regions",
+    "eigen",
+    "fixed_points",
     "forward",
     "hamming",
     "hard_tanh",
     "identity",
     "init",
     "initial_state",
+    "initializers",
+    "jacobian_spectra",
     "leaky_relu",
     "linearization_error",
     "linearize",
+    "lyapunov_exponents",
     "match",
+    "modal_coordinates",
+    "noise_penalty",
+    "np_rnn",
     "pack",
+    "per_gate",
+    "pulse_decay",
+    "random_initial_state",
+    "recurrent_kernels",
     "relu",
+    "spectra",
+    "spectral_radius",
+    "spectrum",
+    "spectrum_table",
     "template_margin",
     "trajectory",
     "unpack",
