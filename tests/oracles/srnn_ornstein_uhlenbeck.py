@@ -31,7 +31,10 @@ class OrnsteinUhlenbeck:
 
     def flow(self, t1, times):
         """The same in continuous time, for impulses at `times`."""
-        propagate = lambda t: scipy.linalg.expm(-self.decay * t)
+
+        def propagate(t):
+            return scipy.linalg.expm(-self.decay * t)
+
         pushes = np.stack([self.inputs @ propagate(t1 - t) @ self.weights for t in times])
         # ∫ |σ e^{-As} a|² ds by Van Loan's block exponential
         n = len(self.start)
