@@ -13,8 +13,9 @@ What does noise on the initial state do?
     `random_initial_state`, `noise_penalty`.
 
 How should its eigenvalues start?
-    `initializers`: `eigen`, `np_rnn`, `spectral_radius`, `per_gate`, and `initializers.identity` (`identity` itself is the
-    activation).
+    `initializers`: `eigen`, `np_rnn`, `spectral_radius`, `per_gate`, and `initializers.identity` (`identity` itself
+    is the activation).
+
 What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
     `jacobian_spectra`, `lyapunov_exponents`, `fixed_points`.
