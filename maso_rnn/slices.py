@@ -1,15 +1,16 @@
 """Every affine piece on a line or a plane through input space, found exactly.
 
-Along a line x(s) = start + s (stop - start) a piecewise-affine network is itself piecewise affine in s. The walk carries
-the state at both ends and at every breakpoint found so far through time. Between neighbouring points all
+Along a line x(s) = start + s (stop - start) a piecewise-affine network is itself piecewise affine in s. The walk
+carries the state at both ends and at every breakpoint found so far through time. Between neighbouring points all
 pre-activations are affine, so a unit whose pre-activation lies on different sides of a kink at the two crosses it once,
 at a place that the two values give; the crossing becomes a new point. After the last step of the last layer the points
 are all the breakpoints there are. A plane is cut the same way, into convex polygons that carry the state at their
 corners and are split along the line on which a unit is on its kink.
 
-The walks are host functions, NumPy in float64 whatever the network's dtype. A pre-activation counts as on its kink where
+These are host functions, NumPy in float64 whatever the network's dtype. A pre-activation counts as on its kink where
 it is nearer than the rounding error of the sum that it is; so crossings that coincide are one breakpoint, and a
-unit that rests on its kink makes none and has the lower code, as everywhere in this package.
+unit that rests on its kink makes none and has the lower code, as everywhere in this package. `walk_line_on_device` goes
+from piece to piece instead, in JAX: solve for the nearest crossing of the present piece, step onto it, change the code.
 """
 
 from __future__ import annotations
@@ -217,14 +218,16 @@ def walk_line(
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the walk is this package's own.
     """
     advice = "use walk_line_on_device, which may be traced"
-    host = _host(rnn, h0, {"start": start, "stop": stop}, differences=(), advice=advice)
+    host = _host(rnn, h0, {"start": start, "stop": stop}, advice)
     max_regions = checks.size("max_regions", max_regions)
     if (host.directions[0] == host.directions[1]).all():
         raise ValueError("stop must differ from start: the segment has length zero")
     host.directions[1] -= host.directions[0]
 
     rows = host.points(np.array([[0.0], [1.0]]))
-    stages: list[tuple[np.ndarray, np.ndarray]] = []  # each one's codes, and the piece that each of its pieces was part of
+    stages: list[
+        tuple[np.ndarray, np.ndarray]
+    ] = []  # each one's codes, and the piece that each of its pieces was part of
     overflow = False
     for stage in host.stages():
         rows, above, parents = _cross(host.act, stage, rows)
@@ -249,11 +252,12 @@ def walk_line(
     )
 
 
-def _cross(
-    act: PiecewiseAffine, stage: _Stage, rows: np.ndarray
-) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-    """The points after a stage with its crossings among them, which units are above which kinks there, and for each
-    piece between points the piece before the stage that it is part of."""
+def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """The points after a stage, its crossings among them.
+
+    With them which units are above which kinks there, and for each piece between points the piece before the stage that
+    it is part of.
+    """
     p, norms = _pre_activations(stage, rows)
     tolerance = _tolerance(stage, norms)
     sides = _Sides.of(p, tolerance, act)
@@ -307,6 +311,182 @@ def _cross(
     return merged, above, parents[:-1]
 
 
+def partition_plane(
+    rnn: RNN,
+    origin: Float[Array | np.ndarray, "time input"],
+    u: Float[Array | np.ndarray, "time input"],
+    v: Float[Array | np.ndarray, "time input"],
+    h0: States | None = None,
+    *,
+    max_regions: int,
+) -> PlanePartition:
+    """Every affine piece of the network on the parallelogram that `u` and `v` span at `origin`.
+
+    Equation: x(a, b) = origin + a u + b v, 0 ≤ a, b ≤ 1. For the plane through three inputs A, B, C: origin = A,
+    u = B − A, v = C − A.
+
+    A host function: NumPy in float64. Cost grows with pieces · time · hidden².
+
+    Args:
+        rnn: the network; its activation must be piecewise affine.
+        origin: (time, input), the input at (0, 0).
+        u: (time, input), the direction and length of the first side.
+        v: (time, input), the direction and length of the second side, not parallel to `u`.
+        h0: one (hidden,) for each layer; by default the learned state, else zeros. The same all over.
+        max_regions: the most pieces to return, at least 1; if there are more, some of them are returned and
+            `overflow` is set.
+
+    Returns:
+        `PlanePartition(polygons, codes, outputs, areas, overflow)`, NumPy arrays.
+
+    Raises:
+        ValueError: if the three differ in shape or do not fit the network, are not finite, `u` and `v` are parallel
+            or zero (three collinear corners), `max_regions` is below 1, the activation has no pieces, or the outputs
+            are beyond float64.
+        TypeError: if an argument is traced, or one of the three is not a floating array.
+
+    Example:
+        >>> import maso_rnn
+        >>> rnn = maso_rnn.init(jax.random.key(0), 1, [8], 3)
+        >>> origin, u, v = jax.random.normal(jax.random.key(1), (3, 5, 1))
+        >>> plane = partition_plane(rnn, origin, u, v, max_regions=1000)
+        >>> len(plane.polygons) == len(plane.codes) == len(plane.areas), round(float(plane.areas.sum()), 9)
+        (True, 1.0)
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the walk is this package's own.
+    """
+    advice = "call it outside jax.jit and jax.vmap; walk_line_on_device may be traced, for lines"
+    host = _host(rnn, h0, {"origin": origin, "u": u, "v": v}, advice)
+    max_regions = checks.size("max_regions", max_regions)
+    sides = host.directions[1:].reshape(2, -1)
+    lengths = np.linalg.norm(sides, axis=1, keepdims=True)
+    if not lengths.all() or np.linalg.matrix_rank(sides / lengths) < 2:
+        raise ValueError("u and v must span a plane: origin, origin + u and origin + v are three collinear corners")
+
+    polygons = _Polygons(host.points(np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])), np.array([4]))
+    stages: list[tuple[np.ndarray, np.ndarray]] = []  # as in walk_line
+    overflow = False
+    for stage in host.stages():
+        polygons, above, parents, cut_short = _cut(host.act, stage, polygons, max_regions)
+        overflow |= cut_short
+        stages.append((_code_bytes(host.act, above), parents))
+
+    ends = np.cumsum(polygons.sizes)[:-1]
+    corners = polygons.rows[:, 1:3].copy()
+    onward = corners[polygons.onward()]
+    twice = corners[:, 0] * onward[:, 1] - corners[:, 1] * onward[:, 0]
+    return PlanePartition(
+        polygons=tuple(np.split(corners, ends)),
+        codes=_collect(stages, len(polygons.sizes)),
+        outputs=tuple(np.split(host.outputs(polygons.rows), ends)),
+        areas=np.add.reduceat(twice, polygons.starts()) / 2,
+        overflow=overflow,
+    )
+
+
+class _Polygons(NamedTuple):
+    """Convex polygons, one after another, each with its corners in counterclockwise order."""
+
+    rows: np.ndarray  # (corner, ...), what is carried at each corner
+    sizes: np.ndarray  # (polygon,), how many corners each has
+
+    def starts(self) -> np.ndarray:
+        return np.cumsum(self.sizes) - self.sizes
+
+    def onward(self) -> np.ndarray:
+        """For each corner the next one of its polygon."""
+        onward = np.arange(1, len(self.rows) + 1)
+        starts = self.starts()
+        onward[starts + self.sizes - 1] = starts
+        return onward
+
+    def pick(self, chosen: np.ndarray) -> _Polygons:
+        return _Polygons(self.rows[np.repeat(chosen, self.sizes)], self.sizes[chosen])
+
+    @classmethod
+    def join(cls, parts: list[_Polygons]) -> _Polygons:
+        return cls(np.concatenate([part.rows for part in parts]), np.concatenate([part.sizes for part in parts]))
+
+
+def _cut(
+    act: PiecewiseAffine, stage: _Stage, polygons: _Polygons, most: int
+) -> tuple[_Polygons, list[np.ndarray], np.ndarray, bool]:
+    """The polygons after a stage, cut wherever one of its units crosses a kink.
+
+    With them which units are above which kinks inside each, for each the polygon before the stage that it is part of,
+    and whether there were more than `most`. Rounds: of every polygon that some unit still crosses, cut one unit's line.
+    """
+    p, norms = _pre_activations(stage, polygons.rows)
+    # pre-activations in the place of the state, and the size of the sums' terms as a last column
+    rows = np.hstack([polygons.rows, norms[:, None]])
+    rows[:, stage.writes] = p
+    rest = _Polygons(rows, polygons.sizes)
+    kinks = np.append(act.breakpoints, np.inf)  # without kinks: one that nothing reaches
+    parents = np.arange(len(rest.sizes))
+    done, done_above, done_parents = [], [], []
+    overflow, count = False, 0
+    while len(parents) and count <= most:
+        sides = _Sides.of(rest.rows[:, stage.writes], _tolerance(stage, rest.rows[:, -1]), act)
+        above, below = np.stack(sides.above, axis=1), np.stack(sides.below, axis=1)  # (corner, kink, hidden)
+        any_above = np.logical_or.reduceat(above, rest.starts(), axis=0)
+        crossed = any_above & np.logical_or.reduceat(below, rest.starts(), axis=0)
+        crossed = crossed.reshape(len(crossed), -1)
+        whole = ~crossed.any(axis=1)
+        done.append(rest.pick(whole))
+        done_above.append(any_above[whole])
+        done_parents.append(parents[whole])
+        count += int(whole.sum())
+
+        corners = np.repeat(~whole, rest.sizes)
+        rest, above, below = rest.pick(~whole), above[corners], below[corners]
+        parents = np.tile(parents[~whole], 2)
+        kink, unit = np.divmod(crossed[~whole].argmax(axis=1), above.shape[2])
+        rest = _split(stage, rest, above, below, unit, kink, kinks[kink])
+        if len(parents) > most:
+            overflow = True
+            rest, parents = rest.pick(np.arange(len(parents)) < most), parents[:most]
+    polygons, inside, parents = _Polygons.join(done), np.concatenate(done_above), np.concatenate(done_parents)
+    if len(parents) > most:
+        overflow = True
+        polygons, inside, parents = polygons.pick(np.arange(len(parents)) < most), inside[:most], parents[:most]
+    rows = polygons.rows[:, :-1]
+    rows[:, stage.writes] = _activate(act, rows[:, stage.writes])
+    return _Polygons(rows, polygons.sizes), list(np.moveaxis(inside, 1, 0)), parents, overflow
+
+
+def _split(
+    stage: _Stage,
+    polygons: _Polygons,
+    above: np.ndarray,
+    below: np.ndarray,
+    unit: np.ndarray,
+    kink: np.ndarray,
+    value: np.ndarray,
+) -> _Polygons:
+    """Each polygon in two, along the line where its chosen unit is on its chosen kink: the parts above, then below."""
+    rows, corner = polygons.rows, np.arange(len(polygons.rows))
+    unit, kink, value = (np.repeat(a, polygons.sizes) for a in (unit, kink, value))
+    over, under = above[corner, kink, unit], below[corner, kink, unit]
+    onward = polygons.onward()
+    crosses = (over & under[onward]) | (under & over[onward])
+    at = np.flatnonzero(crosses)
+    column = stage.writes.start + unit
+    here, there = (rows[a, column[at]] - value[at] for a in (at, onward[at]))
+    fresh = rows[at] + (here / (here - there))[:, None] * (rows[onward[at]] - rows[at])
+    fresh[np.arange(len(at)), column[at]] = value[at]
+    rows = np.concatenate([rows, fresh])
+
+    # two places for each corner: the corner itself, and the crossing on the edge from it
+    place = np.stack([corner, len(corner) + np.cumsum(crosses) - 1], axis=1)
+    parts = []
+    for kept in (~under, ~over):
+        both = np.stack([kept, crosses], axis=1)
+        sizes = np.add.reduceat(both.sum(axis=1), polygons.starts()) if len(corner) else polygons.sizes
+        parts.append(_Polygons(rows[place[both]], sizes))
+    return _Polygons.join(parts)
+
+
 def _collect(stages: list[tuple[np.ndarray, np.ndarray]], pieces: int) -> np.ndarray:
     """The codes of all stages for the final pieces, through the pieces that they were part of."""
     ends = np.cumsum([codes.shape[1] for codes, _ in stages])
@@ -322,8 +502,6 @@ def _host(
     rnn: RNN,
     h0: States | None,
     corners: dict[str, Any],
-    *,
-    differences: tuple[str, ...],
     advice: str,
 ) -> _Host:
     """The network and its corners on the host, once all have been checked."""
