@@ -8,6 +8,7 @@ u ⊗ ψ in place of its integral sees end points only; and monomials in place o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -59,7 +60,7 @@ def response_feature(
     return signature(jnp.concatenate([jnp.zeros_like(path[:1]), path]), depth)
 
 
-def checked_times(times: Array, steps: int, dtype: jnp.dtype) -> Array:
+def checked_times(times: Array, steps: int, dtype: Any) -> Array:
     """The edges of so many steps, (step + 1,), ascending."""
     axes = "(step + 1,), the beginning of each step and the end of the last; or (step,), the beginnings"
     starts_only = steps > 1 and getattr(times, "shape", None) == (steps,)

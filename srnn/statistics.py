@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ class Chunks(NamedTuple):
     number: int
     size: int
 
-    def counted(self, dtype: jnp.dtype) -> Float[Array, "chunk path"]:
+    def counted(self, dtype: Any) -> Float[Array, "chunk path"]:
         """1 for the paths that count, 0 for those that fill the last chunk."""
         index = jnp.arange(self.number * self.size).reshape(self.number, self.size)
         return (index < self.paths).astype(dtype)
@@ -75,9 +75,7 @@ class Chunks(NamedTuple):
 def chunks_of(paths: int, bytes_per_path: float, budget: float = 24 * 2**20) -> Chunks:
     """Chunks of equal size that fit the budget, of at least two paths each."""
     most = max(2, int(budget // bytes_per_path))
-    number = -(-paths // most)
-    size = -(-paths // number)
-    number = -(-paths // size)
-    if paths - (number - 1) * size < 2:  # a last chunk of one path has no variance of its own
-        number, size = number - 1, size + -(-1 // (number - 1))
-    return Chunks(paths, number, size)
+    size = -(-paths // -(-paths // most))
+    while (paths - 1) % size == 0 and paths > size:  # a last chunk of one path has no variance of its own
+        size += 1
+    return Chunks(paths, -(-paths // size), size)

@@ -1,0 +1,136 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+from sklearn.kernel_ridge import KernelRidge
+
+import srnn
+from srnn import features
+
+
+def test_basis_is_orthonormal_and_its_integrals_exact():
+    times = jnp.array([0.5, 0.6, 1.0, 1.7, 2.5])
+    got = features._basis_integrals(times, 4)
+    for m in range(5):
+
+        def psi(t, m=m):
+            return np.sqrt((2 * m + 1) / 2.0) * np.polynomial.legendre.Legendre.basis(m)(t - 1.5)
+
+        wanted = [scipy.integrate.quad(psi, a, b)[0] for a, b in itertools.pairwise(times)]
+        np.testing.assert_allclose(got[:, m], wanted, atol=1e-13)  # Gauss quadrature of polynomials
+    fine = jnp.linspace(0.5, 2.5, 2001)
+    means = features._basis_integrals(fine, 4) / 0.001
+    np.testing.assert_allclose(means.T @ means * 0.001, np.eye(5), atol=1e-4)  # cells of a thousandth
+
+
+def test_first_level_holds_the_inner_products(key):
+    control, times = jax.random.normal(key, (12, 2)), jnp.linspace(0.0, 3.0, 13)
+    feature = srnn.response_feature(control, times, order=3, depth=2)
+    assert feature.shape == (8 + 64,)
+    np.testing.assert_allclose(
+        feature[:8].reshape(2, 4), control.T @ features._basis_integrals(times, 3), rtol=1e-12, atol=1e-13
+    )
+    starts = srnn.response_feature(control, times[:-1], order=3, depth=2)
+    np.testing.assert_allclose(starts, feature, rtol=1e-9, atol=1e-12)  # the last edge is recovered by a difference
+
+
+def test_coefficients_predict_the_response(key):
+    """Feature times coefficients against the Volterra sum of the same kernels: no training."""
+    model = srnn.init(key, 2, 4, noise=0.3, radius=0.5).replace(bias=jnp.array([0.8, 0.5, -0.9, 0.3]))
+    options = {"t1": 1.0, "dt": 1 / 16, "key": key, "paths": 30}
+    kernels = [srnn.response_kernel(model, jnp.sum, order=n, **options) for n in (1, 2)]
+    times = jnp.linspace(0.0, 1.0, 17)
+    control = 2 * jnp.stack([jnp.sin(5 * times[:-1]), jnp.cos(7 * times[:-1]) ** 2], axis=1)
+    exact = srnn.volterra(kernels, control, 1 / 16)
+    errors = []
+    for order in (0, 1, 2, 4):
+        weights = srnn.response_coefficients(kernels, times, order=order)
+        feature = srnn.response_feature(control, times, order=order, depth=2)
+        first = 2 * (order + 1)
+        got = jnp.array([weights[:first] @ feature[:first], weights[first:] @ feature[first:]])
+        errors.append(np.abs(got - exact) / np.abs(exact))
+    assert (errors[-1] < errors[0]).all()
+    # smooth kernels: degree 4 over one decay time leaves 1e-5 at order 1; order 2 is cut into 16 cells, (1/16)² of it
+    assert errors[-1][0] < 1e-4
+    assert errors[-1][1] < 0.02
+    one = srnn.response_coefficients(kernels[0], times, order=4)
+    np.testing.assert_allclose(one @ srnn.response_feature(control, times, order=4, depth=1), exact[0], rtol=1e-4)
+
+
+def test_gram_is_the_exponential_of_the_inner_product(key):
+    a, b = jax.random.normal(key, (5, 6, 2)), jax.random.normal(jax.random.key(1), (4, 6, 2))
+    times = jnp.array([0.0, 0.1, 0.3, 0.4, 0.8, 0.9, 1.5])
+    got = srnn.response_gram(a, b, times)
+    wanted = np.ones((5, 4))
+    for i in range(5):
+        for j in range(4):
+            for l in range(6):
+                wanted[i, j] *= np.exp(a[i, l] @ b[j, l] * (times[l + 1] - times[l]))
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)  # float64
+    square = srnn.response_gram(a, a, times)
+    scale = np.sqrt(np.diag(square))
+    np.testing.assert_allclose(
+        srnn.response_gram(a, a, times, normalize=True), square / np.outer(scale, scale), rtol=1e-12
+    )
+    assert np.linalg.eigvalsh(square).min() > 0
+
+
+def test_gram_does_not_depend_on_the_grid_and_does_not_overflow(key):
+    a, times = jax.random.normal(key, (5, 6, 2)), jnp.linspace(0.0, 1.0, 7)
+    fine = srnn.response_gram(a.repeat(4, axis=1), a.repeat(4, axis=1), jnp.linspace(0.0, 1.0, 25))
+    np.testing.assert_allclose(fine, srnn.response_gram(a, a, times), rtol=1e-10)  # float64 times
+    loud = srnn.response_gram(100 * a, 100 * a, times, normalize=True)
+    np.testing.assert_allclose(loud, np.eye(5), atol=1e-12)
+
+
+def test_gram_is_the_inner_product_of_symmetric_series(key):
+    """Σ_n ⟨u, v⟩ⁿ/n!: the features of all orders, on the basis that the grid resolves."""
+    a, b = 0.5 * jax.random.normal(key, (2, 3, 2))
+    times = jnp.linspace(0.0, 1.0, 4)
+    x, y = (jnp.asarray(u * np.sqrt(1 / 3)).ravel() for u in (a, b))
+    total, left, right, factor = 1.0, jnp.ones(1), jnp.ones(1), 1.0
+    for n in range(1, 8):
+        left, right, factor = jnp.outer(left, x).ravel(), jnp.outer(right, y).ravel(), factor * n
+        total += left @ right / factor
+    # order 8 of an inner product below 1: 1/8!
+    np.testing.assert_allclose(srnn.response_gram(a[None], b[None], times)[0, 0], total, rtol=1e-5)
+
+
+def test_gram_serves_kernel_ridge(key):
+    controls, times = jax.random.normal(key, (60, 10, 1)), jnp.linspace(0.0, 1.0, 11)
+    path = jnp.cumsum(controls[:, :, 0], axis=1) / 10
+    target = np.asarray(path[:, -1] + 2 * path[:, 4] ** 2)
+    train, test = slice(0, 50), slice(50, 60)
+    gram = np.asarray(srnn.response_gram(controls, controls, times, normalize=True))
+    model = KernelRidge(kernel="precomputed", alpha=1e-4).fit(gram[train, train], target[train])
+    assert np.mean((model.predict(gram[test, train]) - target[test]) ** 2) < 0.5 * np.var(target)
+
+
+def test_bad_arguments_are_refused(key, unchecked):
+    control, times = jnp.ones((4, 2)), jnp.linspace(0.0, 1.0, 5)
+    with pytest.raises(ValueError, match="times must ascend over at least one step"):
+        srnn.response_feature(control, times[::-1], order=1, depth=1)
+    with pytest.raises(ValueError, match=r"times must be \(step \+ 1,\).*got \(3,\)"):
+        srnn.response_feature(control, times[:3], order=1, depth=1)
+    with pytest.raises(ValueError, match="control must be finite"):
+        srnn.response_feature(control.at[0].set(jnp.nan), times, order=1, depth=1)
+    with pytest.raises(ValueError, match=r"depth = 9: the signature of 20 channels"):
+        srnn.response_feature(control, times, order=9, depth=9)
+    with pytest.raises(ValueError, match="order must be at least 0"):
+        srnn.response_feature(control, times, order=-1, depth=1)
+    batch = jnp.ones((3, 4, 2))
+    with pytest.raises(ValueError, match=r"controls_b must be \(b, step, input\).*got \(3, 4, 1\)"):
+        srnn.response_gram(batch, batch[:, :, :1], times)
+    with pytest.raises(ValueError, match="controls_a must be finite"):
+        srnn.response_gram(batch.at[0].set(jnp.inf), batch, times)
+    many = jax.ShapeDtypeStruct((20_000, 4, 2), jnp.float64)
+    with pytest.raises(ValueError, match=r"a Gram matrix of 20000 × 20000 has 400000000 numbers"):
+        jax.eval_shape(lambda a: srnn.response_gram(a, a, times), many)
+    kernel = srnn.response_kernel(srnn.init(key, 2, 3), jnp.sum, t1=1.0, dt=0.25, key=key, paths=2)
+    with pytest.raises(ValueError, match="order must be below the number of steps 4, got 4"):
+        srnn.response_coefficients(kernel, times, order=4)
+    with pytest.raises(TypeError, match=r"kernels must be one srnn\.Kernel"):
+        srnn.response_coefficients(kernel.values, times, order=1)

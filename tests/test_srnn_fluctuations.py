@@ -1,0 +1,51 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import srnn
+
+OPTIONS = {"t1": 1.0, "dt": 0.05, "paths": 20_000, "burn_in": 5.0}
+
+
+def read(state):
+    return state[0] + 0.3 * state[1] ** 2
+
+
+def reciprocal():
+    """Drift −D∇V: symmetric decay, isotropic noise."""
+    decay = jnp.array([[1.5, 0.4], [0.4, 2.0]])
+    return srnn.init(jax.random.key(0), 1, 2, radius=0.0, noise=0.8).replace(
+        decay=decay, input_kernel=jnp.array([[1.0, 0.7]]), bias=jnp.array([0.3, -0.2])
+    )
+
+
+def test_the_relation_holds_in_equilibrium(key):
+    check = srnn.fluctuation_dissipation(reciprocal(), read, key=key, **OPTIONS)
+    assert np.abs(check.drift).max() < 4
+    # 4 standard errors, and Euler's step: 0.05 of kernels of order 1
+    assert (np.abs(check.difference) < 4 * check.stderr + 0.05).all()
+    np.testing.assert_allclose(check.difference, check.response - check.correlation, atol=1e-12)
+    assert np.abs(check.response).max() > 0.3
+    kernel = srnn.response_kernel(reciprocal(), read, key=key, **OPTIONS)
+    assert np.abs((check.response - kernel.values) / kernel.stderr).max() < 6
+    assert check.diverged == 0
+
+
+def test_the_relation_holds_for_a_nonlinear_model_in_equilibrium(key):
+    model = srnn.SRNN(jnp.array([1.0]), jnp.array([[1.5]]), jnp.array([0.3]), jnp.array([[0.8]]), jnp.array([0.6]))
+    check = srnn.fluctuation_dissipation(model, lambda h: h[0] ** 2, key=key, **OPTIONS)
+    assert (np.abs(check.difference) < 4 * check.stderr + 0.05).all()
+
+
+def test_the_relation_fails_out_of_equilibrium(key):
+    model = reciprocal().replace(decay=jnp.array([[1.5, 2.4], [-1.6, 2.0]]))
+    check = srnn.fluctuation_dissipation(model, read, key=key, steps=(0, 10, 15), **OPTIONS)
+    assert np.abs(check.drift).max() < 4
+    assert (np.abs(check.difference) > 10 * check.stderr + 0.05).any()
+
+
+def test_noise_that_misses_a_direction_is_refused(key, unchecked):
+    model = reciprocal().replace(noise_kernel=jnp.array([[1.0, 0.5]]))
+    with pytest.raises(ValueError, match=r"model\.noise_kernel must reach all 2 directions.*rank 1"):
+        srnn.fluctuation_dissipation(model, read, key=key, **OPTIONS)

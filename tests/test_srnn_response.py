@@ -1,0 +1,281 @@
+import functools
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import srnn
+from srnn import response
+from tests.oracles.srnn_fokker_planck import FokkerPlanck
+from tests.oracles.srnn_ornstein_uhlenbeck import example
+
+METHODS = ("adjoint", "tangent", "malliavin")
+T1, DT, STEPS = 1.0, 0.05, 20
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_every_method_agrees_with_the_closed_form(key, method, order):
+    model, ou, f, start = example()
+    chosen = tuple(range(STEPS)) if order == 1 else (0, 4, 5, 12, 19)
+    paths = 100_000 if method == "malliavin" else 2_000
+    kernel = srnn.response_kernel(
+        model, f, t1=T1, dt=DT, key=key, paths=paths, order=order, steps=chosen, method=method, initial=start
+    )
+    exact = ou.chain(T1, DT)[order - 1]
+    exact = exact if order == 1 else exact[np.ix_(chosen, chosen)]
+    # the Euler chain is what is sampled: no bias, so 4 standard errors at every step
+    assert np.abs((kernel.values - exact) / kernel.stderr).max() < 4
+    # and small enough to tell; the weights of Malliavin's second order have a variance of 1/dt²
+    assert kernel.stderr.max() < (1.0 if (method, order) == ("malliavin", 2) else 0.15) * np.abs(exact).max()
+    np.testing.assert_allclose(kernel.times, np.array(chosen) * DT)
+    np.testing.assert_allclose(kernel.lags, T1 - kernel.times)
+    assert kernel.diverged == 0
+
+
+def test_the_chain_goes_to_continuous_time_with_the_step():
+    _, ou, _, _ = example()
+    for order in (0, 1):
+        exact = ou.flow(T1, [0.0, 0.5])[order]
+        errors = [
+            np.abs(ou.chain(T1, dt)[order][np.ix_(*[[0, round(0.5 / dt)]] * (order + 1))] - exact).max()
+            for dt in (0.02, 0.01, 0.005)
+        ]
+        # Euler's bias: half at half the step
+        np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 2, atol=0.1)
+
+
+@pytest.mark.parametrize("solver", [diffrax.Heun(), diffrax.ShARK()], ids=["heun", "shark"])
+def test_second_order_solvers_have_a_smaller_bias(key, solver):
+    model, ou, f, start = example()
+    dt, steps = 0.1, 10
+    kernel = srnn.response_kernel(model, f, t1=T1, dt=dt, key=key, paths=20_000, initial=start, solver=solver)
+    # an impulse spread over a step is the continuous kernel's mean over the step
+    fine = ou.flow(T1, (np.arange(20 * steps) + 0.5) * dt / 20)[0].reshape(steps, 20, 2).mean(axis=1)
+    bias = np.abs(kernel.values - fine) - 4 * kernel.stderr
+    euler_bias = np.abs(ou.chain(T1, dt)[0] - fine).max()
+    assert bias.max() < 0.2 * euler_bias
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_standard_errors_cover(method, order):
+    model, ou, f, start = example()
+    dt, chosen = 0.125, (1, 5)
+    exact = ou.chain(T1, dt)[order - 1]
+    exact = exact[np.ix_(*[chosen] * order)]
+
+    @jax.jit
+    @jax.vmap
+    def z_scores(key):
+        kernel = srnn.response_kernel(
+            model, f, t1=T1, dt=dt, key=key, paths=400, order=order, steps=chosen, method=method, initial=start
+        )
+        return (kernel.values - exact) / kernel.stderr
+
+    z = z_scores(jax.random.split(jax.random.key(3), 200))
+    covered = (np.abs(z) < 1.96).mean(axis=0)
+    # 200 repeats at 95%: one coverage is known to ±1.5%; 90–98% is asked for at the mean over entries
+    assert 0.90 <= covered.mean() <= 0.98
+    assert covered.min() > 0.88
+
+
+def fokker_planck():
+    """A tanh unit with a bias, started from a normal distribution."""
+    model = srnn.SRNN(
+        decay=jnp.array([1.0]),
+        recurrent_kernel=jnp.array([[1.5]]),
+        bias=jnp.array([0.3]),
+        input_kernel=jnp.array([[0.8]]),
+        noise_kernel=jnp.array([0.6]),
+    )
+    oracle = FokkerPlanck(1.0, 1.5, 0.3, 0.8, 0.6, np.tanh, mean=-0.2, sd=0.4)
+    return model, oracle
+
+
+@pytest.mark.slow
+def test_adjoint_kernel_of_a_tanh_unit_agrees_with_the_fokker_planck_equation(key):
+    model, oracle = fokker_planck()
+    bias, spread = [], []
+    for dt in (0.1, 0.05):
+        paths, steps = 40_000, round(1 / dt)
+        start = -0.2 + 0.4 * jax.random.normal(jax.random.key(1), (paths, 1))
+        kernel = srnn.response_kernel(
+            model, lambda h: jnp.tanh(h[0]), t1=1.0, dt=dt, key=key, paths=paths, initial=start
+        )
+        exact = oracle.kernel(1.0, np.arange(steps) * dt + dt / 2)  # at the middle of each step
+        at = np.linspace(0, 1, 10, endpoint=False)
+        error = np.asarray(kernel.values[:, 0]) - exact
+        index = np.round(at / dt).astype(int)
+        bias.append(error[index])
+        spread.append(np.asarray(kernel.stderr[index, 0]))
+    # 3 standard errors plus the bias of Euler's step, which is at most 0.25 dt here and halves with dt
+    for dt, error, stderr in zip((0.1, 0.05), bias, spread, strict=True):
+        assert (np.abs(error) < 3 * stderr + 0.25 * dt).all()
+    ratio = np.abs(bias[0]).mean() / np.abs(bias[1]).mean()
+    assert 1.4 < ratio < 2.9  # 2, with the standard errors' share
+
+
+def test_the_estimate_does_not_depend_on_how_paths_are_cut(key, monkeypatch):
+    model, _, f, start = example()
+
+    def kernel():
+        jax.clear_caches()
+        return srnn.response_kernel(model, f, t1=T1, dt=0.25, key=key, paths=1001, initial=start)
+
+    whole = kernel()
+    chunks_of = response.chunks_of
+    monkeypatch.setattr(response, "chunks_of", lambda paths, size: chunks_of(paths, size, budget=100 * size))
+    cut = kernel()
+    # other random numbers, so equal within their common standard error; and the same size of it (2.2% of noise)
+    z = (whole.values - cut.values) / np.hypot(whole.stderr, cut.stderr)
+    assert 1e-6 < np.abs(z).max() < 4
+    np.testing.assert_allclose(cut.stderr, whole.stderr, rtol=0.15)
+
+
+@pytest.mark.parametrize("paths", [2, 3, 7, 100, 101, 1024])
+@pytest.mark.parametrize("most", [2, 5, 50, 5000])
+def test_chunks_hold_every_path_once(paths, most):
+    chunks = response.chunks_of(paths, 1.0, budget=most)
+    counted = np.asarray(chunks.counted(jnp.float32))
+    assert counted.sum() == paths
+    assert counted.sum(axis=1).min() >= 2  # each has a variance
+    rows = jnp.arange(paths, dtype=float)[:, None]
+    np.testing.assert_array_equal(np.asarray(chunks.cut(rows))[counted == 1][:, 0], np.arange(paths))
+
+
+def test_pooled_moments_equal_those_of_all_paths(key):
+    from srnn.statistics import moments, pool
+
+    values = 1e4 + jax.random.normal(key, (23, 5))
+    chunks = response.chunks_of(23, 1.0, budget=6)
+    padded = jnp.pad(values, ((0, chunks.number * chunks.size - 23), (0, 0)), constant_values=jnp.nan)
+    cut = padded.reshape(chunks.number, chunks.size, 5)
+    mean, stderr = pool(jax.vmap(moments)(cut, chunks.counted(values.dtype)))
+    np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-13)
+    # deviations of 1 from 1e4 lose 4 digits of 16, and squares another 4 would be lost without the shift
+    np.testing.assert_allclose(stderr, values.std(axis=0, ddof=1) / np.sqrt(23), rtol=1e-10)
+
+
+def test_weak_and_gaussian_runs_give_the_same_kernel(key):
+    model, _ = fokker_planck()
+    options = {"t1": 1.0, "dt": 0.05, "paths": 20_000}
+    gaussian = srnn.response_kernel(model, jnp.sum, key=key, **options)
+    weak = srnn.response_kernel(model, jnp.sum, key=jax.random.key(5), increments="two_point", **options)
+    # 4 standard errors at each of 20 steps; the bias of weak order 1 is below them (1e-3)
+    assert (np.abs(gaussian.values - weak.values) <= 4 * np.hypot(gaussian.stderr, weak.stderr) + 1e-12).all()
+
+
+def test_kernel_about_a_control(key):
+    """The kernel at u is the derivative of the response there: against common random numbers."""
+    model, _ = fokker_planck()
+    control, direction = jnp.ones((8, 1)), jnp.sin(jnp.arange(8.0))[:, None]
+    options = {"t1": 1.0, "dt": 0.125, "key": key, "paths": 500}
+    kernel = srnn.response_kernel(model, jnp.sum, control=control, **options)
+    ends = [srnn.simulate(model, control + s * direction, readout=jnp.sum, **options).mean[0] for s in (1e-5, -1e-5)]
+    # central differences at 1e-5: rounding 1e-11; one chunk has the random numbers of `simulate`
+    np.testing.assert_allclose((kernel.values * direction).sum() * 0.125, (ends[0] - ends[1]) / 2e-5, rtol=1e-7)
+
+
+def test_second_order_kernels_are_the_same_by_adjoint_and_tangent(key):
+    model = srnn.init(key, 2, 3, noise=0.5).replace(bias=jnp.array([0.5, -0.3, 0.2]))
+    options = {"t1": 1.0, "dt": 0.125, "key": key, "paths": 10, "order": 2, "steps": (0, 3, 7)}
+    adjoint = srnn.response_kernel(model, lambda h: (h**3).sum(), method="adjoint", **options)
+    tangent = srnn.response_kernel(model, lambda h: (h**3).sum(), method="tangent", **options)
+    # the same derivatives of the same paths
+    np.testing.assert_allclose(adjoint.values, tangent.values, atol=1e-12)
+    np.testing.assert_allclose(adjoint.stderr, tangent.stderr, atol=1e-12)
+    np.testing.assert_allclose(adjoint.values, adjoint.values.transpose(1, 0, 3, 2), atol=1e-12)
+    assert np.abs(adjoint.values).min() > 0
+
+
+def test_drift_tells_a_run_that_is_not_stationary(key):
+    model = srnn.init(key, 1, 3, radius=0.5, noise=0.5).replace(bias=jnp.array([0.5, -0.3, 0.2]))
+    options = {"t1": 1.0, "dt": 0.1, "key": key, "paths": 2000, "initial": jnp.full(3, 2.0)}
+    early = srnn.response_kernel(model, jnp.sum, burn_in=0.5, **options)
+    late = srnn.response_kernel(model, jnp.sum, burn_in=15.0, **options)
+    assert np.abs(early.drift).max() > 10
+    assert np.abs(late.drift).max() < 4  # z-scores of a stationary run
+    # the stationary kernel does not know its start
+    again = srnn.response_kernel(model, jnp.sum, burn_in=15.0, **options | {"initial": None, "key": jax.random.key(4)})
+    # 4 standard errors; the last step's kernel is a sum of weights and has none
+    assert (np.abs(late.values - again.values) <= 4 * np.hypot(late.stderr, again.stderr) + 1e-12).all()
+
+
+def test_growth_is_that_of_the_linear_flow(key):
+    decay = jnp.array([[1.0, -6.0], [0.0, 1.0]])  # far from normal: the flow grows before it decays
+    model = srnn.init(key, 1, 2, radius=0.0).replace(
+        decay=decay, input_kernel=jnp.array([[1.0, 0.0]]), activation="identity"
+    )
+    options = {"t1": 2.0, "dt": 0.05, "key": key, "paths": 2}
+    one = np.eye(2) - 0.05 * (np.asarray(decay))
+    powers = [np.linalg.matrix_power(one, k) for k in range(41)]
+    adjoint = srnn.response_kernel(model, lambda h: h[1], **options)
+    assert adjoint.growth == pytest.approx(max(np.linalg.norm(p[:, 1]) for p in powers[1:]), rel=1e-9)
+    tangent = srnn.response_kernel(model, lambda h: h[1], method="tangent", **options)
+    assert tangent.growth == pytest.approx(max(np.linalg.norm(p[0]) for p in powers[:-1]), rel=1e-9)
+    assert adjoint.growth > 1.9
+    assert np.isnan(srnn.response_kernel(model, lambda h: h[1], method="malliavin", **options).growth)
+
+
+def test_divergent_paths_are_counted(key):
+    model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
+    wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
+    kernel = srnn.response_kernel(model, jnp.sum, t1=1.5, dt=0.125, key=key, paths=6, initial=wild)
+    assert kernel.diverged == 2
+    assert not np.isfinite(kernel.values[0]).any()
+
+
+def test_a_kinked_activation_has_first_order_and_malliavin_only(key):
+    model = srnn.init(key, 1, 3, noise=1.0, activation="relu").replace(bias=jnp.array([0.1, -0.2, 0.0]))
+    options = {"t1": 0.5, "dt": 0.125, "key": key, "paths": 20_000, "steps": (0, 3)}
+    first = srnn.response_kernel(model, jnp.sum, **options)
+    weighed = srnn.response_kernel(model, jnp.sum, method="malliavin", **options)
+    assert np.abs((first.values - weighed.values) / np.hypot(first.stderr, weighed.stderr)).max() < 4
+    assert srnn.response_kernel(model, jnp.sum, order=2, method="malliavin", **options).values.shape == (2, 2, 1, 1)
+    for method in ("adjoint", "tangent"):
+        with pytest.raises(ValueError, match=r"activation relu has a kink near .* method='malliavin'"):
+            srnn.response_kernel(model, jnp.sum, order=2, method=method, **options)
+
+
+def test_bad_arguments_are_refused(key, unchecked):
+    model, _, f, start = example()
+    good = {"t1": 1.0, "dt": 0.125, "key": key, "paths": 8, "initial": start}
+    cases = [
+        (ValueError, r"order must be 1 or 2, got 3; srnn\.volterra_terms", {"order": 3}),
+        (ValueError, 'method must be "adjoint", "tangent" or "malliavin"', {"method": "reverse"}),
+        (ValueError, '"malliavin" weighs with Gaussian noise', {"method": "malliavin", "increments": "two_point"}),
+        (ValueError, "paths must be at least 2: one path", {"paths": 1}),
+        (ValueError, r"steps must lie in \[0, 7\], got 8 to 8", {"steps": [8]}),
+        (ValueError, "burn_in must be a whole number of steps", {"burn_in": 0.3}),
+        (TypeError, "readout must give one floating scalar", {"readout": lambda h: h}),
+        (TypeError, "readout must be a function", {"readout": 3}),
+        (ValueError, "control must be finite", {"control": jnp.full((8, 2), jnp.nan)}),
+    ]
+    for error, match, options in cases:
+        with pytest.raises(error, match=match):
+            srnn.response_kernel(model, **{"readout": f, **good, **options})
+    silent = model.replace(noise_kernel=model.noise_kernel[:2])
+    with pytest.raises(ValueError, match=r"model\.input_kernel pushes the state where no noise reaches"):
+        srnn.response_kernel(silent, f, method="malliavin", **good)
+    srnn.response_kernel(silent, f, method="adjoint", **good)
+    call = functools.partial(srnn.response_kernel, model, f, t1=2000.0, dt=0.125, key=key, paths=8, order=2)
+    with pytest.raises(ValueError, match=r"steps: an order-2 kernel at 16000 steps .* choose fewer steps"):
+        call()
+
+
+def test_what_cannot_be_refused_under_tracing_is_nan(key):
+    model, _, f, start = example()
+
+    @jax.jit
+    def values(noise_kernel):
+        silent = model.replace(noise_kernel=noise_kernel)
+        return srnn.response_kernel(
+            silent, f, t1=1.0, dt=0.25, key=key, paths=8, initial=start, method="malliavin"
+        ).values
+
+    assert np.isnan(values(model.noise_kernel[:2])).all()
+    assert np.isfinite(values(model.noise_kernel)).all()

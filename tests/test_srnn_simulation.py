@@ -1,0 +1,229 @@
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import srnn
+from srnn import simulation
+from tests.oracles import srnn_scan
+from tests.oracles.srnn_ornstein_uhlenbeck import example
+
+SOLVERS = {"euler": diffrax.Euler(), "heun": diffrax.Heun(), "shark": diffrax.ShARK()}
+T1, DT, STEPS = 1.5, 0.125, 12
+
+
+def setting(key, full=True):
+    model = srnn.init(key, 2, 4, noise_size=3 if full else None, noise=0.5)
+    model = model.replace(bias=jnp.linspace(-0.3, 0.5, 4))
+    if full:
+        model = model.replace(decay=jnp.diag(model.decay) + 0.1 * jax.random.normal(key, (4, 4)))
+    return model, jax.random.normal(jax.random.fold_in(key, 1), (STEPS, 2))
+
+
+def run(model, control=None, **options):
+    options = {"key": jax.random.key(7), "paths": 6, "t1": T1, "dt": DT} | options
+    return srnn.simulate(model, control, **options)
+
+
+@pytest.mark.parametrize(
+    ("solver", "increments"),
+    [("euler", "gaussian"), ("euler", "two_point"), ("heun", "gaussian"), ("heun", "two_point"), ("shark", "gaussian")],
+)
+@pytest.mark.parametrize("full", [True, False])
+def test_paths_equal_a_hand_written_scan(key, solver, increments, full):
+    model, control = setting(key, full)
+    paths = 40  # more than one word of two-point bits
+    start = jax.random.normal(key, (paths, 4))
+    saved = [0, 3, 4, STEPS]
+    got = run(
+        model, control, paths=paths, solver=SOLVERS[solver], increments=increments, initial=start, save_steps=saved
+    )
+    wanted = srnn_scan.paths(model, control, start, key=jax.random.key(7), dt=DT, solver=solver, increments=increments)
+    wanted = jnp.moveaxis(wanted[jnp.array(saved)], 0, 1)
+    # float64: twelve steps of rounding, and diffrax's interpolation at the saved steps
+    np.testing.assert_allclose(got.values, wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(got.times, np.array(saved) * DT)
+    np.testing.assert_allclose(got.mean, wanted.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(got.stderr, np.std(wanted, axis=0, ddof=1) / np.sqrt(paths), atol=1e-12)
+    assert got.diverged == 0
+
+
+def test_the_plain_scan_of_the_kernels_takes_the_same_steps(key):
+    model, control = setting(key)
+    for solver in SOLVERS.values():
+        grid = simulation.checked_grid(model, t1=T1, dt=DT, solver=solver, increments="gaussian")
+        start = jnp.zeros((6, 4))
+        last, before = simulation.run(model, control, start, jax.random.key(7), grid)
+        solved = run(model, control, solver=solver, save_steps=range(STEPS + 1)).values
+        # the same arithmetic, compiled twice
+        np.testing.assert_allclose(jnp.moveaxis(jnp.concatenate([before, last[None]]), 0, 1), solved, atol=1e-13)
+
+
+def test_one_key_is_one_set_of_noise_paths(key):
+    model, control = setting(key)
+    full = run(model, control, save_steps=range(STEPS + 1)).values
+    np.testing.assert_array_equal(run(model, control).values[:, 0], full[:, -1])
+    half = run(model, control[:6], t1=T1 / 2).values
+    np.testing.assert_array_equal(half[:, 0], full[:, 6])
+    assert (run(model, control, key=jax.random.key(8)).values != full[:, -1:]).all()
+
+
+def test_a_function_of_time_is_taken_at_the_middle_of_each_step(key):
+    model, _ = setting(key)
+    middles = (jnp.arange(STEPS) + 0.5) * DT
+    rows = jnp.stack([jnp.sin(middles), middles**2], axis=1)
+    got = run(model, lambda t: jnp.stack([jnp.sin(t), t**2])).values
+    np.testing.assert_array_equal(got, run(model, rows).values)
+
+
+def test_saving_a_readout_only(key):
+    model, control = setting(key)
+    states = run(model, control, save_steps=[2, 5]).values
+    read = run(model, control, save_steps=[2, 5], readout=lambda h: h[:2] ** 2)
+    assert read.values.shape == (6, 2, 2)
+    np.testing.assert_allclose(read.values, states[..., :2] ** 2, rtol=1e-12)  # float64
+    assert run(model, control, readout=lambda h: h.sum()).values.shape == (6, 1)
+
+
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+def test_gradients_equal_finite_differences(key, solver):
+    model, control = setting(key)
+
+    @jax.jit
+    def loss(model, control, start):
+        ensemble = run(model, control, initial=start, solver=SOLVERS[solver], save_steps=[5, STEPS])
+        return (ensemble.mean**2).sum() + ensemble.stderr.sum()
+
+    at = (model, control, jnp.full(4, 0.2))
+    gradient = jax.jit(jax.grad(loss, (0, 1, 2)))(*at)
+    leaves, structure = jax.tree.flatten(at)
+    along = [jax.random.normal(jax.random.fold_in(key, i), x.shape) for i, x in enumerate(leaves)]
+    slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(gradient), along, strict=True))
+    h = 1e-6  # central: h² curvature and 1e-16 / h of rounding, about 1e-9
+    forth, back = (loss(*structure.unflatten([x + s * d for x, d in zip(leaves, along, strict=True)])) for s in (h, -h))
+    np.testing.assert_allclose(slope, (forth - back) / (2 * h), rtol=1e-7)
+
+
+def test_sharding_over_paths_changes_nothing(key):
+    model, control = setting(key)
+    sharding = NamedSharding(Mesh(jax.devices()[:2], ("paths",)), PartitionSpec("paths"))
+    for increments in ("gaussian", "two_point"):
+        whole = run(model, control, paths=64, increments=increments)
+        shared = run(model, control, paths=64, increments=increments, sharding=sharding)
+        assert len(shared.values.sharding.device_set) == 2
+        np.testing.assert_allclose(shared.values, whole.values, atol=1e-13)  # rounding of products cut otherwise
+        np.testing.assert_allclose(shared.mean, whole.mean, atol=1e-13)
+
+
+def test_divergent_paths_are_counted_and_not_left_out(key):
+    model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
+    wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
+    ensemble = run(model, initial=wild)
+    assert ensemble.diverged == 2
+    assert np.isfinite(ensemble.values[2:]).all()
+    assert not np.isfinite(ensemble.mean).any()
+
+
+def test_moments_of_the_noise(key):
+    model = srnn.init(key, 1, 2)
+    grid = simulation.checked_grid(model, t1=1.0, dt=0.25, solver=diffrax.ShARK(), increments="gaussian")
+    drive = simulation.terms(model.replace(noise_kernel=jnp.ones(2)), jnp.zeros((4, 1)), key, grid, 40_000).terms[1]
+    levy = drive.contr(1.0, 2.0, use_levy=True)
+    w, area = levy.W[:, 0], levy.H[:, 0]
+    # 40,000 draws: a variance is within 4·sqrt(2/40000) = 2.8% of its expectation, a correlation within 2%
+    assert w.var() == pytest.approx(0.25, rel=0.028)
+    assert area.var() == pytest.approx(0.25 / 12, rel=0.028)
+    assert abs(jnp.corrcoef(w, area)[0, 1]) < 0.02
+    two_point = simulation.increments_of(model, key, grid._replace(increments="two_point"), jnp.asarray(2), 40_000)
+    assert set(np.unique(two_point).tolist()) == {-0.5, 0.5}
+    assert np.abs(two_point.mean(axis=0)).max() < 4 * 0.5 / 200  # four standard errors
+    assert abs(np.corrcoef(two_point.T)[0, 1]) < 0.02
+    assert abs(np.corrcoef(two_point[:-1, 0], two_point[1:, 0])[0, 1]) < 0.02
+
+
+def weak_errors(increments, steps, paths):
+    """Error of E sin(a·h) against continuous time, and its standard error, for each number of steps."""
+    model, ou, f, start = example()
+    exact = ou.expectation(1.0)
+    found = []
+    for count in steps:
+        key = jax.random.fold_in(jax.random.key(11), count)
+        ensemble = srnn.simulate(
+            model, key=key, paths=paths, t1=1.0, dt=1 / count, increments=increments, initial=start, readout=f
+        )
+        found.append((float(ensemble.mean[0] - exact), float(ensemble.stderr[0])))
+    return np.array(found).T
+
+
+@pytest.mark.slow
+def test_two_point_increments_have_weak_order_one():
+    steps = np.array([4, 6, 8, 12, 16])
+    errors, stderr = weak_errors("two_point", steps, 2**19)
+    x, weight = np.log(1 / steps), np.abs(errors) / stderr
+    design = np.stack([x, np.ones(5)], axis=1) * weight[:, None]
+    covariance = np.linalg.inv(design.T @ design)
+    slope = (covariance @ design.T @ (np.log(np.abs(errors)) * weight))[0]
+    spread = np.sqrt(covariance[0, 0])
+    # power: the slope is known to ±0.06, so that orders 1/2 and 2 lie more than 5 standard errors away
+    assert spread < 0.06
+    # 3 standard errors, and 0.2 of curvature: the next order's share of the error at these steps
+    assert abs(slope - 1) < 3 * spread + 0.2
+
+
+@pytest.mark.slow
+def test_strong_orders_against_a_brownian_tree(key):
+    """Euler 1 (the noise is additive), ShARK 1.5 at least: the same Brownian path at five step sizes."""
+    model = srnn.init(key, 1, 3, noise=0.8, noise_size=3).replace(bias=jnp.array([0.3, -0.2, 0.5]))
+    start = jnp.array([1.0, -1.0, 0.5])
+
+    def solve(key, solver, steps):
+        tree = diffrax.VirtualBrownianTree(
+            0.0, 1.0, tol=2.0**-11, shape=(3,), key=key, levy_area=diffrax.SpaceTimeLevyArea
+        )
+        terms = diffrax.MultiTerm(
+            diffrax.ODETerm(lambda t, h, args: srnn.drift(model, h)),
+            diffrax.ControlTerm(lambda t, h, args: model.noise_kernel.T, tree),
+        )
+        return diffrax.diffeqsolve(terms, solver, 0.0, 1.0, 1 / steps, start, max_steps=steps + 1).ys[0]
+
+    keys = jax.random.split(key, 200)
+
+    def ends(solver, steps):
+        return jax.jit(jax.vmap(lambda k: solve(k, solver, steps)))(keys)
+
+    reference = ends(diffrax.ShARK(), 1024)
+    steps = [8, 16, 32, 64, 128]
+    for solver, least, most in [(diffrax.Euler(), 0.9, 1.15), (diffrax.ShARK(), 1.4, 2.2)]:
+        errors = [np.sqrt(((ends(solver, n) - reference) ** 2).sum(axis=1).mean()) for n in steps]
+        slope = np.polyfit(-np.log(steps), np.log(errors), 1)[0]
+        # 200 paths give each error to 5%, the slope to 0.03; 0.1 more for steps that are not yet small
+        assert least < slope < most
+
+
+def test_bad_arguments_are_refused(key, unchecked):
+    model, control = setting(key)
+    cases = [
+        (ValueError, "paths must be at least 2: one path has no standard error", {"paths": 1}),
+        (ValueError, r"t1 must be a whole number of steps: .* dt = 0\.12\d* would do", {"dt": 0.123}),
+        (ValueError, "dt must be finite and positive, got -0.1", {"dt": -0.1}),
+        (ValueError, "t1 must be finite and positive, got nan", {"t1": float("nan")}),
+        (ValueError, r"solver must be diffrax\.Euler\(\).*got Tsit5", {"solver": diffrax.Tsit5()}),
+        (ValueError, 'increments must be "gaussian" or "two_point"', {"increments": "normal"}),
+        (ValueError, "ShARK needs Gaussian noise", {"solver": diffrax.ShARK(), "increments": "two_point"}),
+        (ValueError, r"save_steps must lie in \[0, 12\], got 3 to 13", {"save_steps": [3, 13]}),
+        (ValueError, "save_steps must ascend", {"save_steps": [3, 3]}),
+        (ValueError, "save_steps must name at least one", {"save_steps": []}),
+        (TypeError, "key must be one typed random key", {"key": 0}),
+        (ValueError, r"initial must be .*\(6, 4\), got \(5, 4\)", {"initial": jnp.zeros((5, 4))}),
+        (ValueError, "initial must be finite", {"initial": jnp.full(4, jnp.inf)}),
+        (ValueError, r"control must be .* 12 steps, of shape \(12, 2\), got \(11, 2\)", {"control": control[:-1]}),
+        (ValueError, r"control must be .*got \(12, 3\)", {"control": jnp.ones((12, 3))}),
+        (ValueError, "control must be finite", {"control": control.at[3, 0].set(jnp.nan)}),
+        (ValueError, r"control must return \(2,\) at every time, got \(3,\)", {"control": lambda t: jnp.ones(3)}),
+        (TypeError, "control must be floating, got int", {"control": jnp.ones((12, 2), int)}),
+    ]
+    for error, match, options in cases:
+        with pytest.raises(error, match=match):
+            run(model, **options)

@@ -1,0 +1,199 @@
+import math
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import srnn
+from tests.oracles.srnn_fokker_planck import FokkerPlanck
+from tests.oracles.srnn_ornstein_uhlenbeck import example
+
+
+def slopes(amplitudes, errors):
+    return np.polyfit(np.log(amplitudes), np.log(np.abs(errors)), 1)[0]
+
+
+def eight_units(key):
+    model = srnn.init(key, 2, 8, noise=0.3, radius=0.8).replace(bias=jnp.linspace(-0.6, 0.7, 8))
+    control = jnp.stack([jnp.sin(jnp.arange(16.0)), jnp.cos(0.3 * jnp.arange(16.0))], axis=1)
+    return model, control
+
+
+def readout(state):
+    return jnp.tanh(state).sum() + state[0] ** 2
+
+
+OPTIONS = {"t1": 2.0, "dt": 0.125}
+
+
+def test_truncation_falls_with_the_order_along_every_path(key):
+    """Slopes 2, 3, 4 for orders 1, 2, 3: n = 8, common random numbers, so no noise in the differences."""
+    model, control = eight_units(key)
+    options = OPTIONS | {"key": key, "paths": 100}
+    terms = srnn.volterra_terms(model, readout, control, max_order=3, **options)
+    amplitudes = np.array([0.1, 0.05, 0.025])
+    driven = [srnn.simulate(model, a * control, readout=readout, **options).mean[0] for a in amplitudes]
+    for order in (1, 2, 3):
+        predicted = sum(terms.mean[n - 1] * amplitudes**n for n in range(1, order + 1))
+        errors = np.array(driven) - terms.unperturbed - predicted
+        # what is left are higher powers of amplitudes that are small; 0.15 is what is asked
+        assert slopes(amplitudes, errors) == pytest.approx(order + 1, abs=0.15)
+
+
+def test_truncation_falls_with_the_order_on_the_grid():
+    oracle = FokkerPlanck(1.0, 1.5, 0.3, 0.8, 0.6, np.tanh, mean=-0.2, sd=0.4, points=161)
+    terms = oracle.terms(np.cos, 1.0, 3)
+    amplitudes = np.array([0.4, 0.2, 0.1])
+    driven = np.array([oracle.response(lambda t, a=a: a * np.cos(t), 1.0) for a in amplitudes])
+    for order in (1, 2, 3):
+        predicted = sum(terms[n] * amplitudes**n for n in range(order + 1))
+        # the grid's own series, exact but for rounding; powers beyond the next bend it a little
+        assert slopes(amplitudes, driven - predicted) == pytest.approx(order + 1, abs=0.15)
+
+
+@pytest.mark.slow
+def test_terms_agree_with_the_fokker_planck_equation(key):
+    model = srnn.SRNN(jnp.array([1.0]), jnp.array([[1.5]]), jnp.array([0.3]), jnp.array([[0.8]]), jnp.array([0.6]))
+    oracle = FokkerPlanck(1.0, 1.5, 0.3, 0.8, 0.6, np.tanh, mean=-0.2, sd=0.4)
+    exact = oracle.terms(np.cos, 1.0, 3)
+    paths = 40_000
+    terms = srnn.volterra_terms(
+        model,
+        lambda h: jnp.tanh(h[0]),
+        lambda t: jnp.cos(t)[None],
+        max_order=3,
+        t1=1.0,
+        dt=0.05,
+        key=key,
+        paths=paths,
+        initial=-0.2 + 0.4 * jax.random.normal(jax.random.key(1), (paths, 1)),
+        solver=diffrax.ShARK(),
+    )
+    assert terms.unperturbed == pytest.approx(exact[0], abs=0.01)
+    # 4 standard errors, and 1e-3 for ShARK's step (0.05² of terms of order 1) and the grid
+    assert (np.abs(terms.mean - exact[1:]) < 4 * terms.stderr + 1e-3).all()
+
+
+def test_terms_equal_sums_over_kernels(key):
+    """Nested derivatives along the control, and kernels contracted over the ordered simplex: the same paths."""
+    model, control = eight_units(key)
+    options = OPTIONS | {"key": key, "paths": 40}
+    terms = srnn.volterra_terms(model, readout, control, max_order=2, **options)
+    kernels = [srnn.response_kernel(model, readout, order=n, **options) for n in (1, 2)]
+    contributions = srnn.volterra(kernels, control, 0.125)
+    # the adjoint of order 2 cuts paths into chunks with their own noise: equal within 5 standard errors
+    assert (np.abs(contributions - terms.mean) < 5 * terms.stderr + 1e-12).all()
+    np.testing.assert_allclose(srnn.volterra(kernels[0], control, 0.125), terms.mean[:1], rtol=1e-10)  # one chunk each
+
+
+def test_series_of_a_linear_model_is_its_taylor_series():
+    model, ou, f, start = example()
+    control = jnp.ones((20, 2))
+    terms = srnn.volterra_terms(
+        model, f, control, max_order=4, t1=1.0, dt=0.05, key=jax.random.key(2), paths=4000, initial=start
+    )
+    # E sin(m + x + φ) e^{-v/2}: derivatives in x are ±sin, ±cos times powers of the push
+    push = (ou.chain(1.0, 0.05)[0] * 0.05).sum()
+    one = np.eye(4) - 0.05 * ou.decay
+    mean = ou.start @ np.linalg.matrix_power(one, 20) @ ou.weights + ou.phase
+    factor = push / np.cos(mean)  # e^{-v/2} x
+    variance = 0.05 * sum(np.sum((ou.noise @ np.linalg.matrix_power(one, k) @ ou.weights) ** 2) for k in range(20))
+    x = factor / np.exp(-variance / 2)
+    derivatives = [np.cos(mean), -np.sin(mean), -np.cos(mean), np.sin(mean)]
+    exact = [np.exp(-variance / 2) * d * x**n / math.factorial(n) for n, d in enumerate(derivatives, 1)]
+    assert (np.abs(terms.mean - exact) < 4 * terms.stderr).all()
+    assert (terms.stderr < 0.02 * np.abs(x) ** np.arange(1, 5)).all()
+
+
+def test_a_series_that_does_not_shrink_is_reported(key):
+    model, control = eight_units(key)
+    options = OPTIONS | {"key": key, "paths": 50, "max_order": 3}
+    assert srnn.volterra_terms(model, readout, 0.1 * control, **options).shrinking
+    assert not srnn.volterra_terms(model, readout, 30.0 * control, **options).shrinking
+
+
+def test_divergent_paths_are_counted(key):
+    model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
+    wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
+    terms = srnn.volterra_terms(
+        model, jnp.sum, jnp.ones((12, 1)), max_order=2, t1=1.5, dt=0.125, key=key, paths=6, initial=wild
+    )
+    assert terms.diverged == 2
+    assert not np.isfinite(terms.mean).any()
+
+
+@pytest.mark.parametrize("square", [1e-6, 0.3, 4.0, 60.0])
+@pytest.mark.parametrize("order", [0, 1, 3, 8])
+def test_bound_equals_its_formula(square, order):
+    model = srnn.init(jax.random.key(0), 1, 1, noise=0.5).replace(input_kernel=jnp.array([[2.0]]))
+    control = jnp.full((10, 1), math.sqrt(square / 10 / 0.1) * 0.5 / 2.0)  # θ = u C / σ
+    bound = srnn.truncation_bound(model, control, dt=0.1, order=order, readout_sd=1.7)
+    tail, term = 0.0, 1.0
+    for n in range(1, 400):
+        term *= square / n
+        tail += term if n > order else 0.0
+    assert bound == pytest.approx(1.7 * math.sqrt(tail), rel=1e-12)  # float64
+
+
+def test_bound_is_infinite_where_it_overflows():
+    model = srnn.init(jax.random.key(0), 1, 1, noise=0.01)
+    assert srnn.truncation_bound(model, jnp.full((10, 1), 50.0), dt=0.1, order=1, readout_sd=1.0) == np.inf
+
+
+@pytest.mark.parametrize("amplitude", [0.1, 0.5, 1.5])
+@pytest.mark.parametrize("setting", ["tanh", "linear"])
+def test_the_bound_holds(key, amplitude, setting):
+    if setting == "tanh":
+        model, control = eight_units(key)
+        f, start, options = readout, None, OPTIONS
+    else:
+        model, _, f, start = example()
+        control, options = jnp.ones((16, 2)), {"t1": 1.0, "dt": 0.0625}
+    control = 0.3 * amplitude * control
+    paths = 2000
+    options = options | {"key": key, "paths": paths, "initial": start}
+    free = srnn.simulate(model, readout=f, **options).values
+    # sd at its upper 99.9% limit; 3.1 standard errors of an sd of near-normal values, sd/sqrt(2 paths), twice over
+    upper = free.std(ddof=1) * (1 + 2 * 3.1 / math.sqrt(2 * paths))
+    driven = srnn.simulate(model, control, readout=f, **options).mean[0]
+    terms = srnn.volterra_terms(model, f, control, max_order=3, **options)
+    for order in range(4):
+        missed = driven - terms.unperturbed - terms.mean[:order].sum()
+        bound = srnn.truncation_bound(model, control, dt=options["dt"], order=order, readout_sd=upper)
+        assert abs(missed) <= bound
+
+
+def test_bad_arguments_are_refused(key, unchecked):
+    model, control = eight_units(key)
+    options = OPTIONS | {"key": key, "paths": 4}
+    relu = model.replace(activation="relu")
+    with pytest.raises(ValueError, match="activation relu has a kink"):
+        srnn.volterra_terms(relu, readout, control, max_order=2, **options)
+    srnn.volterra_terms(relu, readout, control, max_order=1, **options)
+    with pytest.raises(ValueError, match="max_order must be at least 1"):
+        srnn.volterra_terms(model, readout, control, max_order=0, **options)
+    with pytest.raises(TypeError, match=r"control must be .* got None"):
+        srnn.volterra_terms(model, readout, None, max_order=1, **options)
+    kernel = srnn.response_kernel(model, readout, **options)
+    with pytest.raises(TypeError, match=r"kernels must be one srnn\.Kernel"):
+        srnn.volterra(kernel.values, control, 0.125)
+    with pytest.raises(ValueError, match="kernels must be of order 1, then 2"):
+        srnn.volterra([kernel, kernel], control, 0.125)
+    with pytest.raises(ValueError, match=r"control must be \(step, input\), as the kernels.*got \(15, 2\)"):
+        srnn.volterra(kernel, control[1:], 0.125)
+    some = srnn.response_kernel(model, readout, steps=[1, 5], **options)
+    with pytest.raises(ValueError, match="kernels must be on all steps"):
+        srnn.volterra(some, control[:2], 0.125)
+    bound = {"dt": 0.125, "order": 1, "readout_sd": 1.0}
+    silent = model.replace(noise_kernel=model.noise_kernel.at[2].set(0.0))
+    with pytest.raises(ValueError, match=r"control @ model\.input_kernel pushes the state where no noise reaches"):
+        srnn.truncation_bound(silent, control, **bound)
+    assert jax.jit(lambda m: srnn.truncation_bound(m, control, **bound))(silent) == np.inf
+    with pytest.raises(ValueError, match="readout_sd must be finite and not negative, got nan"):
+        srnn.truncation_bound(model, control, **bound | {"readout_sd": float("nan")})
+    with pytest.raises(ValueError, match="control must be finite"):
+        srnn.truncation_bound(model, control.at[0, 0].set(jnp.inf), **bound)
+    with pytest.raises(ValueError, match="order must be at least 0"):
+        srnn.truncation_bound(model, control, **bound | {"order": -1})
