@@ -21,9 +21,10 @@ def parse(settings: type[T], arguments: Sequence[str], *, command: str) -> T:
             return tyro.cli(settings, args=list(arguments), prog=f"python -m benchmarks {command}")
     except SystemExit as stop:
         if stop.code == 2:
-            # tyro draws a panel; its first line of text says what is wrong
-            lines = [line.strip("│╭╮╰╯─ \n") for line in panel.getvalue().splitlines()[1:]]
-            refuse(next((line for line in lines if line), "the arguments could not be read"), command)
+            # tyro draws a panel: a heading, then a line that says what is wrong
+            lines = [line.strip("│|╭╮╰╯─ ") for line in panel.getvalue().splitlines()]
+            said = [line for line in lines if any(map(str.isalpha, line))]
+            refuse(said[1] if len(said) > 1 else "the arguments could not be read", command)
         raise
 
 

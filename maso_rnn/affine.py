@@ -102,10 +102,20 @@ def affine_map(
         Wang, Balestriero, Baraniuk (2019), theorem 1, with the readout in every term and the products over all steps.
     """
     xs, state = checked_arguments(rnn, xs, h0)
-    act = require_pieces(rnn.activation)
+    require_pieces(rnn.activation)
     time = xs.shape[0]
-    at = checks.index("step", step, -time, time)
-    at = jnp.where(at < 0, at + time, at)
+    affine = _affine_map(rnn, xs, state, checks.index("step", step, -time, time))
+    if checks.is_concrete(step):
+        return affine
+    inside = (step >= -time) & (step < time)
+    numbers: Any = jax.tree.map(lambda value: jnp.where(inside, value, jnp.nan), affine[:-1])
+    return AffineMap(*numbers, affine.codes)
+
+
+@jax.jit  # so that a call outside of jit compiles once, not at every call
+def _affine_map(rnn: RNN, xs: Array, state: States, step: Array) -> AffineMap:
+    act = require_pieces(rnn.activation)
+    at = jnp.where(step < 0, step + xs.shape[0], step)
 
     top, codes = _run(rnn, act, xs, state, at)
     output = read_out(rnn, top)
@@ -120,11 +130,7 @@ def affine_map(
     slope, initial_slope, offset = pulled
     if rnn.readout.bias is not None:
         offset = offset + rnn.readout.bias
-    numbers = (slope, initial_slope, offset, output)
-    if not checks.is_concrete(step):
-        inside = (at >= 0) & (at < time)
-        numbers = jax.tree.map(lambda value: jnp.where(inside, value, jnp.nan), numbers)
-    return AffineMap(*numbers, codes)
+    return AffineMap(slope, initial_slope, offset, output, codes)
 
 
 def affine_maps(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> AffineMap:
@@ -157,10 +163,16 @@ def affine_maps(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = No
         Wang, Balestriero, Baraniuk (2019), theorem 1 and section 3.
     """
     xs, state = checked_arguments(rnn, xs, h0)
+    require_pieces(rnn.activation)
+    return _affine_maps(rnn, xs, state)
+
+
+@jax.jit
+def _affine_maps(rnn: RNN, xs: Array, state: States) -> AffineMap:
     act = require_pieces(rnn.activation)
     time, inputs = xs.shape
     outputs = rnn.readout.kernel.shape[1]
-    run = trajectory(rnn, xs, h0)
+    run = trajectory(rnn, xs, state)
 
     units = sum(h.shape[0] for h in state)
     if time * outputs <= time * inputs + units + 1:

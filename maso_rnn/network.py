@@ -247,8 +247,11 @@ def forward(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) 
     Source:
         Wang, Balestriero, Baraniuk (2019), equations 1 and 2.
     """
-    xs, state = checked_arguments(rnn, xs, h0)
+    return _forward(rnn, *checked_arguments(rnn, xs, h0))
 
+
+@jax.jit  # so that a call outside of jit compiles once, not at every call
+def _forward(rnn: RNN, xs: Array, state: States) -> Array:
     def body(state: States, x: Array) -> tuple[States, Array]:
         state, _ = step(rnn, state, x)
         return state, state[-1]
@@ -285,6 +288,12 @@ def trajectory(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = Non
         Wang, Balestriero, Baraniuk (2019), section 3.
     """
     xs, state = checked_arguments(rnn, xs, h0)
+    require_pieces(rnn.activation)
+    return _trajectory(rnn, xs, state)
+
+
+@jax.jit
+def _trajectory(rnn: RNN, xs: Array, state: States) -> Trajectory:
     act = require_pieces(rnn.activation)
 
     def body(state: States, x: Array) -> tuple[States, tuple[States, Any]]:

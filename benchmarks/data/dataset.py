@@ -20,6 +20,10 @@ class Split(NamedTuple):
     targets: np.ndarray
     lengths: np.ndarray
 
+    def first(self, count: int) -> Split:
+        """Its first `count` examples."""
+        return Split(self.inputs[:count], self.targets[:count], self.lengths[:count])
+
 
 class Dataset(NamedTuple):
     """A data set in three parts, and where it comes from.

@@ -24,9 +24,14 @@ def digits(*, by: str = "pixel") -> Dataset:
     inputs = (images[order] / 16).astype(np.float32).reshape(-1, *shapes[by])
     targets = labels[order].astype(np.int32)
     lengths = np.full(len(inputs), shapes[by][0])
-    parts = [Split(*(a[part] for a in (inputs, targets, lengths))) for part in np.split(np.arange(1797), [1197, 1497])]
+    train, validation, test = (
+        Split(inputs[part], targets[part], lengths[part])
+        for part in (slice(1197), slice(1197, 1497), slice(1497, None))
+    )
     return Dataset(
-        *parts,
+        train,
+        validation,
+        test,
         name=f"digits-by-{by}",
         source="Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak (1998), UCI; from scikit-learn",
         licence="CC BY 4.0",

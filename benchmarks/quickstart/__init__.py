@@ -64,12 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     data = digits(by="pixel")
     if settings.smoke:
         training = dataclasses.replace(training, hidden=16, epochs=settings.epochs or 3)
-        data = data._replace(
-            **{
-                part: type(split)(*(a[:count] for a in split))
-                for part, split, count in [("train", data.train, 256), ("test", data.test, 60)]
-            }
-        )
+        data = data._replace(train=data.train.first(256), test=data.test.first(60))
     trained = train(data, training)
     sections = [accuracies(trained, data)]
     for number, make in enumerate(SECTIONS, start=1):

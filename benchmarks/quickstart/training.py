@@ -131,7 +131,7 @@ def _start(data: Dataset, training: Training, key: Array) -> RNN:
         [training.hidden],
         int(data.train.targets.max()) + 1,
         input_init=jax.nn.initializers.normal(0.3),
-        recurrent_init=lambda key, shape, dtype=None, out_sharding=None: jnp.eye(*shape, dtype=dtype),
+        recurrent_init=lambda key, shape, dtype=None, out_sharding=None: jnp.eye(shape[0], dtype=dtype),
         dtype="float32",
     )
 

@@ -180,7 +180,7 @@ def _share_picture(read: Mapping[str, Any], values: Mapping[str, Any], noise_sca
         axes.barh(list(read), widths, left=left, color=colour, label=part)
         for name, start, width in zip(read, left, widths, strict=True):
             if width > 0.04:
-                axes.text(start + width / 2, name, f"{width:.0%}", ha="center", va="center", color="white")
+                axes.annotate(f"{width:.0%}", (start + width / 2, name), ha="center", va="center", color="white")
         left += widths
     axes.set(xlabel="share of the size of the logits about their mean", xlim=(0, 1))
     axes.invert_yaxis()
@@ -221,17 +221,16 @@ def initial_slope_over_training(epochs: Sequence[int], snapshots: Mapping[str, S
     measured = {
         name: np.stack([_initial_slope_norms(rnn, xs, batch=batch) for rnn in rnns]) for name, rnns in snapshots.items()
     }
-    values = {"epochs": np.asarray(epochs), "median_norm": {n: np.median(m, axis=1) for n, m in measured.items()}}
+    medians = {name: np.median(norms, axis=1) for name, norms in measured.items()}
     figure = plots.new_figure(8, 4)
     plots.over_training(epochs, measured, label="norm of the initial-state slope", log=True, axes=figure.add_subplot())
-    ends = "; ".join(f"{n}: {m[-1]:.3g}" for n, m in values["median_norm"].items())
-    first, *_, last = values["median_norm"]
-    smaller = values["median_norm"][last][-1] < values["median_norm"][first][-1]
+    ends = {name: norms[-1] for name, norms in medians.items()}
+    first, *_, last = ends.values()
     return Section(
         "initial-state",
         "The initial state",
         "How far the output moves with the initial state is the norm of the affine map's initial-state slope; noise on "
-        "the initial state penalises it, against whatever else the loss gains from larger logits. Lines are medians over "
+        "the initial state penalises it, against whatever else larger logits gain. Lines are medians over "
         "the test sequences, bands their quartiles. A norm of exactly zero, as where the first input is 0 and so are "
         "the biases (every unit then sits on its kink and counts as off), is left out.",
         [
@@ -239,8 +238,10 @@ def initial_slope_over_training(epochs: Sequence[int], snapshots: Mapping[str, S
                 "initial-slope",
                 "Does noise on the initial state shrink the output's slope in it?",
                 figure,
-                f"{'Yes' if smaller else 'No'}: median norm at the end, {ends}.",
+                ("Yes" if last < first else "No")
+                + ", by the median norm at the end: "
+                + "; ".join(f"{name}: {end:.3g}" for name, end in ends.items()),
             )
         ],
-        values,
+        {"epochs": np.asarray(epochs), "median_norm": medians},
     )
