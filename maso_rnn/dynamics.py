@@ -160,8 +160,9 @@ def spectrum(kernel: Float[Array, "hidden hidden"], *, steps: int = 64) -> Spect
     system = _eigensystem(jax.lax.stop_gradient(kernel))
     modulus = jnp.abs(eigenvalues)
     radius = modulus.max()
-    log_growth = _log_growth(kernel, steps)
-    excess = log_growth - jnp.arange(steps + 1) * jnp.log(jnp.maximum(radius, 1))
+    # powers of the kernel at radius 1 or below first, so that an unstable one loses no digits of the difference
+    excess = _log_growth(kernel / jnp.maximum(radius, 1), steps)
+    log_growth = excess + jnp.arange(steps + 1) * jnp.log(jnp.maximum(radius, 1))
     return Spectrum(
         eigenvalues=eigenvalues,
         radius=radius,
@@ -203,16 +204,15 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
         return {f"layer {l}": layer.recurrent_kernel for l, layer in enumerate(cell.layers, start=1)}
     if isinstance(cell, Mapping):  # linen's parameters: one kernel for each gate, h or h<gate>
         found = {
-            name[1:] or name: leaf["kernel"]
+            name[1:] or name: jnp.asarray(leaf["kernel"])
             for name, leaf in cell.items()
-            if name.startswith("h") and isinstance(leaf, Mapping) and "kernel" in leaf
+            if name in _LINEN and isinstance(leaf, Mapping) and "kernel" in leaf
         }
         for inner in ("params", "cell"):
             if not found and inner in cell:
                 return recurrent_kernels(cell[inner])
         if found:
-            order = "hrznifgo"
-            return {name: found[name] for name in sorted(found, key=lambda name: order.find(name))}
+            return {name: found[name] for name in sorted(found, key="hrznifgo".index)}
     elif hasattr(cell, "dense_h"):  # nnx: one kernel, (hidden, gates * hidden)
         return _named(jnp.asarray(cell.dense_h.kernel[...]), axis=1)
     elif all(hasattr(cell, name) for name in ("hi", "hf", "hg", "ho")):
@@ -223,6 +223,9 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
         f"cell must be a maso_rnn.RNN, a flax cell or its parameters, or an equinox cell, got {type(cell).__name__}; "
         "maso_rnn.spectrum takes one (hidden, hidden) kernel"
     )
+
+
+_LINEN = ("h", "hr", "hz", "hn", "hi", "hf", "hg", "ho")
 
 
 def _named(kernel: Array, axis: int) -> dict[str, Array]:
@@ -730,10 +733,10 @@ def _is_defective(kernel: np.ndarray, values: np.ndarray, inverse: np.ndarray, r
     if len(values) < 2:
         return False
     change = 10 * rounding * np.linalg.norm(kernel, 2)
-    conditions = np.linalg.norm(inverse, axis=1)
     gaps = np.abs(values[:, None] - values)
     np.fill_diagonal(gaps, np.inf)
-    with np.errstate(invalid="ignore"):  # infinite conditions
+    with np.errstate(over="ignore"):  # an infinite condition is what a defective kernel has
+        conditions = np.sqrt((np.abs(inverse) ** 2).sum(axis=1))
         together = gaps <= change * (conditions[:, None] + conditions)
     steep = conditions >= 1 / math.sqrt(20 * rounding)
     return bool((together & steep[:, None] & steep).any())
@@ -773,6 +776,7 @@ def _with_eigenbasis(kernel: Array) -> _Eigensystem:
     )
 
 
+@functools.partial(jax.jit, static_argnames="steps")
 def _log_growth(kernel: Array, steps: int) -> Array:
     """The logarithm of ‖W^k‖ for k = 0 … steps, the power kept at unit size and its scale apart."""
 

@@ -1,0 +1,493 @@
+"""Dynamics: eigenvalues against closed forms, exponents against known systems, memory against a pulse."""
+
+import math
+
+import equinox
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+
+import maso_rnn
+from maso_rnn import (
+    eigen,
+    fixed_points,
+    jacobian_spectra,
+    lyapunov_exponents,
+    modal_coordinates,
+    per_gate,
+    pulse_decay,
+    recurrent_kernels,
+    spectra,
+    spectrum,
+    spectrum_table,
+)
+
+SILENT = jnp.zeros((20, 0))
+
+
+def rotation(angle, radius=1.0):
+    return radius * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def similar(key, values):
+    """A kernel with these eigenvalues and no orthogonal eigenvectors."""
+    basis = np.asarray(jax.random.normal(key, (len(values), len(values))))
+    return jnp.asarray(basis @ np.diag(values) @ np.linalg.inv(basis))
+
+
+# spectrum
+
+
+def test_spectrum_of_a_scaled_rotation():
+    found = spectrum(jnp.asarray(rotation(0.5, 0.9)))
+    # float64, closed forms
+    np.testing.assert_allclose(found.radius, 0.9, atol=1e-14)
+    np.testing.assert_allclose(found.eigenvalues, 0.9 * np.exp([0.5j, -0.5j]), atol=1e-14)
+    np.testing.assert_allclose(found.horizons, -1 / math.log(0.9), rtol=1e-12)
+    np.testing.assert_allclose(found.periods, 2 * math.pi / 0.5, rtol=1e-12)
+    np.testing.assert_allclose([found.norm, found.condition, found.transient], [0.9, 1, 1], rtol=1e-12)
+    np.testing.assert_allclose(found.departure, 0, atol=1e-14)
+    np.testing.assert_allclose(found.growth, 0.9 ** np.arange(65), rtol=1e-12)
+    assert not found.defective
+
+
+def test_spectrum_of_a_triangular_kernel():
+    # eigenvalues a, d; the Schur form is the kernel itself: departure |b|; eigenvectors (1, 0), (b, d - a) normalised
+    a, b, d = 0.5, 2.0, -0.25
+    found = spectrum(jnp.array([[a, b], [0.0, d]]))
+    np.testing.assert_allclose(found.eigenvalues, [a, d], rtol=1e-14)
+    np.testing.assert_allclose(found.departure, b, rtol=1e-14)
+    vectors = np.array([[1, b / math.hypot(b, d - a)], [0, (d - a) / math.hypot(b, d - a)]])
+    np.testing.assert_allclose(found.condition, np.linalg.cond(vectors), rtol=1e-12)
+    np.testing.assert_allclose(found.periods, [np.inf, 2.0])
+    powers = [np.linalg.norm(np.linalg.matrix_power([[a, b], [0, d]], k), 2) for k in range(65)]
+    np.testing.assert_allclose(found.growth, powers, rtol=1e-12)
+    np.testing.assert_allclose(found.transient, max(powers), rtol=1e-12)
+
+
+def test_horizons_on_outside_and_at_zero():
+    found = spectrum(jnp.diag(jnp.array([2.0, 1.0, 0.0])))
+    np.testing.assert_allclose(found.horizons, [-1 / math.log(2), np.inf, 0.0])
+    # growth that the radius explains is not transient
+    np.testing.assert_allclose(found.transient, 1.0, rtol=1e-12)
+
+
+def test_growth_of_a_nilpotent_kernel_ends():
+    found = spectrum(jnp.array([[0.0, 3.0], [0.0, 0.0]]), steps=4)
+    np.testing.assert_allclose(found.growth, [1, 3, 0, 0, 0])
+    assert found.transient == 3
+
+
+def test_growth_beyond_float_range_is_infinite_and_its_transient_is_not(key):
+    kernel = 1e10 * jnp.asarray(rotation(1.0), jnp.float32)
+    found = spectrum(kernel)
+    assert np.isinf(found.growth[-1])
+    np.testing.assert_allclose(found.transient, 1.0, rtol=1e-4)  # float32, 64 products
+
+
+def test_eigenvalues_are_sorted_with_conjugates_together(key):
+    values = np.asarray(spectrum(jax.random.normal(key, (9, 9))).eigenvalues)
+    assert np.all(np.diff(np.abs(values)) <= 0)
+    pairs = values[values.imag != 0].reshape(-1, 2)
+    np.testing.assert_array_equal(pairs[:, 0], pairs[:, 1].conj())
+
+
+DEFECTIVE = {
+    "jordan": np.array([[0.5, 1.0], [0.0, 0.5]]),
+    "nilpotent": np.diag(np.ones(4), 1),
+    "one block among others": np.array([[0.9, 0, 0], [0, 0.5, 1], [0, 0, 0.5]]),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTIVE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_defective_kernels_are_called_so(key, name, dtype):
+    jordan = DEFECTIVE[name]
+    assert spectrum(jnp.asarray(jordan, dtype)).defective
+    # in another basis, where rounding the entries has split the eigenvalues
+    basis = np.asarray(jax.random.normal(key, jordan.shape))
+    turned = jnp.asarray(basis @ jordan @ np.linalg.inv(basis), dtype)
+    found = spectrum(turned)
+    assert found.defective
+    assert "defective" in spectrum_table(found)
+    with pytest.raises(ValueError, match=r"defective.*jacobian_spectra"):
+        modal_coordinates(jnp.ones((1, len(jordan)), dtype), turned)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kernels_with_an_eigenbasis_are_not_called_defective(key, dtype):
+    ordinary = [np.eye(5), np.zeros((3, 3)), np.ones((1, 1)), np.ones((4, 4)), rotation(0.1)]
+    ordinary += [np.asarray(jax.random.normal(k, (n, n))) for k in jax.random.split(key, 20) for n in (2, 16)]
+    ordinary += [np.asarray(eigen(basis=b)(key, (16, 16))) for b in ("schur", "orthogonal", "eigenvectors")]
+    for kernel in ordinary:
+        found = spectrum(jnp.asarray(kernel, dtype), steps=1)
+        assert not found.defective
+        assert "defective" not in spectrum_table(found)
+
+
+def test_gradient_of_the_radius_is_that_of_a_simple_eigenvalue():
+    # d|λ| along any change of a diagonal kernel is the change of its own entry
+    gradient = jax.grad(lambda kernel: spectrum(kernel, steps=1).radius)(jnp.diag(jnp.array([0.9, -0.5])))
+    np.testing.assert_allclose(gradient, [[1, 0], [0, 0]], atol=1e-14)  # float64 rounding
+
+
+def test_spectrum_of_a_traced_kernel_that_is_not_finite_is_nan():
+    found = jax.jit(spectrum)(jnp.full((2, 2), jnp.nan))
+    assert np.isnan(found.radius)
+    assert np.isnan(found.eigenvalues).all()
+
+
+def test_low_precision_is_computed_higher():
+    found = spectrum(jnp.asarray(rotation(0.5), jnp.bfloat16))
+    assert found.radius.dtype == jnp.float32
+
+
+# gates of cells
+
+
+def test_recurrent_kernels_of_every_cell(key):
+    init = eigen(0.5)
+    rngs = nnx.Rngs(0)
+    carry, xs = jnp.zeros(4, jnp.float32), jnp.ones(3, jnp.float32)
+    gru = nnx.GRUCell(3, 4, recurrent_kernel_init=per_gate(init, 3), rngs=rngs)
+    cells = {
+        "simple": (nnx.SimpleCell(3, 4, recurrent_kernel_init=init, rngs=rngs), ["h"]),
+        "gru": (gru, ["r", "z", "n"]),
+        "lstm": (nnx.LSTMCell(3, 4, recurrent_kernel_init=init, rngs=rngs), list("ifgo")),
+        "fast lstm": (
+            nnx.OptimizedLSTMCell(3, 4, recurrent_kernel_init=per_gate(init, 4), rngs=rngs),
+            list("ifgo"),
+        ),
+        "linen": (linen.SimpleCell(4, recurrent_kernel_init=init).init(key, carry, xs), ["h"]),
+        "linen gru": (linen.GRUCell(4, recurrent_kernel_init=init).init(key, carry, xs)["params"], ["r", "z", "n"]),
+        "linen lstm": (
+            linen.OptimizedLSTMCell(4, recurrent_kernel_init=init).init(key, (carry,) * 2, xs),
+            list("ifgo"),
+        ),
+        "linen rnn": (
+            linen.RNN(linen.GRUCell(4, recurrent_kernel_init=init)).init(key, jnp.ones((1, 2, 3), jnp.float32)),
+            ["r", "z", "n"],
+        ),
+        "rnn": (maso_rnn.init(key, 3, [4, 4], 2, recurrent_init=init), ["layer 1", "layer 2"]),
+    }
+    torch_like = equinox.nn.LSTMCell(3, 4, key=key)
+    weight = per_gate(init, 4, axis=0)(key, (16, 4))
+    cells["equinox"] = (equinox.tree_at(lambda cell: cell.weight_hh, torch_like, weight), list("ifgo"))
+    for name, (cell, gates) in cells.items():
+        found = spectra(cell, steps=1)
+        assert list(found) == gates, name
+        np.testing.assert_allclose([one.radius for one in found.values()], 0.5, atol=1e-5, err_msg=name)  # float32
+    # the gates are where the cell itself has them: in nnx the second third updates
+    kernel = gru.dense_h.kernel[...]
+    np.testing.assert_array_equal(recurrent_kernels(gru)["z"], kernel[:, 4:8])
+    # and equinox multiplies columns
+    np.testing.assert_array_equal(recurrent_kernels(cells["equinox"][0])["f"], weight[4:8].T)
+
+
+def test_spectrum_table_has_every_gate(key):
+    cell = nnx.GRUCell(3, 4, recurrent_kernel_init=per_gate(eigen(0.5), 3), rngs=nnx.Rngs(0))
+    table = spectrum_table(spectra(cell))
+    assert [line.split(":")[0] for line in table.splitlines() if "eigenvalues" in line] == ["r", "z", "n"]
+    assert "1.443 ... 1.443 steps" in table  # −1 / ln 0.5
+    for quantity in ("radius", "horizons", "periods", "2-norm", "condition", "Henrici", "transient"):
+        assert quantity in table
+
+
+# modal coordinates
+
+
+def test_modes_of_a_linear_network_only_decay_and_turn(key):
+    kernel = 0.5 * jax.random.normal(key, (6, 6))
+    states = [jax.random.normal(key, (6,))]
+    for _ in range(10):
+        states.append(states[-1] @ kernel)
+    modes = modal_coordinates(jnp.stack(states), kernel)
+    values = spectrum(kernel).eigenvalues
+    # float64, ten products
+    np.testing.assert_allclose(modes, modes[0] * values ** jnp.arange(11)[:, None], atol=1e-10)
+
+
+def test_modal_coordinates_of_a_traced_defective_kernel_are_nan():
+    assert np.isnan(jax.jit(modal_coordinates)(jnp.ones((1, 2)), jnp.asarray(DEFECTIVE["jordan"]))).all()
+
+
+# Jacobians and exponents
+
+
+def tanh_cell(kernel):
+    return lambda h, x: jnp.tanh(h @ kernel + x.sum())
+
+
+def test_jacobian_spectra_are_those_of_the_whole_map(key):
+    kernel = 0.8 * jax.random.normal(key, (4, 4))
+    h0, inputs = jax.random.normal(key, (4,)), 0.3 * jax.random.normal(key, (5, 2))
+    cell = tanh_cell(kernel)
+    found = jacobian_spectra(cell, h0, inputs)
+
+    def run(h, steps):
+        for x in inputs[:steps]:
+            h = cell(h, x)
+        return h
+
+    for t in range(1, 6):
+        jacobian = jax.jacobian(lambda h, t=t: run(h, t))(h0)
+        wanted = np.linalg.svd(jacobian, compute_uv=False)
+        # relative to the largest, as documented
+        np.testing.assert_allclose(np.exp(found.log_singular_values[t - 1]), wanted, atol=1e-12 * wanted[0])
+        eigenvalues = np.linalg.eigvals(jacobian)
+        largest = eigenvalues[np.abs(eigenvalues).argmax()]
+        got = np.exp(np.asarray(found.log_eigenvalues[t - 1, 0]))
+        np.testing.assert_allclose([got.real, abs(got.imag)], [largest.real, abs(largest.imag)], atol=1e-10)  # float64
+
+
+def test_jacobian_products_do_not_underflow():
+    found = jacobian_spectra(lambda h, x: 1e-3 * h, jnp.ones(2, jnp.float32), jnp.zeros((100, 0), jnp.float32))
+    np.testing.assert_allclose(found.log_singular_values[-1], 100 * math.log(1e-3), rtol=1e-5)  # float32
+    np.testing.assert_allclose(found.log_eigenvalues[-1].real, 100 * math.log(1e-3), rtol=1e-5)  # float32
+
+
+def test_jacobian_spectra_take_an_lstm(key):
+    cell = linen.OptimizedLSTMCell(4)
+    carry = (jnp.zeros(4, jnp.float32), jnp.zeros(4, jnp.float32))
+    xs = jnp.ones((3, 2), jnp.float32)
+    params = cell.init(key, carry, xs[0])
+    found = jacobian_spectra(lambda carry, x: cell.apply(params, carry, x)[0], carry, xs)
+    assert found.log_singular_values.shape == (3, 8)
+    exponents = lyapunov_exponents(lambda carry, x: cell.apply(params, carry, x)[0], carry, xs)
+    assert exponents.exponents.shape == (8,)
+
+
+def test_exponents_of_linear_maps_are_exact(key):
+    # after the warm-up Q has turned into the Schur basis, at the rate of the ratio of neighbouring moduli (0.5)
+    values = np.array([1.6, -0.8, 0.4, 0.2])
+    kernel = similar(key, values)
+    found = lyapunov_exponents(lambda h, x: h @ kernel, jnp.zeros(4), jnp.zeros((160, 0)), warmup=100)
+    np.testing.assert_allclose(found.exponents, np.log(np.abs(values)), atol=1e-12)  # float64
+    # a scaled rotation has no basis to turn into, and needs no warm-up
+    turn = jnp.asarray(rotation(0.7, 0.9))
+    found = lyapunov_exponents(lambda h, x: h @ turn, jnp.zeros(2), SILENT, warmup=0, dt=0.5)
+    np.testing.assert_allclose(found.exponents, math.log(0.9) / 0.5, atol=1e-12)  # float64
+    assert found.growth.shape == (20, 2)
+
+
+def test_exponents_sum_to_the_mean_log_determinant(key):
+    # Σ ln|R_ii| = ln|det J|, whatever the basis: for tanh, Σ ln(1 − h²) + ln|det W|
+    kernel = jax.random.normal(key, (5, 5))
+    h, inputs = jnp.zeros(5), 0.3 * jax.random.normal(key, (30, 2))
+    found = lyapunov_exponents(tanh_cell(kernel), h, inputs, warmup=10)
+    logs = []
+    for x in inputs:
+        h = tanh_cell(kernel)(h, x)
+        logs.append(float(jnp.log1p(-(h**2)).sum() + np.linalg.slogdet(kernel)[1]))
+    np.testing.assert_allclose(found.exponents.sum(), np.mean(logs[10:]), rtol=1e-10)  # float64
+    assert int(found.warmup) == 10
+
+
+def lorenz(h, x):
+    """Lorenz's 1963 system by a Runge–Kutta step of 0.01."""
+
+    def field(h):
+        return jnp.array([10.0 * (h[1] - h[0]), h[0] * (28.0 - h[2]) - h[1], h[0] * h[1] - 8.0 / 3.0 * h[2]])
+
+    a = field(h)
+    b = field(h + 0.005 * a)
+    c = field(h + 0.005 * b)
+    return h + 0.01 / 6.0 * (a + 2 * b + 2 * c + field(h + 0.01 * c))
+
+
+@pytest.mark.slow
+def test_exponents_of_lorenz():
+    found = lyapunov_exponents(lorenz, jnp.array([1.0, 1.0, 20.0]), jnp.zeros((300_000, 0)), warmup=5_000, dt=0.01)
+    largest, middle, smallest = found.exponents
+    # known to four figures (Sprott 2003); over 3,000 units of time the sampling error is well below 1%
+    np.testing.assert_allclose([largest, smallest], [0.9056, -14.572], rtol=0.02)
+    assert abs(middle) < 0.02
+    # the flow contracts volumes at −(σ + 1 + β) everywhere; a fourth-order step of 0.01 keeps that to 1e-4
+    np.testing.assert_allclose(found.exponents.sum(), -(10 + 1 + 8 / 3), rtol=1e-4)
+
+
+# fixed points
+
+
+def bistable(h, x):
+    """Two units that hold each other up: fixed points at ±a(1, 1) and 0, for a = tanh(1.5 a)."""
+    return jnp.tanh(h @ jnp.array([[0.5, 1.0], [1.0, 0.5]]))
+
+
+def test_fixed_points_of_a_bistable_network(key):
+    found = fixed_points(bistable, jax.random.normal(key, (64, 2)))
+    a = 0.8585544
+    for _ in range(100):
+        a = math.tanh(1.5 * a)
+    order = np.argsort(found.states[:, 0])
+    np.testing.assert_allclose(found.states[order], [[-a, -a], [0, 0], [a, a]], atol=1e-9)  # Newton, in float64
+    assert found.stable[order].tolist() == [True, False, True]
+    # the Jacobian is (1 − a²) W, with eigenvalues 1.5 and −0.5 of W
+    np.testing.assert_allclose(found.eigenvalues[order[1]], [1.5, -0.5], atol=1e-9)  # as above
+    np.testing.assert_allclose(found.eigenvalues[order[0]], (1 - a * a) * np.array([1.5, -0.5]), atol=1e-9)
+    assert found.residuals.max() < 1e-20
+    assert int(found.reached.sum()) + found.unconverged + found.outliers == 64
+    assert np.all(np.diff(found.reached) <= 0)
+
+
+def test_fixed_points_under_a_constant_input():
+    found = fixed_points(lambda h, x: 0.5 * h + x, jnp.zeros((3, 2)), jnp.array([1.0, -2.0]))
+    np.testing.assert_allclose(found.states, [[2.0, -4.0]], atol=1e-9)  # Newton, in float64
+    np.testing.assert_allclose(found.eigenvalues, [[0.5, 0.5]], atol=1e-12)
+    assert found.reached.tolist() == [3]
+
+
+def test_fixed_points_take_a_carry_of_several_leaves_and_float32(key):
+    def step(carry, x):
+        h, c = carry
+        return jnp.tanh(2.0 * c), 0.5 * (h + c)
+
+    starts = jax.random.normal(key, (32, 1), jnp.float32)
+    found = fixed_points(step, (starts, starts))
+    h, c = found.states
+    assert h.dtype == jnp.float32
+    assert sorted(np.round(np.asarray(h[:, 0]), 3) + 0.0) == pytest.approx([-0.958, 0.0, 0.958], abs=1e-3)
+    np.testing.assert_allclose(h, c, atol=1e-5)  # float32
+
+
+def test_far_fixed_points_are_outliers():
+    # 0 is where the starts are, 5 a root that only strays reach, when the measure says it is too far
+    def step(h, x):
+        return h + 0.1 * h * (h - 5.0)
+
+    starts = jnp.array([[-0.1], [0.05], [0.1], [4.0]])
+    everywhere = fixed_points(step, starts)
+    assert sorted(np.round(np.asarray(everywhere.states[:, 0]), 6) + 0.0) == [0.0, 5.0]
+    near = fixed_points(step, starts, outlier_scale=2.0)
+    np.testing.assert_allclose(near.states, [[0.0]], atol=1e-6)  # sorted by how many came
+    assert near.outliers == 1
+    assert near.unconverged == 0
+
+
+def test_slow_points_that_are_no_fixed_points_are_unconverged():
+    found = fixed_points(lambda h, x: h + 0.01 + h**2, jnp.array([[0.3], [-0.2]]))  # slowest at 0, where q is 5e-5
+    assert found.states.shape == (0, 1)
+    assert found.eigenvalues.shape == (0, 1)
+    assert found.unconverged == 2
+    assert found.outliers == 0
+
+
+def test_batched_search_is_the_search_of_each_start(key):
+    starts = jax.random.normal(key, (6, 2))
+    together = fixed_points(bistable, starts)
+    alone = [fixed_points(bistable, start[None]) for start in starts]
+    assert all(len(one.states) == 1 for one in alone)
+    ends = np.stack([np.asarray(one.states[0]) for one in alone])
+    for end in ends:
+        assert np.linalg.norm(np.asarray(together.states) - end, axis=1).min() < 1e-8  # Newton, in float64
+    assert len(together.states) == len({tuple(end.round(6) + 0.0) for end in ends})
+
+
+# memory, measured
+
+
+def test_pulse_decay_is_the_prediction_in_the_linear_network(key):
+    kernel = 0.9 * eigen(basis="eigenvectors")(key, (8, 8)) @ jnp.diag(jnp.linspace(0.5, 1.0, 8))
+    found = pulse_decay(lambda h, x: h @ kernel, kernel, jnp.zeros(8), jnp.zeros((30, 0)))
+    # float64, down to its square root
+    np.testing.assert_allclose(found.measured, found.predicted, rtol=1e-5)
+    assert found.amplitudes.shape == (8, 31)
+    np.testing.assert_allclose(found.predicted, spectrum(kernel).horizons)
+    # biases and inputs are the same with and without the pulse, and do not matter
+    driven = pulse_decay(lambda h, x: h @ kernel + 1.0 + x.sum(), kernel, jnp.ones(8), jnp.ones((30, 2)))
+    np.testing.assert_allclose(driven.measured, driven.predicted, rtol=1e-5)
+
+
+def test_pulse_decay_under_tanh_depends_on_its_size(key):
+    kernel = eigen(0.95)(key, (8, 8))
+    run = [
+        pulse_decay(lambda h, x: jnp.tanh(h @ kernel), kernel, jnp.zeros(8), jnp.zeros((30, 0)), amplitude=amplitude)
+        for amplitude in (1e-3, 3.0)
+    ]
+    np.testing.assert_allclose(run[0].measured, run[0].predicted, rtol=1e-4)  # tanh is linear to 1e-6 there
+    assert np.all(np.asarray(run[1].measured) < 0.9 * np.asarray(run[1].predicted))  # saturation forgets
+
+
+def test_pulse_decay_under_relu_is_that_of_the_open_units():
+    # every mode of the scaled identity is one unit, and its pulse positive: kept where the unit is open, else cut
+    kernel = 0.5 * jnp.eye(3)
+    relu = pulse_decay(lambda h, x: jax.nn.relu(h @ kernel), kernel, jnp.zeros(3), SILENT)
+    np.testing.assert_allclose(relu.measured, relu.predicted, rtol=1e-10)  # unit pulses are positive
+    shut = pulse_decay(lambda h, x: jax.nn.relu(h @ kernel - 1.0), kernel, jnp.zeros(3), SILENT)
+    np.testing.assert_array_equal(shut.measured, 0.0)  # no unit is open: gone at once
+
+
+def test_pulse_decay_of_a_traced_defective_kernel_is_nan():
+    kernel = jnp.asarray(DEFECTIVE["jordan"])
+    found = jax.jit(lambda kernel: pulse_decay(lambda h, x: h @ kernel, kernel, jnp.zeros(2), SILENT))(kernel)
+    assert np.isnan(found.measured).all()
+
+
+# bad input
+
+
+def test_refused_kernels(unchecked):
+    with pytest.raises(ValueError, match=r"\(3, 12\).*spectra"):
+        spectrum(jnp.ones((3, 12)))
+    with pytest.raises(ValueError, match="rank 2"):
+        spectrum(jnp.ones(3))
+    with pytest.raises(TypeError, match="floating"):
+        spectrum(jnp.ones((3, 3), int))
+    with pytest.raises(TypeError, match="must be an array"):
+        spectrum([[1.0]])
+    with pytest.raises(ValueError, match="finite"):
+        spectrum(jnp.full((2, 2), jnp.nan))
+    with pytest.raises(ValueError, match="at least one unit"):
+        spectrum(jnp.zeros((0, 0)))
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        spectrum(jnp.eye(2), steps=0)
+    for cell in (object(), {"a": 1}, {"h": 3.0}):
+        with pytest.raises(TypeError, match="cell must be"):
+            spectra(cell)
+    with pytest.raises(TypeError, match="not that of 1, 3 or 4 gates"):
+        recurrent_kernels(type("Cell", (), {"weight_hh": jnp.ones((8, 4))})())
+
+
+def test_refused_states_and_steps(unchecked):
+    with pytest.raises(ValueError, match=r"states must be \(..., 2\)"):
+        modal_coordinates(jnp.ones((5, 3)), jnp.eye(2))
+    with pytest.raises(TypeError, match="states must be an array"):
+        modal_coordinates([1.0], jnp.eye(1))
+    for function in (jacobian_spectra, lyapunov_exponents):
+        with pytest.raises(ValueError, match="at least one step"):
+            function(bistable, jnp.ones(2), jnp.zeros((0, 1)))
+        with pytest.raises(TypeError, match="step must return a carry like state"):
+            function(lambda h, x: h[:1], jnp.ones(2), SILENT)
+        with pytest.raises(TypeError, match="step must be a function"):
+            function(None, jnp.ones(2), SILENT)
+        with pytest.raises(ValueError, match="state must be finite"):
+            function(bistable, jnp.full(2, jnp.inf), SILENT)
+        with pytest.raises(ValueError, match="empty carry"):
+            function(bistable, (), SILENT)
+    with pytest.raises(ValueError, match="warmup must be below the 20 steps"):
+        lyapunov_exponents(bistable, jnp.ones(2), SILENT, warmup=20)
+    with pytest.raises(ValueError, match="dt must be positive"):
+        lyapunov_exponents(bistable, jnp.ones(2), SILENT, dt=0.0)
+    with pytest.raises(ValueError, match="amplitude must be positive"):
+        pulse_decay(bistable, jnp.eye(2), jnp.ones(2), SILENT, amplitude=math.nan)
+    with pytest.raises(ValueError, match=r"state must be \(2,\)"):
+        pulse_decay(bistable, jnp.eye(2), jnp.ones(3), SILENT)
+
+
+def test_refused_starts(unchecked):
+    starts = jnp.ones((3, 2))
+    with pytest.raises(TypeError, match=r"outside jax\.jit"):
+        jax.jit(lambda starts: fixed_points(bistable, starts))(starts)
+    with pytest.raises(ValueError, match="at least one start"):
+        fixed_points(bistable, starts[:0])
+    with pytest.raises(ValueError, match=r"h\[None\]"):
+        fixed_points(bistable, jnp.float64(1.0))
+    with pytest.raises(ValueError, match="starts must be finite"):
+        fixed_points(bistable, starts * jnp.nan)
+    with pytest.raises(TypeError, match="step must return a carry like starts"):
+        fixed_points(lambda h, x: h[:1], starts)
+    for option in ("learning_rate", "tolerance", "distance", "outlier_scale"):
+        with pytest.raises(ValueError, match=f"{option} must be positive"):
+            fixed_points(bistable, starts, **{option: 0.0})
