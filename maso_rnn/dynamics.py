@@ -595,8 +595,9 @@ def pulse_decay(
 
     Equation: for each mode i, h'_0 = h_0 + a Re ℓ_i with ℓ_i W = λ_i ℓ_i, and both run through the same inputs; what
     is left after t steps is |((h'_t − h_t) V)_i|, relative to t = 0. In the linear network this is |λ_i|^t exactly.
-    The measured horizon is −1 / slope of the least-squares line through its logarithm, over the steps before it first
-    falls below the square root of the dtype's precision.
+    The measured horizon is −1 / slope of the least-squares line through its logarithm, over the steps before it is lost
+    in rounding: before it first falls below the square root of the dtype's precision, relative to its start or to what
+    the pulse has become in all modes together.
 
     Args:
         step: the cell, `(h, x) -> h`, any activation: what is measured is what the network does.
@@ -633,36 +634,44 @@ def pulse_decay(
     pulses = system.inverse.real
     pulses = amplitude * pulses / jnp.abs(pulses).max(axis=1, keepdims=True)
 
-    def left(pulsed: Array, state: Array) -> Array:
-        return jnp.abs(jnp.einsum("mh,hm->m", (pulsed - state).astype(system.vectors.dtype), system.vectors))
+    precision = float(jnp.finfo(kernel.dtype).eps)
 
-    def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
+    def left(pulsed: Array, state: Array) -> tuple[Array, Array]:
+        """What is left in each mode, and below what it would be rounding that other modes have carried along."""
+        change = pulsed - state
+        size = jnp.linalg.norm(state) + jnp.linalg.norm(change, axis=1)
+        floor = math.sqrt(precision) * jnp.linalg.norm(change, axis=1) + 100 * precision * size
+        return jnp.abs(jnp.einsum("mh,hm->m", change.astype(system.vectors.dtype), system.vectors)), floor
+
+    def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         pulsed, state = carry
         pulsed, state = jax.vmap(lambda h: step(h, x))(pulsed), step(state, x)
         return (pulsed, state), left(pulsed, state)
 
     start = (state + pulses, state)
     _, after = jax.lax.scan(body, start, inputs)
-    amplitudes = jnp.concatenate([left(*start)[None], after]).T
+    amplitudes, floors = (
+        jnp.concatenate([first[None], later]).T for first, later in zip(left(*start), after, strict=True)
+    )
+    # once lost in rounding, a mode is lost: what it is driven by after that is not its own
+    seen = jnp.cumprod(amplitudes > jnp.maximum(floors, math.sqrt(precision) * amplitudes[:, :1]), axis=1)
     amplitudes = amplitudes / amplitudes[:, :1]
     return PulseDecay(
         eigenvalues=system.eigenvalues,
         predicted=_horizon(jnp.log(jnp.abs(system.eigenvalues))),
-        measured=_horizon(jax.vmap(_log_slope)(amplitudes)),
+        measured=_horizon(jax.vmap(_log_slope)(amplitudes, seen)),
         amplitudes=amplitudes,
     )
 
 
-def _log_slope(amplitudes: Array) -> Array:
-    """The least-squares slope of the logarithm, over the steps before it is lost in rounding."""
-    floor = math.sqrt(float(jnp.finfo(amplitudes.dtype).eps))
-    seen = jnp.cumprod(amplitudes > floor)  # NaN is not seen
+def _log_slope(amplitudes: Array, seen: Array) -> Array:
+    """The least-squares slope of the logarithm over the steps seen; minus infinity where that is the first alone."""
     times = jnp.arange(len(amplitudes), dtype=amplitudes.dtype)
     logs = jnp.log(jnp.where(seen, amplitudes, 1))
     mean = (seen * times).sum() / seen.sum()
     centred = seen * (times - mean)
     slope = (centred * logs).sum() / (centred * times).sum()
-    lost = jnp.where(jnp.isnan(amplitudes).any(), jnp.nan, -jnp.inf)
+    lost = jnp.where(jnp.isnan(amplitudes[0]), jnp.nan, -jnp.inf)
     return jnp.where(seen.sum() > 1, slope, lost)
 
 

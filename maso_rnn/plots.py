@@ -276,5 +276,9 @@ def memory_measured(
         ylabel="measured on a pulse (steps)",
         title=title,
     )
-    axes.legend(fontsize=8, loc="upper left")
+    ticks = {0.1: "≤ 0.1", 1.0: "1", 10.0: "10", 100.0: "100", high: "≥ 1000\nor grows"}
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+    axes.legend(fontsize=8, loc="lower right")
     return axes

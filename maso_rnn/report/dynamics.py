@@ -18,6 +18,7 @@ from maso_rnn.network import RNN, Layer
 from maso_rnn.report.document import Picture, Section
 
 ACTIVATIONS = ("identity", "tanh", "relu")
+PULSE = 0.1  # its largest entry: small against the states that the input drives
 
 
 def eigenvalues(networks: Mapping[str, RNN], xs: Array, *, steps: int = 64) -> Section:
@@ -68,7 +69,7 @@ def _measure(layer: Layer, act: Activation, xs: Array) -> PulseDecay:
         return act(p if layer.bias is None else p + layer.bias)
 
     state = jnp.zeros_like(layer.recurrent_kernel, shape=layer.recurrent_kernel.shape[:1])
-    return jax.tree.map(np.asarray, pulse_decay(step, layer.recurrent_kernel, state, xs))
+    return jax.tree.map(np.asarray, pulse_decay(step, layer.recurrent_kernel, state, xs, amplitude=PULSE))
 
 
 def _values(found: Spectrum, decays: Mapping[str, PulseDecay]) -> dict[str, Any]:
