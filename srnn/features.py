@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from srnn import checks
@@ -66,7 +67,7 @@ def checked_times(times: Array, steps: int, dtype: Any) -> Array:
     starts_only = steps > 1 and getattr(times, "shape", None) == (steps,)
     times = checks.array("times", times, axes=axes, shape=(steps + (not starts_only),), dtype=dtype)
     checks.finite("times", times)
-    if not steps or (checks.is_concrete(times) and not bool((jnp.diff(times) > 0).all())):
+    if not steps or (checks.is_concrete(times) and not (np.diff(np.asarray(times)) > 0).all()):
         raise ValueError(f"times must ascend over at least one step, got {times}")
     return jnp.append(times, 2 * times[-1] - times[-2]) if starts_only else times
 

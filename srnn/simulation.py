@@ -28,8 +28,13 @@ Control: TypeAlias = Float[Array, "step input"] | Callable[[Array], Array]
 Increments: TypeAlias = Literal["gaussian", "two_point"]
 Readout: TypeAlias = Callable[[Array], Array]
 
-# order of the deterministic method: what its stability limit follows from
-_ORDERS: dict[type, int] = {diffrax.Euler: 1, diffrax.Heun: 2, diffrax.ShARK: 2}
+# by type: the solver with its stages in a plain scan, which has derivatives of every order, and the order of the
+# deterministic method, which its stability limit follows from
+_SOLVERS: dict[type, tuple[diffrax.AbstractSolver, int]] = {
+    diffrax.Euler: (diffrax.Euler(), 1),
+    diffrax.Heun: (diffrax.Heun(scan_kind="lax"), 2),
+    diffrax.ShARK: (diffrax.ShARK(scan_kind="lax"), 2),
+}
 
 
 class Ensemble(NamedTuple):
@@ -282,7 +287,7 @@ class _Drive(diffrax.AbstractTerm):
 def checked_grid(model: SRNN, *, t1: Any, dt: Any, solver: Any, increments: Any, first: int = 0) -> Grid:
     """The grid of a run of a model that has been checked, with a step that is stable for it."""
     check_model(model)
-    if type(solver) not in _ORDERS:
+    if type(solver) not in _SOLVERS:
         raise ValueError(
             f"solver must be diffrax.Euler(), diffrax.Heun() or diffrax.ShARK(), got {type(solver).__name__}"
         )
@@ -294,7 +299,8 @@ def checked_grid(model: SRNN, *, t1: Any, dt: Any, solver: Any, increments: Any,
             "diffrax.Euler() with two-point increments"
         )
     steps = checks.whole_steps(t1, dt)
-    check_step(model, float(dt), _ORDERS[type(solver)])
+    solver, order = _SOLVERS[type(solver)]
+    check_step(model, float(dt), order)
     return Grid(steps, float(dt), solver, increments, first)
 
 

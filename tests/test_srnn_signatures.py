@@ -46,14 +46,14 @@ def test_joined_paths_obey_chens_identity(key):
 
 def test_gradient_and_hessian_equal_finite_differences(key):
     path = 0.5 * jax.random.normal(key, (5, 2))
-    weights = jax.random.normal(jax.random.key(1), (2 + 4 + 8 + 16,))
+    weights = jax.random.normal(jax.random.key(1), (2 + 4 + 8,))
 
     @jax.jit
     def f(path):
-        return weights @ jnp.tanh(srnn.signature(path, 4))
+        return weights @ jnp.tanh(srnn.signature(path, 3))
 
     a, b = jax.random.normal(jax.random.key(2), (2, 5, 2))
-    gradient, hessian = jax.grad(f)(path), jax.hessian(f)(path)
+    gradient, hessian = jax.jit(jax.grad(f))(path), jax.jit(jax.hessian(f))(path)
     h = 1e-6  # central: rounding of 1e-10
     slope = (f(path + h * a) - f(path - h * a)) / (2 * h)
     np.testing.assert_allclose((gradient * a).sum(), slope, rtol=1e-7)

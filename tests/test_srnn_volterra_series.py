@@ -43,9 +43,9 @@ def test_truncation_falls_with_the_order_along_every_path(key):
 
 
 def test_truncation_falls_with_the_order_on_the_grid():
-    oracle = FokkerPlanck(1.0, 1.5, 0.3, 0.8, 0.6, np.tanh, mean=-0.2, sd=0.4, points=161)
+    oracle = FokkerPlanck(1.0, 1.5, 0.3, 0.8, 0.6, lambda x: np.tanh(x) + 0.5 * x**2, mean=-0.2, sd=0.4, points=161)
     terms = oracle.terms(np.cos, 1.0, 3)
-    amplitudes = np.array([0.4, 0.2, 0.1])
+    amplitudes = np.array([0.1, 0.05, 0.025])
     driven = np.array([oracle.response(lambda t, a=a: a * np.cos(t), 1.0) for a in amplitudes])
     for order in (1, 2, 3):
         predicted = sum(terms[n] * amplitudes**n for n in range(order + 1))
@@ -102,7 +102,7 @@ def test_series_of_a_linear_model_is_its_taylor_series():
     variance = 0.05 * sum(np.sum((ou.noise @ np.linalg.matrix_power(one, k) @ ou.weights) ** 2) for k in range(20))
     x = factor / np.exp(-variance / 2)
     derivatives = [np.cos(mean), -np.sin(mean), -np.cos(mean), np.sin(mean)]
-    exact = [np.exp(-variance / 2) * d * x**n / math.factorial(n) for n, d in enumerate(derivatives, 1)]
+    exact = np.array([np.exp(-variance / 2) * d * x**n / math.factorial(n) for n, d in enumerate(derivatives, 1)])
     assert (np.abs(terms.mean - exact) < 4 * terms.stderr).all()
     assert (terms.stderr < 0.02 * np.abs(x) ** np.arange(1, 5)).all()
 
@@ -142,27 +142,26 @@ def test_bound_is_infinite_where_it_overflows():
     assert srnn.truncation_bound(model, jnp.full((10, 1), 50.0), dt=0.1, order=1, readout_sd=1.0) == np.inf
 
 
-@pytest.mark.parametrize("amplitude", [0.1, 0.5, 1.5])
 @pytest.mark.parametrize("setting", ["tanh", "linear"])
-def test_the_bound_holds(key, amplitude, setting):
+def test_the_bound_holds(key, setting):
     if setting == "tanh":
         model, control = eight_units(key)
         f, start, options = readout, None, OPTIONS
     else:
         model, _, f, start = example()
         control, options = jnp.ones((16, 2)), {"t1": 1.0, "dt": 0.0625}
-    control = 0.3 * amplitude * control
     paths = 2000
     options = options | {"key": key, "paths": paths, "initial": start}
     free = srnn.simulate(model, readout=f, **options).values
     # sd at its upper 99.9% limit; 3.1 standard errors of an sd of near-normal values, sd/sqrt(2 paths), twice over
     upper = free.std(ddof=1) * (1 + 2 * 3.1 / math.sqrt(2 * paths))
-    driven = srnn.simulate(model, control, readout=f, **options).mean[0]
-    terms = srnn.volterra_terms(model, f, control, max_order=3, **options)
-    for order in range(4):
-        missed = driven - terms.unperturbed - terms.mean[:order].sum()
-        bound = srnn.truncation_bound(model, control, dt=options["dt"], order=order, readout_sd=upper)
-        assert abs(missed) <= bound
+    for amplitude in (0.03, 0.15, 0.5):
+        driven = srnn.simulate(model, amplitude * control, readout=f, **options).mean[0]
+        terms = srnn.volterra_terms(model, f, amplitude * control, max_order=3, **options)
+        for order in range(4):
+            missed = driven - terms.unperturbed - terms.mean[:order].sum()
+            bound = srnn.truncation_bound(model, amplitude * control, dt=options["dt"], order=order, readout_sd=upper)
+            assert abs(missed) <= bound
 
 
 def test_bad_arguments_are_refused(key, unchecked):

@@ -57,6 +57,7 @@ class OrnsteinUhlenbeck:
         return np.exp(-self.weights @ self.covariance(t1) @ self.weights / 2) * np.sin(mean + self.phase)
 
 
+@functools.cache
 def example():
     """Four units, two inputs, full non-symmetric noise, away from stationarity: model, oracle, readout, start."""
     rng = np.random.default_rng(0)
