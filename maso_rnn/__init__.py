@@ -9,6 +9,8 @@ Which affine map is it around this input, and does its template match?
 Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`.
 
+Which pieces lie on this line or plane?
+    `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
 What does noise on the initial state do?
     `random_initial_state`, `noise_penalty`.
 
@@ -87,6 +89,15 @@ from maso_rnn.regions import (
     pack,
     unpack,
 )
+from maso_rnn.slices import (
+    LineWalk,
+    PieceMaps,
+    PlanePartition,
+    affine_maps_along,
+    partition_plane,
+    walk_line,
+    walk_line_on_device,
+)
 
 __all__ = [
     "RNN",
@@ -94,9 +105,12 @@ __all__ = [
     "FixedPoints",
     "JacobianSpectra",
     "Layer",
+    "LineWalk",
     "Linearization",
     "Lyapunov",
+    "PieceMaps",
     "PiecewiseAffine",
+    "PlanePartition",
     "PulseDecay",
     "Readout",
     "RegionCounts",
@@ -106,6 +120,7 @@ __all__ = [
     "activation",
     "affine_map",
     "affine_maps",
+    "affine_maps_along",
     "boundary_distance",
     "count_regions",
     "eigen",
@@ -127,6 +142,7 @@ __all__ = [
     "noise_penalty",
     "np_rnn",
     "pack",
+    "partition_plane",
     "per_gate",
     "pulse_decay",
     "random_initial_state",
@@ -139,4 +155,6 @@ __all__ = [
     "template_margin",
     "trajectory",
     "unpack",
+    "walk_line",
+    "walk_line_on_device",
 ]

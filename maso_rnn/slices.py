@@ -15,7 +15,7 @@ from piece to piece instead, in JAX: solve for the nearest crossing of the prese
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +25,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.network import RNN, States, check_network, checked_arguments, initial_state, read_out
-from maso_rnn.regions import pack
+from maso_rnn.network import RNN, Layer, States, check_network, initial_state, read_out
+from maso_rnn.regions import pack, unpack
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -70,6 +70,22 @@ class PlanePartition(NamedTuple):
     outputs: tuple[Float[np.ndarray, "corner output"], ...]
     areas: Float[np.ndarray, " piece"]
     overflow: bool
+
+
+class PieceMaps(NamedTuple):
+    """The affine maps of a walk's pieces.
+
+    On piece k: `output = Σ_t slope[k, :, t] @ xs[t] + Σ_l initial_slope[l][k] @ h0[l] + offset[k]`.
+
+    Attributes:
+        slope: (piece, output, time, input), of the last step's output.
+        initial_slope: for each layer (piece, output, hidden).
+        offset: (piece, output), what the biases and the offsets of the pieces add.
+    """
+
+    slope: Float[np.ndarray, "piece output time input"]
+    initial_slope: tuple[Float[np.ndarray, "piece output hidden"], ...]
+    offset: Float[np.ndarray, "piece output"]
 
 
 class _Stage(NamedTuple):
@@ -217,11 +233,8 @@ def walk_line(
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the walk is this package's own.
     """
-    advice = "use walk_line_on_device, which may be traced"
-    host = _host(rnn, h0, {"start": start, "stop": stop}, advice)
+    host = _host(rnn, h0, {"start": start, "stop": stop}, "use walk_line_on_device, which may be traced")
     max_regions = checks.size("max_regions", max_regions)
-    if (host.directions[0] == host.directions[1]).all():
-        raise ValueError("stop must differ from start: the segment has length zero")
     host.directions[1] -= host.directions[0]
 
     rows = host.points(np.array([[0.0], [1.0]]))
@@ -301,14 +314,368 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
     merged = np.empty((len(rows) + len(piece), rows.shape[1]))
     merged[old], merged[young] = rows, fresh
     merged[old, stage.writes], merged[young, stage.writes] = _activate(act, p), _activate(act, fresh_p)
-    above = []
+    passes = []
     for passed, fresh_passed in zip(sides.above, fresh_sides.above, strict=True):
         both = np.empty((len(merged), p.shape[1]), bool)
         both[old], both[young] = passed, fresh_passed
-        above.append(both)
+        passes.append(both)
     parents = np.empty(len(merged), np.intp)
     parents[old], parents[young] = before, piece
-    return merged, above, parents[:-1]
+    return merged, passes, parents[:-1]
+
+
+def walk_line_on_device(
+    rnn: RNN,
+    start: Float[Array, "time input"],
+    stop: Float[Array, "time input"],
+    h0: States | None = None,
+    *,
+    max_regions: int,
+) -> LineWalk:
+    """The walk of `walk_line` inside JAX: in the network's dtype, under jit and vmap, up to a cap.
+
+    Equation: on the piece around s, p_i(s + d) = p_i + d ∂p_i/∂s; the next breakpoint is at the least d > 0 at which
+    some p_i meets a kink, and there that unit's code changes by one.
+
+    Goes from piece to piece with one forward pass each, where the walk on the host shares its work between pieces. In
+    float32, pieces that are shorter than rounding are lost.
+
+    Args:
+        rnn: the network; its activation must be piecewise affine.
+        start: (time, input), the input at s = 0, in the network's dtype.
+        stop: (time, input), the input at s = 1, in the network's dtype.
+        h0: one (hidden,) for each layer; by default the learned state, else zeros. The same all along.
+        max_regions: the most pieces to return, at least 1, static.
+
+    Returns:
+        `LineWalk(breakpoints, codes, outputs, overflow, pieces, reached)`, of the shapes that `max_regions` pieces
+        need. A traced segment of length zero is one piece; where the network's numbers are not finite the walk stops,
+        with `reached` NaN.
+
+    Raises:
+        ValueError: if the ends differ in shape or do not fit the network, `max_regions` is below 1, the activation has
+            no pieces; or if concrete ends are equal or not finite.
+        TypeError: if an end is not a floating array of the network's dtype, or `max_regions` is not an integer.
+
+    Example:
+        >>> import maso_rnn
+        >>> rnn = maso_rnn.init(jax.random.key(0), 1, [8], 3)
+        >>> start, stop = jnp.full((5, 1), -1.0), jnp.ones((5, 1))
+        >>> walk = walk_line_on_device(rnn, start, stop, max_regions=100)
+        >>> int(walk.pieces) == walk_line(rnn, start, stop, max_regions=100).pieces
+        True
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the walk is this package's own.
+    """
+    state = initial_state(rnn, h0)
+    act = require_pieces(rnn.activation)
+    start, stop = _checked_corners(rnn, {"start": start, "stop": stop}, dtype=rnn.readout.kernel.dtype)
+    max_regions = checks.size("max_regions", max_regions)
+    dtype = start.dtype
+    rounding = 4 * float(jnp.finfo(dtype).eps)
+    # the kinks around each piece
+    lower, upper = jnp.asarray([-np.inf, *act.breakpoints], dtype), jnp.asarray([*act.breakpoints, np.inf], dtype)
+
+    def follow(s: Array, choose: Callable[[_Motion, Array], Array], hints: tuple[Array, ...]) -> Any:
+        """Each unit's motion and code and the output's motion at s, where `choose` names a step's codes."""
+
+        def body(carry: Any, now: Any) -> tuple[Any, Any]:
+            x, dx, hint = now
+            after, motions, codes = [], [], []
+            for l, (layer, (h, dh)) in enumerate(zip(rnn.layers, carry, strict=True)):
+                motion = _Motion.of(layer, (x, dx), (h, dh), rounding)
+                code = choose(motion, hint[l])
+                slope = act.slope(code, dtype)
+                x, dx = slope * motion.place + act.offset(code, dtype), slope * motion.pace
+                after.append((x, dx))
+                motions.append(motion)
+                codes.append(code)
+            return tuple(after), (tuple(motions), tuple(codes))
+
+        along = stop - start
+        at_rest = tuple((h, jnp.zeros_like(h)) for h in state)
+        carry, (motions, codes) = jax.lax.scan(body, at_rest, (start + s * along, along, hints))
+        h, dh = carry[-1]
+        return motions, codes, read_out(rnn, h), dh @ rnn.readout.kernel
+
+    def onward(motion: _Motion, hint: Array) -> Array:
+        """The codes just after s = 0."""
+        clear = [motion.place > kink + motion.blur for kink in act.breakpoints]
+        leaves = [(motion.place >= kink - motion.blur) & (motion.pace > motion.pace_blur) for kink in act.breakpoints]
+        return sum((a | b for a, b in zip(clear, leaves, strict=True)), start=jnp.zeros_like(hint))
+
+    def crossings(motion: _Motion, code: Array) -> tuple[Array, Array, Array]:
+        """How far ahead each unit meets a kink, how well that is known, and the code that it has then."""
+        up, down = motion.pace > motion.pace_blur, motion.pace < -motion.pace_blur
+        gap = jnp.where(up, upper[code], lower[code]) - motion.place
+        rests = ~up & (-gap <= motion.blur)  # on the kink below it, and not about to rise
+        pace = jnp.where(up | down, motion.pace, 1)
+        ahead = jnp.where(rests, 0, jnp.where(up | down, jnp.maximum(gap / pace, 0), jnp.inf))
+        return ahead, motion.blur / jnp.abs(pace) + rounding, jnp.where(up, code + 1, code - 1)
+
+    def body(walk: _Progress) -> _Progress:
+        motions, _, z, dz = follow(walk.s, lambda _, hint: hint, walk.codes)
+        found = [crossings(motion, code) for motion, code in zip(motions, walk.codes, strict=True)]
+        ahead, blur = (jnp.concatenate([part[i].ravel() for part in found]) for i in (0, 1))
+        first = ahead.argmin()
+        nearest = ahead[first]
+        codes = tuple(
+            jnp.where(far <= nearest + blurred, moved, code)
+            for (far, blurred, moved), code in zip(found, walk.codes, strict=True)
+        )
+        ends = walk.s + nearest >= 1 - rounding
+        record = ends | (nearest > blur[first])  # else a crossing that coincides with the breakpoint that we are on
+        at = jnp.where(record, walk.pieces, max_regions + 1)  # out of range: dropped
+        s = jnp.where(ends, 1, walk.s + jnp.where(record, nearest, 0))
+        pieces = walk.pieces + record
+        lost = jnp.isnan(nearest)
+        return _Progress(
+            s=jnp.where(lost, jnp.nan, s),
+            codes=codes,
+            pieces=pieces,
+            breakpoints=walk.breakpoints.at[at].set(s, mode="drop"),
+            packed=walk.packed.at[at].set(pack(_as_codes(act, walk.codes)), mode="drop"),
+            outputs=walk.outputs.at[at + 1].set(z + dz * (s - walk.s), mode="drop"),
+            done=ends | lost | (pieces == max_regions),
+            overflow=lost | (~ends & (pieces == max_regions)),
+        )
+
+    blank = tuple(jnp.zeros((start.shape[0], h.shape[0]), jnp.int32) for h in state)
+    _, codes, z, _ = follow(jnp.zeros((), dtype), onward, blank)
+    packed = jax.eval_shape(lambda codes: pack(_as_codes(act, codes)), codes)
+    walk = _Progress(
+        s=jnp.zeros((), dtype),
+        codes=codes,
+        pieces=jnp.zeros((), jnp.int32),
+        breakpoints=jnp.full(max_regions, jnp.nan, dtype),
+        packed=jnp.zeros((max_regions, *packed.shape), jnp.uint8),
+        outputs=jnp.full((max_regions + 1, *z.shape), jnp.nan, dtype).at[0].set(z),
+        done=jnp.zeros((), bool),
+        overflow=jnp.zeros((), bool),
+    )
+    walk = jax.lax.while_loop(lambda walk: ~walk.done, body, walk)
+    inside = jnp.arange(max_regions) < walk.pieces - 1
+    breakpoints = jnp.where(inside, walk.breakpoints, jnp.nan)[:-1]
+    return LineWalk(breakpoints, walk.packed, walk.outputs, walk.overflow, walk.pieces, walk.s)
+
+
+class _Motion(NamedTuple):
+    """Pre-activations moving along the line, and how far off both numbers may be by rounding."""
+
+    place: Array
+    pace: Array
+    blur: Array
+    pace_blur: Array
+
+    @classmethod
+    def of(cls, layer: Layer, below: tuple[Array, Array], own: tuple[Array, Array], rounding: float) -> _Motion:
+        """The motion of a layer whose input and whose own state move as given, (place, pace)."""
+        (x, dx), (h, dh) = below, own
+        place = x @ layer.input_kernel + h @ layer.recurrent_kernel
+        squares = (layer.input_kernel**2).sum(axis=0) + (layer.recurrent_kernel**2).sum(axis=0)
+        if layer.bias is not None:
+            place, squares = place + layer.bias, squares + layer.bias**2
+        scale = rounding * jnp.sqrt(squares)
+        return cls(
+            place=place,
+            pace=dx @ layer.input_kernel + dh @ layer.recurrent_kernel,
+            blur=scale * jnp.sqrt(1 + jnp.vdot(x, x) + jnp.vdot(h, h)),
+            pace_blur=scale * jnp.sqrt(jnp.vdot(dx, dx) + jnp.vdot(dh, dh)),
+        )
+
+
+class _Progress(NamedTuple):
+    """How far the walk on the device has come."""
+
+    s: Array
+    codes: tuple[Array, ...]  # (time, hidden), of the piece after s
+    pieces: Array
+    breakpoints: Array
+    packed: Array
+    outputs: Array
+    done: Array
+    overflow: Array
+
+
+def _as_codes(act: PiecewiseAffine, codes: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Whole numbers as the dtype that a trajectory's codes have."""
+    return tuple(code.astype(jnp.uint8 if len(act.slopes) > 2 else bool) for code in codes)
+
+
+def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> PieceMaps:
+    """The affine maps of all pieces of a walk, each from the one before by low-rank updates.
+
+    Equation: where unit j of step t changes its piece, slope' − slope = (s' − s) g ⊗ a and the like for the rest, with
+    a the slope of its pre-activation, pulled back through the codes before the breakpoint, and g what its state does to
+    the output, pushed forward through the codes after it.
+
+    That is one vector for each breakpoint and step in place of a matrix with a row for each output. Rounding adds up
+    along the walk, so every `refresh_every`-th map is made afresh. A host function: NumPy in float64.
+
+    Args:
+        rnn: the network that the walk is of.
+        walk: from `walk_line` or `walk_line_on_device`.
+        refresh_every: how many pieces share one map made afresh, at least 1; 1 makes no updates.
+
+    Returns:
+        `PieceMaps(slope, initial_slope, offset)`, of the last step's output, one map for each piece.
+
+    Raises:
+        ValueError: if the walk's codes are not of such a network, or `refresh_every` is below 1.
+        TypeError: if an argument is traced, or `refresh_every` is not an integer.
+
+    Example:
+        >>> import maso_rnn
+        >>> rnn = maso_rnn.init(jax.random.key(0), 1, [8], 3)
+        >>> walk = walk_line(rnn, jnp.full((5, 1), -1.0), jnp.ones((5, 1)), max_regions=100)
+        >>> maps = affine_maps_along(rnn, walk)
+        >>> maps.slope.shape == (walk.pieces, 3, 5, 1)
+        True
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), theorem 1, for the maps; the updates are the product rule.
+    """
+    if not checks.is_concrete(rnn, walk):
+        raise TypeError(
+            "rnn and walk must not be traced: affine_maps_along is a host function; use jax.vmap of affine_map"
+        )
+    if not isinstance(walk, LineWalk):
+        raise TypeError(f"walk must be a LineWalk, from maso_rnn.walk_line, got {type(walk).__name__}")
+    refresh_every = checks.size("refresh_every", refresh_every)
+    pieces = int(walk.pieces)
+    codes = [np.asarray(code) for code in unpack(np.asarray(walk.codes)[:pieces], rnn)]
+    host = _on_host(rnn, None)
+    inputs, units = len(host.layers[0][0]), len(host.state)
+    outputs, time = host.readout.shape[1], codes[0].shape[1]
+    # each map as rows (inputs of all steps, initial states, constant)
+    maps = np.empty((pieces, outputs, time * inputs + units + 1))
+    chunk = max(1, 1024 // refresh_every) * refresh_every
+    for first in range(0, pieces, chunk):
+        _fill(maps[first : first + chunk], [code[first : first + chunk] for code in codes], host, refresh_every)
+    ends = time * inputs + np.cumsum([0, *(len(own) for _, own, _ in host.layers)])
+    slope, *initial_slope, offset = np.split(maps, ends, axis=2)
+    return PieceMaps(slope.reshape(pieces, outputs, time, inputs), tuple(initial_slope), offset[:, :, 0])
+
+
+def _fill(maps: np.ndarray, codes: list[np.ndarray], host: _Host, refresh_every: int) -> None:
+    """Write the maps (piece, output, ...) of pieces in a row."""
+    pieces, outputs, length = maps.shape
+    fresh = np.arange(0, pieces, refresh_every)
+    # every change of a unit's code from one piece to the next: (piece before, step, unit), layer by layer
+    changes = [np.nonzero(code[1:] != code[:-1]) for code in codes]
+    layer = np.repeat(np.arange(len(codes)), [len(before) for before, _, _ in changes])
+    before, step, unit = (np.concatenate(arrays) for arrays in zip(*changes, strict=True))
+    kept = (before + 1) % refresh_every != 0
+    order = np.flatnonzero(kept)[np.argsort(-step[kept], kind="stable")]  # those of late steps first
+    layer, before, step, unit = (array[order] for array in (layer, before, step, unit))
+
+    # rows that are pulled back: each fresh piece's outputs from the end, then each change's unit from its step
+    from_end = len(fresh) * outputs
+    seeds = np.concatenate([np.full(from_end, codes[0].shape[1]), step])
+    through = np.concatenate([np.repeat(fresh, outputs), before])
+    pulled = _pull_back(codes, host, through, seeds, from_end, layer, unit)
+    onto_outputs = _push_forward(codes, host, before + 1, step, layer, unit)
+
+    old, new = (_at_changes(codes, layer, piece, step, unit) for piece in (before, before + 1))
+    slopes, offsets = np.asarray(host.act.slopes), np.asarray(host.act.offsets)
+    forms = pulled[from_end:] * (slopes[new] - slopes[old])[:, None]
+    forms[:, -1] += offsets[new] - offsets[old]
+    maps[fresh] = pulled[:from_end].reshape(len(fresh), outputs, length)
+    if host.readout_bias is not None:
+        maps[fresh, :, -1] += host.readout_bias
+    update = np.empty(maps.shape[1:])
+    along = np.argsort(before, kind="stable")
+    bounds = np.searchsorted(before[along], np.arange(pieces + 1))
+    for piece in np.setdiff1d(np.arange(pieces), fresh):
+        maps[piece] = maps[piece - 1]
+        for change in along[bounds[piece - 1] : bounds[piece]]:
+            np.multiply(onto_outputs[change][:, None], forms[change], out=update)
+            maps[piece] += update
+
+
+def _at_changes(
+    codes: list[np.ndarray], layer: np.ndarray, piece: np.ndarray, step: np.ndarray, unit: np.ndarray
+) -> np.ndarray:
+    """The codes of single units, as indices into the activation's pieces."""
+    found = np.zeros(len(layer), np.intp)
+    for l, code in enumerate(codes):
+        own = layer == l
+        found[own] = code[piece[own], step[own], unit[own]]
+    return found
+
+
+def _scaled(act: PiecewiseAffine, code: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rows times the slopes of the pieces that the codes name."""
+    return rows * (code if act.slopes == (0.0, 1.0) else np.asarray(act.slopes)[code.astype(np.intp)])
+
+
+def _pull_back(
+    codes: list[np.ndarray],
+    host: _Host,
+    piece: np.ndarray,
+    seeds: np.ndarray,
+    from_end: int,
+    layer: np.ndarray,
+    unit: np.ndarray,
+) -> np.ndarray:
+    """Linear forms as rows (inputs of all steps, initial states, constant), each through its piece's codes.
+
+    The first `from_end` rows are the outputs of the last step, the others single pre-activations of step `seeds`, with
+    those of late steps first.
+    """
+    _, time, _ = codes[0].shape
+    inputs, outputs = len(host.layers[0][0]), host.readout.shape[1]
+    slopes = np.zeros((len(piece), time, inputs))
+    constant = np.zeros(len(piece))
+    states = [np.zeros((len(piece), len(own))) for _, own, _ in host.layers]
+    states[-1][:from_end] = np.tile(host.readout.T, (from_end // outputs, 1))
+    constants = np.asarray(host.act.offsets)
+    for t in reversed(range(time)):
+        active = int(np.searchsorted(-seeds, -t, side="right"))
+        born = slice(int(np.searchsorted(-seeds, -t, side="left")), active)
+        onto = np.zeros((active, 0))
+        for l in reversed(range(len(codes))):
+            kernel, own, bias = host.layers[l]
+            onto = states[l][:active] + onto if onto.size else states[l][:active]
+            code = codes[l][piece[:active], t]
+            if host.act.has_offsets:
+                constant[:active] += (onto * constants[code.astype(np.intp)]).sum(axis=1)
+            through = _scaled(host.act, code, onto)
+            mine = np.flatnonzero(layer[born.start - from_end : born.stop - from_end] == l) + born.start
+            through[mine, unit[mine - from_end]] = 1.0
+            if bias is not None:
+                constant[:active] += through @ bias
+            states[l][:active] = through @ own.T
+            onto = through @ kernel.T
+        slopes[:active, t] = onto
+    return np.hstack([slopes.reshape(len(piece), -1), *states, constant[:, None]])
+
+
+def _push_forward(
+    codes: list[np.ndarray],
+    host: _Host,
+    piece: np.ndarray,
+    step: np.ndarray,
+    layer: np.ndarray,
+    unit: np.ndarray,
+) -> np.ndarray:
+    """What each named unit's state, moved by 1, does to the outputs of the last step: (row, output)."""
+    _, time, _ = codes[0].shape
+    states = [np.zeros((len(piece), len(own))) for _, own, _ in host.layers]
+    for t in range(time):
+        first = int(np.searchsorted(-step, -t, side="left"))  # of those that have begun
+        last = int(np.searchsorted(-step, -t, side="right"))
+        below = np.zeros((len(piece) - first, 0))
+        for l, (kernel, own, _) in enumerate(host.layers):
+            moved = states[l][first:] @ own
+            if l:
+                moved += below @ kernel
+            moved = _scaled(host.act, codes[l][piece[first:], t], moved)
+            mine = np.flatnonzero(layer[first:last] == l)
+            moved[mine, unit[first:last][mine]] = 1.0
+            states[l][first:] = below = moved
+    return states[-1] @ host.readout
 
 
 def partition_plane(
@@ -404,6 +771,9 @@ class _Polygons(NamedTuple):
     def pick(self, chosen: np.ndarray) -> _Polygons:
         return _Polygons(self.rows[np.repeat(chosen, self.sizes)], self.sizes[chosen])
 
+    def head(self, count: int) -> _Polygons:
+        return _Polygons(self.rows[: self.sizes[:count].sum()], self.sizes[:count])
+
     @classmethod
     def join(cls, parts: list[_Polygons]) -> _Polygons:
         return cls(np.concatenate([part.rows for part in parts]), np.concatenate([part.sizes for part in parts]))
@@ -445,11 +815,11 @@ def _cut(
         rest = _split(stage, rest, above, below, unit, kink, kinks[kink])
         if len(parents) > most:
             overflow = True
-            rest, parents = rest.pick(np.arange(len(parents)) < most), parents[:most]
+            rest, parents = rest.head(most), parents[:most]
     polygons, inside, parents = _Polygons.join(done), np.concatenate(done_above), np.concatenate(done_parents)
     if len(parents) > most:
         overflow = True
-        polygons, inside, parents = polygons.pick(np.arange(len(parents)) < most), inside[:most], parents[:most]
+        polygons, inside, parents = polygons.head(most), inside[:most], parents[:most]
     rows = polygons.rows[:, :-1]
     rows[:, stage.writes] = _activate(act, rows[:, stage.writes])
     return _Polygons(rows, polygons.sizes), list(np.moveaxis(inside, 1, 0)), parents, overflow
@@ -498,27 +868,19 @@ def _collect(stages: list[tuple[np.ndarray, np.ndarray]], pieces: int) -> np.nda
     return collected
 
 
-def _host(
-    rnn: RNN,
-    h0: States | None,
-    corners: dict[str, Any],
-    advice: str,
-) -> _Host:
-    """The network and its corners on the host, once all have been checked."""
+def _host(rnn: RNN, h0: States | None, corners: dict[str, Any], advice: str) -> _Host:
+    """The network and the corners on the host, once all have been checked."""
     if not checks.is_concrete(rnn, h0, *corners.values()):
-        raise TypeError(f"rnn, h0 and {', '.join(corners)} must not be traced: this is a host function; {advice}")
+        raise TypeError(f"rnn, h0, {', '.join(corners)} must not be traced: this is a host function; {advice}")
     check_network(rnn)
-    act = require_pieces(rnn.activation)
-    channels = rnn.layers[0].input_kernel.shape[0]
-    names = list(corners)
-    for name, corner in corners.items():
-        checks.array(name, corner, rank=2, axes="(time, input)")
-        if corner.shape[1] != channels or not corner.shape[0]:
-            raise ValueError(f"{name} must be (time, {channels}) with at least one step, got {corner.shape}")
-        if corner.shape != corners[names[0]].shape:
-            raise ValueError(f"{name} must have the shape of {names[0]}, {corners[names[0]].shape}, got {corner.shape}")
-        if not np.isfinite(corner).all():
-            raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+    require_pieces(rnn.activation)
+    _checked_corners(rnn, corners)
+    directions = np.stack([np.array(corner, np.float64) for corner in corners.values()])
+    return _on_host(rnn, h0)._replace(directions=directions)
+
+
+def _on_host(rnn: RNN, h0: States | None) -> _Host:
+    """The network in NumPy, float64, with no direction to explore yet."""
 
     def numbers(value: Any) -> np.ndarray:
         return np.array(value, np.float64)
@@ -527,10 +889,27 @@ def _host(
         return None if value is None else numbers(value)
 
     return _Host(
-        act=act,
+        act=require_pieces(rnn.activation),
         layers=tuple((numbers(l.input_kernel), numbers(l.recurrent_kernel), maybe(l.bias)) for l in rnn.layers),
         readout=numbers(rnn.readout.kernel),
         readout_bias=maybe(rnn.readout.bias),
         state=np.concatenate([numbers(h) for h in initial_state(rnn, h0)]),
-        directions=np.stack([numbers(corner) for corner in corners.values()]),
+        directions=np.zeros((0, 0, len(rnn.layers[0].input_kernel))),
     )
+
+
+def _checked_corners(rnn: RNN, corners: dict[str, Any], dtype: Any = None) -> list[Array]:
+    """Inputs (time, input) of one shape that the network can read, the second one not equal to the first."""
+    channels = rnn.layers[0].input_kernel.shape[0]
+    first_name = next(iter(corners))
+    arrays = []
+    for name, corner in corners.items():
+        arrays.append(checks.array(name, corner, rank=2, axes="(time, input)", dtype=dtype))
+        if corner.shape[1] != channels or not corner.shape[0]:
+            raise ValueError(f"{name} must be (time, {channels}) with at least one step, got {corner.shape}")
+        if corner.shape != arrays[0].shape:
+            raise ValueError(f"{name} must have the shape of {first_name}, {arrays[0].shape}, got {corner.shape}")
+        checks.finite(name, arrays[-1])
+    if "stop" in corners and checks.is_concrete(corners) and (np.asarray(corners["start"]) == corners["stop"]).all():
+        raise ValueError("stop must differ from start: the segment has length zero")
+    return arrays
