@@ -271,14 +271,14 @@ def reduction_graph_from_paths(
 
 def _graph(params: PyTree, names: RNN, activation: Activation, skeleton: str) -> ReductionGraph:
     _require_homogeneous(activation)
-    leaves = _named_leaves(params)
-    missing = [name for name in jax.tree.leaves(names) if name not in leaves]
-    if missing:
-        raise ValueError(f"params lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
     if not names.layers:
         raise ValueError("layers must name at least one layer, got none")
     if names.initial is not None and len(names.initial) != len(names.layers):
         raise ValueError(f"initial must name one leaf for each of {len(names.layers)} layers, got {names.initial}")
+    leaves = _named_leaves(params)
+    missing = [name for name in jax.tree.leaves(names) if name not in leaves]
+    if missing:
+        raise ValueError(f"params lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
 
     def sizes(name: str) -> tuple[int, int]:
         if leaves[name].ndim != 2:

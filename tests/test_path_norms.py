@@ -1,0 +1,165 @@
+"""κ is what enumeration of all paths says, and stays finite where γ² does not."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import maso_rnn
+import path_opt
+from path_opt import norms
+from tests.oracles import path_enumeration as enumeration
+from tests.path_networks import flat, graph_of, log_normal, network
+
+NETWORKS = {"one-layer": 4, "narrowing": 3, "widening": 4}  # with the steps over which paths are enumerated
+
+
+@pytest.fixture(scope="module", params=[(name, readout) for name in NETWORKS for readout in ("last", "every")])
+def case(request):
+    name, readout = request.param
+    rnn, steps = network(name), NETWORKS[name]
+    if name == "one-layer":  # two units fewer: 4 steps of 4 units are too many paths to differentiate
+        rnn = maso_rnn.init(jax.random.key(2), 2, [2], 2, bias_init=jax.nn.initializers.normal(0.5))
+        rnn = rnn.replace(initial=(jnp.array([0.7, -1.1]),))
+    if name == "narrowing":
+        rnn = maso_rnn.init(jax.random.key(2), 1, [3, 2], 1, bias_init=None)
+    if name == "widening":
+        steps = 3
+    return rnn, steps, readout, enumeration.unrolled_paths(rnn, steps, readout)
+
+
+def test_path_norm_is_the_sum_over_all_paths(case):
+    rnn, steps, readout, paths = case
+    wanted = (enumeration.path_lifting(rnn, paths) ** 2).sum()
+    graph = graph_of(rnn)
+    # the same sum in another order
+    np.testing.assert_allclose(path_opt.path_norm(rnn, graph, steps, readout=readout), wanted, rtol=1e-12)
+    log = path_opt.path_norm(rnn, graph, steps, readout=readout, log=True)
+    np.testing.assert_allclose(log, jnp.log(wanted), rtol=1e-12, atol=1e-12)
+
+
+def test_first_order_metric_is_the_sum_over_all_paths(case):
+    rnn, steps, readout, paths = case
+    wanted = enumeration.first_order_metric(rnn, paths)
+    got = norms._kappa(rnn, steps, readout, second_order=False, normalize=False)
+    np.testing.assert_allclose(flat(got), flat(wanted), rtol=1e-12)  # the same sum in another order
+
+
+def test_both_orders_together_are_the_diagonal_of_the_path_metric(case):
+    rnn, steps, readout, paths = case
+    wanted = enumeration.metric_diagonal(rnn, paths)
+    got = norms._kappa(rnn, steps, readout, second_order=True, normalize=False)
+    np.testing.assert_allclose(flat(got), flat(wanted), rtol=1e-12)  # the same sum in another order
+    first = norms._kappa(rnn, steps, readout, second_order=False, normalize=False)
+    assert not np.allclose(flat(first), flat(got), rtol=1e-3)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("readout", ["last", "every"])
+def test_the_transform_divides_by_it(second_order, readout, key):
+    rnn = network("widening")
+    graph = graph_of(rnn)
+    gradient = jax.tree.map(lambda leaf: jax.random.normal(key, leaf.shape), rnn)
+    for normalize in (True, False):
+        transform = path_opt.scale_by_path_norm(
+            graph, 5, second_order=second_order, normalize=normalize, readout=readout
+        )
+        scaled, state = transform.update(gradient, transform.init(rnn), rnn)
+        kappa = norms._kappa(rnn, 5, readout, second_order=second_order, normalize=normalize)
+        # compiled together with the rest, so rounded otherwise
+        np.testing.assert_allclose(flat(scaled), flat(gradient) / flat(kappa), rtol=1e-12)
+        np.testing.assert_allclose(flat(state.inner.kappa), flat(kappa), rtol=1e-12)
+    norm = path_opt.path_norm(rnn, graph, 5, readout=readout)
+    normalized = norms._kappa(rnn, 5, readout, second_order=second_order, normalize=True)
+    np.testing.assert_allclose(flat(normalized) * norm, flat(kappa), rtol=1e-12)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+def test_he_initialisation_over_784_steps_stays_finite_in_float32(second_order):
+    he = jax.nn.initializers.he_normal()
+    rnn = maso_rnn.init(jax.random.key(0), 1, [32], 10, input_init=he, recurrent_init=he, readout_init=he)
+    rnn = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), rnn)
+    graph = graph_of(rnn)
+    assert jnp.isinf(path_opt.path_norm(rnn, graph, 784))
+    log = path_opt.path_norm(rnn, graph, 784, log=True)
+    assert jnp.isfinite(log)
+    kappa = norms._kappa(rnn, 784, "last", second_order=second_order, normalize=True)
+    exact_weights = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), rnn)
+    exact = norms._kappa(exact_weights, 784, "last", second_order=second_order, normalize=True)
+    np.testing.assert_allclose(log, path_opt.path_norm(exact_weights, graph, 784, log=True), rtol=1e-5)
+    kernel = kappa.layers[0].recurrent_kernel
+    assert bool(jnp.isfinite(flat(kappa)).all())
+    assert bool((kernel > 0).all())
+    # float32 over 784 steps of sums of positive numbers: rounding grows with their number at most
+    np.testing.assert_allclose(kernel, exact.layers[0].recurrent_kernel, rtol=784 * 32 * 6e-8)
+    transform = path_opt.path_sgd(0.1, graph=graph, num_steps=784, second_order=second_order)
+    gradient = jax.tree.map(jnp.ones_like, rnn)
+    updates, state = jax.jit(transform.update)(gradient, transform.init(rnn), rnn)
+    assert bool(jnp.isfinite(flat(updates)).all())
+    assert (int(state.skipped), int(state.nonfinite_gradients)) == (0, 0)
+    assert bool((updates.layers[0].recurrent_kernel != 0).all())
+
+
+def test_powers_of_two_are_exact():
+    for dtype in (jnp.float32, jnp.float64):
+        exponents = jnp.arange(-126, 128)
+        powers = norms._power_of_two(exponents, dtype)
+        assert powers.dtype == dtype
+        np.testing.assert_array_equal(powers, [2.0**e for e in range(-126, 128)])
+        np.testing.assert_array_equal(norms._exponent(powers), exponents + 1)
+        np.testing.assert_array_equal(norms._exponent(powers * jnp.asarray(1.5, dtype)), exponents + 1)
+    assert norms._power_of_two(jnp.asarray(-400), jnp.float32) == 0
+    assert norms._power_of_two(jnp.asarray(400), jnp.float32) == jnp.inf
+    assert norms._exponent(jnp.zeros(())) < 0
+
+
+def test_no_rescaling_changes_the_path_norm(key):
+    rnn = network("four-layers")
+    graph = graph_of(rnn)
+    other = path_opt.rescale(rnn, graph, log_normal(graph, key))
+    a, b = (path_opt.path_norm(params, graph, 7) for params in (rnn, other))
+    np.testing.assert_allclose(a, b, rtol=1e-12)  # rounding of sums of positive numbers
+
+
+def test_unused_weights_get_no_update():
+    # one step: no path has used a recurrent weight, unless the state before it is learned
+    rnn = dataclasses.replace(network("one-layer"), initial=None)
+    transform = path_opt.path_sgd(0.1, graph=graph_of(rnn), num_steps=1)
+    updates, _ = transform.update(jax.tree.map(jnp.ones_like, rnn), transform.init(rnn), rnn)
+    np.testing.assert_array_equal(updates.layers[0].recurrent_kernel, 0)
+    assert bool((updates.layers[0].input_kernel != 0).all())
+
+
+def test_a_metric_serves_until_it_is_due():
+    rnn = network("one-layer")
+    graph = graph_of(rnn)
+    transform = path_opt.path_sgd(1e-2, graph=graph, num_steps=4, refresh_every=3)
+    update = jax.jit(transform.update)
+    gradient, state, params, kappas = jax.tree.map(jnp.ones_like, rnn), transform.init(rnn), rnn, []
+    for _ in range(5):
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        kappas.append(np.asarray(flat(state.inner[0].kappa)))
+    assert (kappas[0] == kappas[1]).all()
+    assert (kappas[1] == kappas[2]).all()
+    assert (kappas[2] != kappas[3]).any()
+    assert (kappas[3] == kappas[4]).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_calls_of_the_wrong_form_are_refused():
+    rnn = network("one-layer")
+    graph = graph_of(rnn)
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        path_opt.path_norm(rnn, graph, 0)
+    with pytest.raises(TypeError, match=r'num_steps must be an integer.*static_args=\("num_steps",\)'):
+        path_opt.path_sgd(0.1, graph=graph, num_steps=4.0)
+    with pytest.raises(ValueError, match="refresh_every must be at least 1"):
+        path_opt.scale_by_path_norm(graph, 4, refresh_every=0)
+    with pytest.raises(ValueError, match='readout must be "last" or "every", got \'first\''):
+        path_opt.scale_by_path_norm(graph, 4, readout="first")
+    with pytest.raises(TypeError, match="graph must be a ReductionGraph"):
+        path_opt.scale_by_path_norm(rnn, 4)
