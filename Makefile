@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INTEROP := $(VENV)/.interop
 JOBS ?= 2
 
 .PHONY: help demo test test-slow lint format speed clean
@@ -32,7 +33,11 @@ format: $(INSTALLED) ## rewrite the code as ruff wants it
 test: lint ## lint, then every test that is quick
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) -q
 
-test-slow: $(INSTALLED) ## the tests that take long
+$(INTEROP): $(INSTALLED) tests/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop]' -c tests/constraints.txt
+	@touch $@
+
+test-slow: $(INTEROP) ## the tests that take long, with PyTorch
 	$(BIN)/python -m pytest -m slow -n $(JOBS) -q
 
 speed: $(INSTALLED) ## the speed comparisons (takes a while; needs a quiet machine)

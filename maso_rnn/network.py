@@ -150,21 +150,25 @@ def init(
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be floating, got {dtype}")
 
+    def draw(initializer: jax.nn.initializers.Initializer, key: Array, *shape: int) -> Array:
+        # in float32 at least: an orthogonal kernel cannot be had in bfloat16
+        return initializer(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
+
     *layer_keys, readout_key = jax.random.split(key, len(widths) + 1)
     layers = []
     for layer_key, fan_in, width in zip(layer_keys, [input_size, *widths], widths, strict=False):
         input_key, recurrent_key, bias_key = jax.random.split(layer_key, 3)
         layers.append(
             Layer(
-                input_kernel=input_init(input_key, (fan_in, width), dtype),
-                recurrent_kernel=recurrent_init(recurrent_key, (width, width), dtype),
-                bias=None if bias_init is None else bias_init(bias_key, (width,), dtype),
+                input_kernel=draw(input_init, input_key, fan_in, width),
+                recurrent_kernel=draw(recurrent_init, recurrent_key, width, width),
+                bias=None if bias_init is None else draw(bias_init, bias_key, width),
             )
         )
     kernel_key, bias_key = jax.random.split(readout_key)
     readout = Readout(
-        kernel=readout_init(kernel_key, (widths[-1], output_size), dtype),
-        bias=None if bias_init is None else bias_init(bias_key, (output_size,), dtype),
+        kernel=draw(readout_init, kernel_key, widths[-1], output_size),
+        bias=None if bias_init is None else draw(bias_init, bias_key, output_size),
     )
     return RNN(layers=tuple(layers), readout=readout, activation=activation_of(activation))
 

@@ -1,0 +1,167 @@
+"""A network in a file: safetensors, with the activation and the layout's version in its metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maso_rnn.activations import PiecewiseAffine, activation
+from maso_rnn.network import RNN, Layer, Readout, check_network
+
+VERSION = "1"
+_SMOOTH = ("tanh",)
+
+
+def save(path: str | os.PathLike[str], rnn: RNN) -> None:
+    """Write a network to a file, whole or not at all.
+
+    Layout: safetensors; `layers.0.input_kernel`, …, `readout.kernel`, `readout.bias`, `initial.0`, …, kernels as
+    (in, out); metadata `format`, `version`, `activation`.
+
+    Args:
+        path: the file; an earlier one there is replaced in one step.
+        rnn: the network.
+
+    Raises:
+        ValueError: if the activation is neither piecewise affine nor tanh, or the network's shapes do not fit.
+        ImportError: if safetensors is not installed.
+        OSError: if the file cannot be written; an earlier one is then as it was.
+
+    Example:
+        >>> import tempfile
+        >>> from maso_rnn import init
+        >>> rnn = init(jax.random.key(0), 1, [8], 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/rnn.safetensors", rnn)
+        ...     again = load(f"{folder}/rnn.safetensors")
+        >>> bool((again.readout.kernel == rnn.readout.kernel).all())
+        True
+
+    Source:
+        The safetensors format.
+    """
+    from safetensors.flax import save as to_bytes
+
+    check_network(rnn)
+    path = Path(path)
+    metadata = {"format": "rnn-geometry", "version": VERSION, "activation": _activation_text(rnn)}
+    data = to_bytes({name: jnp.asarray(leaf) for name, leaf in _named(rnn).items()}, metadata)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> RNN:
+    """Read a network that `save` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The network, in the dtype it was saved in.
+
+    Raises:
+        ValueError: if the file is not one of ours, is truncated, of a later version, or does not hold a network whose
+            shapes fit; or if it is float64 and JAX is not set to hold that.
+        ImportError: if safetensors is not installed.
+        OSError: if the file cannot be read.
+
+    Example:
+        See `save`.
+
+    Source:
+        The safetensors format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    path.open("rb").close()  # a missing or unreadable file is the system's own error
+    try:
+        with safe_open(path, framework="flax") as file:
+            metadata = file.metadata() or {}
+            _check_metadata(path, metadata)
+            _check_dtypes(path, {str(file.get_slice(name).get_dtype()) for name in file.keys()})  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
+    try:
+        rnn = _assemble(arrays, _activation_of(metadata["activation"]))
+        check_network(rnn)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold a network: {error}") from None
+    return rnn
+
+
+def _check_metadata(path: Path, metadata: dict[str, str]) -> None:
+    if metadata.get("format") != "rnn-geometry" or "activation" not in metadata:
+        raise ValueError(f"{path} was not written by maso_rnn.save; maso_rnn.adapters reads other libraries' networks")
+    if metadata.get("version") != VERSION:
+        raise ValueError(f"{path} has layout version {metadata.get('version')}; this library reads {VERSION}")
+
+
+def _check_dtypes(path: Path, dtypes: set[str]) -> None:
+    if "F64" in dtypes and not jax.config.jax_enable_x64:  # type: ignore[attr-defined] # set by jax at run time
+        raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before loading it")
+
+
+def _named(rnn: RNN) -> dict[str, Any]:
+    """Every array of the network by its name in the file."""
+    named: dict[str, Any] = {}
+    for l, layer in enumerate(rnn.layers):
+        for part in ("input_kernel", "recurrent_kernel", "bias"):
+            named[f"layers.{l}.{part}"] = getattr(layer, part)
+    named["readout.kernel"], named["readout.bias"] = rnn.readout.kernel, rnn.readout.bias
+    for l, state in enumerate(rnn.initial or ()):
+        named[f"initial.{l}"] = state
+    return {name: leaf for name, leaf in named.items() if leaf is not None}
+
+
+def _assemble(arrays: dict[str, Any], act: Any) -> RNN:
+    """The network of named arrays; a name that is missing or left over is an error."""
+    left = dict(arrays)
+    depth = len({name.split(".")[1] for name in left if name.startswith("layers.")})
+    layers = tuple(
+        Layer(
+            input_kernel=left.pop(f"layers.{l}.input_kernel"),
+            recurrent_kernel=left.pop(f"layers.{l}.recurrent_kernel"),
+            bias=left.pop(f"layers.{l}.bias", None),
+        )
+        for l in range(depth)
+    )
+    readout = Readout(left.pop("readout.kernel"), left.pop("readout.bias", None))
+    initial = tuple(left.pop(f"initial.{l}") for l in range(depth)) if "initial.0" in left else None
+    if left:
+        raise ValueError(f"arrays of unknown name {sorted(left)}")
+    return RNN(layers=layers, readout=readout, initial=initial, activation=act)
+
+
+def _activation_text(rnn: RNN) -> str:
+    act = rnn.activation
+    if isinstance(act, PiecewiseAffine):
+        pieces = {"breakpoints": act.breakpoints, "slopes": act.slopes, "offsets": act.offsets}
+        return json.dumps(pieces)
+    for name in _SMOOTH:
+        if act is activation(name):
+            return json.dumps(name)
+    raise ValueError(f"activation {act} cannot be written to a file; use a PiecewiseAffine one or one of {_SMOOTH}")
+
+
+def _activation_of(text: str) -> Any:
+    value = json.loads(text)
+    if isinstance(value, dict):
+        return PiecewiseAffine(**{name: tuple(np.asarray(numbers, float)) for name, numbers in value.items()})
+    return activation(value)
