@@ -11,6 +11,8 @@ Which region is this, how far is its wall, and how many are there?
 
 Which pieces lie on this line or plane?
     `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
+Can all its steps be computed at once? (experimental)
+    `parallel_forward`.
 What does noise on the initial state do?
     `random_initial_state`, `noise_penalty`.
 
@@ -81,6 +83,10 @@ from maso_rnn.noise import (
     noise_penalty,
     random_initial_state,
 )
+from maso_rnn.parallel import (
+    ParallelResult,
+    parallel_forward,
+)
 from maso_rnn.regions import (
     RegionCounts,
     boundary_distance,
@@ -108,6 +114,7 @@ __all__ = [
     "LineWalk",
     "Linearization",
     "Lyapunov",
+    "ParallelResult",
     "PieceMaps",
     "PiecewiseAffine",
     "PlanePartition",
@@ -142,6 +149,7 @@ __all__ = [
     "noise_penalty",
     "np_rnn",
     "pack",
+    "parallel_forward",
     "partition_plane",
     "per_gate",
     "pulse_decay",

@@ -429,7 +429,7 @@ def walk_line_on_device(
         at = jnp.where(record, walk.pieces, max_regions + 1)  # out of range: dropped
         s = jnp.where(ends, 1, walk.s + jnp.where(record, nearest, 0))
         pieces = walk.pieces + record
-        lost = jnp.isnan(nearest)
+        lost = ~jnp.stack([jnp.isfinite(motion.place).all() for motion in motions]).all()
         return _Progress(
             s=jnp.where(lost, jnp.nan, s),
             codes=codes,
@@ -802,7 +802,7 @@ def _cut(
         any_above = np.logical_or.reduceat(above, rest.starts(), axis=0)
         crossed = any_above & np.logical_or.reduceat(below, rest.starts(), axis=0)
         crossed = crossed.reshape(len(crossed), -1)
-        whole = ~crossed.any(axis=1)
+        whole = np.equal(crossed.sum(axis=1), 0)
         done.append(rest.pick(whole))
         done_above.append(any_above[whole])
         done_parents.append(parents[whole])

@@ -277,7 +277,7 @@ def assert_partition(plane, rnn, inputs, samples=2_000):
 def test_plane_is_cut_into_exactly_its_pieces(net):
     rnn, (origin, u, v) = network_and_corners(net, corners=3)
     plane = maso_rnn.partition_plane(rnn, origin, 0.5 * u, 0.5 * v, max_regions=20_000)
-    assert (len(plane.codes) == 1) if net[0] == "identity" else (len(plane.codes) > 50)
+    assert (len(plane.codes) == 1) if net[0] == "identity" else (len(plane.codes) > 20)
     assert_partition(plane, rnn, (origin, 0.5 * u, 0.5 * v))
 
 
@@ -355,7 +355,7 @@ def test_bad_lines_are_refused(walk):
 def test_bad_planes_and_walks_are_refused():
     rnn, (origin, u, v) = network_and_corners(NETS[0], corners=3)
     for bad in (2 * u, 0 * u):
-        with pytest.raises(ValueError, match="u and v must span a plane.*collinear"):
+        with pytest.raises(ValueError, match=r"u and v must span a plane.*collinear"):
             maso_rnn.partition_plane(rnn, origin, u, bad, max_regions=10)
     with pytest.raises(ValueError, match="v must have the shape of origin"):
         maso_rnn.partition_plane(rnn, origin, u, v[:-1], max_regions=10)
