@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from srnn import checks
 from srnn.response import Kernel
+
+_MOST_STEPS = 500  # of Levenberg and Marquardt's
 
 
 class Timescales(NamedTuple):
@@ -56,8 +59,6 @@ def memory_timescales(kernel: Kernel, *, components: int) -> Timescales:
     Source:
         Golub, Pereyra (1973) for variable projection.
     """
-    import optimistix
-
     components = checks.size("components", components)
     if not isinstance(kernel, Kernel):
         raise TypeError(f"kernel must be an srnn.Kernel, from srnn.response_kernel, got {type(kernel).__name__}")
@@ -67,10 +68,16 @@ def memory_timescales(kernel: Kernel, *, components: int) -> Timescales:
         raise ValueError(
             f"components: {components} exponentials need more than {2 * components} steps, got {len(kernel.lags)}"
         )
+    return _fit(kernel, components)
+
+
+@functools.partial(jax.jit, static_argnames="components")
+def _fit(kernel: Kernel, components: int) -> Timescales:
     usable = (kernel.stderr > 0).all()
     weights = jnp.where(usable, 1 / jnp.where(usable, kernel.stderr, 1), 1).astype(kernel.values.dtype)
+    dtype = weights.dtype
     shortest, longest = kernel.lags.min(), kernel.lags.max()
-    spread = (jnp.arange(components, dtype=weights.dtype) + 1) / (components + 1)
+    spread = (jnp.arange(components, dtype=dtype) + 1) / (components + 1)
     start = jnp.log(shortest) + spread * jnp.log(longest / shortest)
 
     def fit(log_tau: Array) -> tuple[Array, Array]:
@@ -80,25 +87,32 @@ def memory_timescales(kernel: Kernel, *, components: int) -> Timescales:
             weighted = basis * weight[:, None]
             # normal equations with a trace of ridge: two equal time-scales must not make this singular
             gram = weighted.T @ weighted
-            ridge = 1e2 * jnp.finfo(gram.dtype).eps * jnp.trace(gram) * jnp.eye(components, dtype=gram.dtype)
+            ridge = 1e2 * jnp.finfo(dtype).eps * jnp.trace(gram) * jnp.eye(components, dtype=dtype)
             amplitude = jnp.linalg.solve(gram + ridge, weighted.T @ (values * weight))
             return weighted @ amplitude - values * weight, amplitude
 
         return jax.vmap(channel, in_axes=1)(kernel.values, weights)
 
-    tolerance = float(jnp.finfo(weights.dtype).eps) ** 0.5
-    solution: Any = optimistix.least_squares(
-        lambda log_tau, args: fit(log_tau)[0],
-        optimistix.LevenbergMarquardt(rtol=tolerance, atol=tolerance),
-        start,
-        max_steps=512,
-        throw=False,
-    )
-    residual, amplitudes = fit(solution.value)
-    order = jnp.argsort(solution.value)
-    return Timescales(
-        jnp.exp(solution.value)[order],
-        amplitudes.T[order],
-        jnp.sqrt((residual**2).mean()),
-        jnp.asarray(solution.result == optimistix.RESULTS.successful),
-    )
+    def residuals(log_tau: Array) -> Array:
+        return fit(log_tau)[0].ravel()
+
+    def unfinished(carry: tuple[Array, ...]) -> Array:
+        _, _, move, count = carry
+        return (move > jnp.finfo(dtype).eps ** 0.5) & (count < _MOST_STEPS)
+
+    def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        log_tau, damping, _, count = carry
+        error, slope = residuals(log_tau), jax.jacfwd(residuals)(log_tau)
+        gram = slope.T @ slope
+        # a time-scale without influence on the fit must not divide by zero
+        damped = gram + damping * jnp.diag(jnp.diag(gram)) + jnp.finfo(dtype).tiny * jnp.eye(components, dtype=dtype)
+        move = jnp.clip(jnp.linalg.solve(damped, slope.T @ error), -1, 1)
+        better = (residuals(log_tau - move) ** 2).sum() < (error**2).sum()
+        after = jnp.where(better, log_tau - move, log_tau)
+        return after, jnp.where(better, damping / 3, damping * 4), jnp.abs(move).max(), count + 1
+
+    begin = (start, jnp.asarray(1e-2, dtype), jnp.asarray(jnp.inf, dtype), jnp.asarray(0))
+    log_tau, _, _, count = jax.lax.while_loop(unfinished, step, begin)
+    residual, amplitudes = fit(log_tau)
+    order = jnp.argsort(log_tau)
+    return Timescales(jnp.exp(log_tau)[order], amplitudes.T[order], jnp.sqrt((residual**2).mean()), count < _MOST_STEPS)

@@ -1,0 +1,46 @@
+"""The report's section on response: a stochastic RNN that reads one of the digits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.data.dataset import Dataset
+from benchmarks.quickstart.training import Trained
+from benchmarks.response import kernels
+from maso_rnn.report import Section
+
+if TYPE_CHECKING:
+    from benchmarks.quickstart import Quickstart
+
+
+def response(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
+    """How a stochastic RNN in continuous time responds to a digit's pixels: predicted and simulated."""
+    del trained  # this network is not trained: its response follows from its weights
+    signal = jnp.asarray(data.test.inputs[0], float).reshape(-1, 1)
+    if settings.smoke:
+        signal = signal[: len(signal) // 4]
+    signal = (signal - signal.mean()) / signal.std()
+    model_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 5))
+    setting = kernels.Setting(
+        model=kernels.tanh_srnn(model_key, inputs=1, hidden=4 if settings.smoke else 16),
+        control=signal,
+        dt=0.1,
+        paths=100 if settings.smoke else 2000,
+        orders=2 if settings.smoke else 3,
+        amplitudes=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
+    )
+    found = kernels.measure(setting, noise_key)
+    return Section(
+        "response",
+        "Response of a stochastic RNN",
+        f"A tanh RNN of {len(setting.model.bias)} units in continuous time, with noise, reads a digit pixel by pixel, "
+        f"one each {setting.dt} units of time. Its kernels, expectations over {setting.paths} undriven paths, predict how "
+        "the mean readout answers the digit at any small amplitude; simulation says how small. Both have the same "
+        "noise, so that their difference is what the series leaves out.",
+        kernels.pictures(setting, found, prefix="response"),
+        kernels.values(setting, found),
+        kernels.warnings(found),
+    )

@@ -1,0 +1,212 @@
+"""How a tanh SRNN responds to a real signal: kernels, the series against simulation, and what truncation costs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+import srnn
+from maso_rnn.report import Picture
+from srnn import plots
+
+
+class Setting(NamedTuple):
+    """A model and what drives it.
+
+    Attributes:
+        model: a tanh SRNN with a bias, so that its response has even orders too.
+        control: (step, input), a signal of variance 1.
+        dt: the step, in units of time.
+        paths: how many.
+        orders: highest order of the series.
+        amplitudes: of the signal, ascending.
+    """
+
+    model: srnn.SRNN
+    control: Float[Array, "step input"]
+    dt: float
+    paths: int
+    orders: int
+    amplitudes: tuple[float, ...]
+
+
+def tanh_srnn(key: Array, *, inputs: int, hidden: int) -> srnn.SRNN:
+    """A contracting tanh SRNN with noise on every unit, decay times from 1 down to 1/6, and inputs of size 1 in all."""
+    bias_key, model_key = jax.random.split(key)
+    model = srnn.init(model_key, inputs, hidden, radius=0.6, noise=0.6)
+    return model.replace(
+        bias=0.7 * jax.random.normal(bias_key, (hidden,)),
+        decay=jnp.geomspace(1.0, 6.0, hidden),
+        input_kernel=model.input_kernel / jnp.linalg.norm(model.input_kernel),
+    )
+
+
+def readout(state: Array) -> Array:
+    """The mean activity, squashed: a readout that is not linear."""
+    return jnp.tanh(2 * state.mean())
+
+
+class Responses(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        first: kernel of order 1.
+        second: kernel of order 2, on some of the steps.
+        timescales: of the first.
+        simulated: (amplitude,), change of the mean readout.
+        stderr: (amplitude,), of it, path by path against the undriven run with the same noise.
+        predicted: (order, amplitude), partial sums of the series.
+        bounds: (order, amplitude), on their errors.
+        slopes: by order, of the error against the amplitude on logarithmic axes, at the smaller amplitudes.
+        shrinking: whether the last term at amplitude 1 is smaller than the one before.
+        diverged: paths.
+    """
+
+    first: srnn.Kernel
+    second: srnn.Kernel
+    timescales: srnn.Timescales
+    simulated: np.ndarray
+    stderr: np.ndarray
+    predicted: np.ndarray
+    bounds: np.ndarray
+    slopes: tuple[float, ...]
+    shrinking: bool
+    diverged: int
+
+
+def measure(setting: Setting, key: Array) -> Responses:
+    """Kernels, series and simulation, with common random numbers; in float64, or truncation drowns in rounding."""
+    with jax.enable_x64(True):
+        model = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), setting.model)
+        control = jnp.asarray(setting.control, jnp.float64)
+        steps = len(control)
+        run: dict[str, Any] = {"t1": steps * setting.dt, "dt": setting.dt, "paths": setting.paths, "key": key}
+        first = srnn.response_kernel(model, readout, **run)
+        some = tuple(range(0, steps, max(1, steps // 16)))
+        second_run = run | {"paths": max(2, setting.paths // 4)}
+        second = srnn.response_kernel(model, readout, order=2, steps=some, **second_run)
+        terms = srnn.volterra_terms(model, readout, control, max_order=setting.orders, **run)
+        free = srnn.simulate(model, jnp.zeros_like(control), readout=readout, **run)
+        amplitudes = np.asarray(setting.amplitudes)
+        driven = [srnn.simulate(model, a * control, readout=readout, **run) for a in setting.amplitudes]
+        changes = np.stack([np.asarray(ensemble.values - free.values)[:, 0] for ensemble in driven])
+        powers = amplitudes ** np.arange(1, setting.orders + 1)[:, None]
+        predicted = np.cumsum(np.asarray(terms.mean)[:, None] * powers, axis=0)
+        # sd at an upper limit of 99.9% for near-normal values
+        sd = float(free.values.std(ddof=1)) * (1 + 3.1 / math.sqrt(2 * setting.paths))
+        bounds = np.array(
+            [
+                [
+                    float(srnn.truncation_bound(model, a * control, dt=setting.dt, order=n, readout_sd=sd))
+                    for a in setting.amplitudes
+                ]
+                for n in range(1, setting.orders + 1)
+            ]
+        )
+        errors = np.abs(changes.mean(axis=1) - predicted)
+        small = slice(0, 3)
+        slopes = tuple(float(np.polyfit(np.log(amplitudes[small]), np.log(error[small]), 1)[0]) for error in errors)
+        timescales = srnn.memory_timescales(first, components=2)
+        first, second, timescales = jax.tree.map(np.asarray, (first, second, timescales))
+        return Responses(
+            first,
+            second,
+            timescales,
+            changes.mean(axis=1),
+            changes.std(axis=1, ddof=1) / math.sqrt(setting.paths),
+            predicted,
+            bounds,
+            slopes,
+            bool(terms.shrinking),
+            int(free.diverged + sum(ensemble.diverged for ensemble in driven)),
+        )
+
+
+def pictures(setting: Setting, found: Responses, *, prefix: str) -> list[Picture]:
+    """The kernels, and the series against simulation."""
+    errors = np.abs(found.simulated - found.predicted)
+    orders = range(1, setting.orders + 1)
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
+    plots.first_order({"adjoint, ± 2 standard errors": found.first}, timescales=found.timescales, axes=left)
+    left.set_title("order 1")
+    plots.second_order(found.second, axes=right)
+    right.set_title("order 2")
+    taus = " and ".join(f"{float(tau):.2g}" for tau in found.timescales.timescales)
+    peak = float(np.abs(found.first.values[:, 0]).max())
+    clear = float(np.mean(np.abs(found.second.values) > 2 * found.second.stderr))
+    kernels = Picture(
+        f"{prefix}-kernels",
+        "How long does the network remember an impulse, and how do two impulses act together?",
+        figure,
+        f"Memory decays with time-scales {taus}; the first-order kernel peaks at {peak:.2g}, and {clear:.0%} of the "
+        "second-order kernel lies more than two standard errors from zero.",
+    )
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    named = {f"series to order {n}": found.predicted[n - 1] for n in orders}
+    plots.against_amplitude(
+        setting.amplitudes, {"simulated, ± 2 standard errors": found.simulated} | named, stderr=found.stderr, axes=left
+    )
+    labels = [f"order {n}: slope {found.slopes[n - 1]:.2f}" for n in orders]
+    plots.truncation(
+        setting.amplitudes,
+        dict(zip(labels, errors, strict=True)),
+        dict(zip(labels, found.bounds, strict=True)),
+        axes=right,
+    )
+    slopes = ", ".join(f"{slope:.2f}" for slope in found.slopes)
+    best = [int(np.argmin(column)) + 1 for column in errors.T]
+    helps = [a for a, n in zip(setting.amplitudes, best, strict=True) if n == setting.orders]
+    limit = f"up to amplitude {max(helps):g}" if helps else "at no amplitude here"
+    series = Picture(
+        f"{prefix}-series",
+        "How well does the response series predict the simulated response, and how does its error grow with the input?",
+        figure,
+        f"Errors grow with the amplitude to the power {slopes} for orders 1 to {setting.orders} (theory: 2 to "
+        f"{setting.orders + 1}); the bound holds in {np.sum(errors <= found.bounds)} of {errors.size} cases; order "
+        f"{setting.orders} is the best {limit}.",
+    )
+    return [kernels, series]
+
+
+def values(setting: Setting, found: Responses) -> dict[str, object]:
+    """Every number shown."""
+    return {
+        "lags": found.first.lags,
+        "first_order_kernel": found.first.values,
+        "first_order_stderr": found.first.stderr,
+        "second_order_lags": found.second.lags,
+        "second_order_kernel": found.second.values,
+        "second_order_stderr": found.second.stderr,
+        "timescales": found.timescales.timescales,
+        "timescales_residual": found.timescales.residual,
+        "growth": found.first.growth,
+        "amplitudes": list(setting.amplitudes),
+        "simulated": found.simulated,
+        "simulated_stderr": found.stderr,
+        "predicted": found.predicted,
+        "bounds": found.bounds,
+        "slopes": list(found.slopes),
+        "diverged": found.diverged,
+    }
+
+
+def warnings(found: Responses) -> list[str]:
+    """What the reader must know before believing it."""
+    said = []
+    if found.diverged:
+        said.append(f"{found.diverged} paths diverged: no mean over the rest is given.")
+    if not found.shrinking:
+        said.append(
+            "At amplitude 1 the last term of the series is no smaller than the one before: it may not converge."
+        )
+    if float(found.first.growth) > 100:
+        said.append(f"Perturbations grow {float(found.first.growth):.3g}-fold along the way: kernels are noisy.")
+    return said
