@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 # Okabe and Ito's colours, told apart by colour-blind readers; used in this order everywhere
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -281,4 +286,211 @@ def memory_measured(
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
     axes.legend(fontsize=8, loc="lower right")
+    return axes
+
+
+def regions_through_time(counts: Mapping[int, np.ndarray], *, sequences: int, axes: Axes | None = None) -> Axes:
+    """How many regions a set of sequences falls into, step by step, one line for each epoch of training.
+
+    Args:
+        counts: by epoch, (time,), from `count_regions`.
+        sequences: how many sequences there are, the most that can be counted.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes)
+    shades = colormaps[SEQUENTIAL](np.linspace(0.0, 0.9, len(counts)))
+    for (epoch, count), shade in zip(counts.items(), shades, strict=True):
+        axes.plot(np.arange(1, len(count) + 1), count, color=shade, label=f"epoch {epoch}")
+    axes.axhline(sequences, color="black", linestyle="--", linewidth=0.8, label=f"all {sequences} told apart")
+    axes.set(xlabel="steps read", ylabel="distinct codes", ylim=(0, 1.06 * sequences))
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return axes
+
+
+def within_and_between(values: np.ndarray, same: np.ndarray, *, label: str, axes: Axes | None = None) -> Axes:
+    """Two histograms of one quantity of pairs, each of area 1: pairs of one class, and pairs of two.
+
+    Args:
+        values: (pair,), the quantity.
+        same: (pair,), whether both are of one class.
+        label: what the quantity is, with its unit.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes)
+    bins = np.linspace(values.min(), values.max(), 61).tolist()
+    for chosen, name, colour in [(same, "within a class", COLOURS[0]), (~same, "between classes", COLOURS[1])]:
+        shown = values[chosen]
+        if shown.size:
+            axes.hist(shown, bins, density=True, alpha=0.6, color=colour, label=f"{name} ({shown.size} pairs)")
+            axes.axvline(np.median(shown), color=colour, linestyle="--", label=f"median {np.median(shown):.3f}")
+    axes.set(xlabel=label, ylabel="density")
+    axes.legend()
+    return axes
+
+
+def scores_along(places: np.ndarray, outputs: np.ndarray, *, shown: int = 4, axes: Axes | None = None) -> Axes:
+    """Class scores along a line, straight between breakpoints; those that ever lead are coloured, the rest grey.
+
+    Args:
+        places: (point,), positions along the line, the breakpoints and both ends.
+        outputs: (point, output), the scores there.
+        shown: at most this many classes are coloured, those that lead longest.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes)
+    winners = outputs.argmax(axis=1)
+    lengths = np.bincount(winners, np.gradient(places) if len(places) > 1 else None, outputs.shape[1])
+    leading = [int(c) for c in np.argsort(-lengths)[:shown] if lengths[c] > 0]
+    for c in range(outputs.shape[1]):
+        if c not in leading:
+            axes.plot(places, outputs[:, c], color="#bbbbbb", linewidth=0.8)
+    for c, colour in zip(leading, COLOURS, strict=False):
+        axes.plot(places, outputs[:, c], color=colour, linewidth=2, label=f"class {c}")
+    for at in places[1:][winners[1:] != winners[:-1]]:
+        axes.axvline(at, color="black", linestyle="--", linewidth=0.8)
+    axes.plot([], [], color="#bbbbbb", linewidth=0.8, label="never the highest")
+    axes.plot([], [], color="black", linestyle="--", linewidth=0.8, label="the decision changes")
+    axes.set_ylabel("class score (logits)")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return axes
+
+
+def breakpoint_density(breakpoints: np.ndarray, *, bins: int = 100, axes: Axes | None = None) -> Axes:
+    """How many breakpoints lie in each hundredth of a line.
+
+    Args:
+        breakpoints: (breakpoint,), positions in (0, 1).
+        bins: how many parts the line is cut into.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes, height=2)
+    axes.hist(breakpoints, np.linspace(0, 1, bins + 1).tolist(), color=COLOURS[5])
+    axes.set(xlim=(0, 1), ylabel="breakpoints\nin 1/100" if bins == 100 else "breakpoints")
+    return axes
+
+
+def plane(
+    polygons: Sequence[np.ndarray], classes: np.ndarray, *, corners: Sequence[str], axes: Axes | None = None
+) -> Axes:
+    """The pieces on a plane through three inputs, over the class that the network says at each point.
+
+    Args:
+        polygons: for each piece (corner, 2), in the unit square.
+        classes: (point, point), the class at each point of a grid over the square, rows upwards.
+        corners: what lies at (0, 0), (1, 0) and (0, 1).
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes, width=8, height=7)
+    present, counts = np.unique(classes, return_counts=True)
+    present = present[np.argsort(-counts)]
+    palette = ListedColormap([COLOURS[i % len(COLOURS)] for i in range(len(present))])
+    ranks = np.argsort(present)[np.searchsorted(np.sort(present), classes)]
+    extent = (0.0, 1.0, 0.0, 1.0)
+    axes.imshow(ranks, cmap=palette, vmin=-0.5, vmax=len(present) - 0.5, origin="lower", extent=extent, alpha=0.35)
+    width = float(np.clip(40 / np.sqrt(len(polygons)), 0.1, 1.0))
+    axes.add_collection(PolyCollection(list(polygons), facecolors="none", edgecolors="#333333", linewidths=width))
+    middles = [np.linspace(0, 1, size) for size in classes.shape[::-1]]
+    for rank in range(len(present) - 1):
+        axes.contour(*middles, (ranks == rank).astype(float), levels=[0.5], colors="black", linewidths=2.0)
+    for name, (a, b), side in zip(corners, [(0, 0), (1, 0), (0, 1)], ("left", "right", "left"), strict=True):
+        axes.plot(a, b, "o", color="black", markersize=9, clip_on=False)
+        axes.annotate(name, (a, b), xytext=(0, 10 if b else -26), textcoords="offset points", ha=side, fontsize=10)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], aspect="equal")
+    handles = [
+        *(Patch(color=palette(i), alpha=0.35, label=f"class {c}") for i, c in enumerate(present)),
+        Line2D([], [], color="black", linewidth=2, label="decision"),
+        Line2D([], [], color="#333333", linewidth=0.8, label="walls of pieces"),
+    ]
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return axes
+
+
+def measured_and_predicted(
+    scales: Sequence[float] | np.ndarray,
+    values: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    axes: Axes | None = None,
+) -> Axes:
+    """Measured over predicted against the scale of the noise: 1 where the prediction holds.
+
+    Args:
+        scales: (scale,).
+        values: by name, what was measured, its standard error and what was predicted, each (scale,).
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes)
+    axes.axhline(1, color="black", linewidth=0.8)
+    for (name, (measured, stderr, predicted)), colour in zip(values.items(), COLOURS, strict=False):
+        ratio, error = measured / predicted, 2 * stderr / predicted
+        axes.errorbar(scales, ratio, error, color=colour, marker="o", capsize=3, label=name)
+    axes.set(xscale="log", xlabel="standard deviation σ of the noise", ylabel="loss added: measured / predicted")
+    axes.legend()
+    return axes
+
+
+def region_changes(
+    scales: Sequence[float] | np.ndarray, shares: Mapping[str, np.ndarray], *, axes: Axes | None = None
+) -> Axes:
+    """The share of noisy initial states that lead to another region, against the scale of the noise.
+
+    Args:
+        scales: (scale,).
+        shares: by name, (scale,).
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes)
+    for (name, share), colour in zip(shares.items(), COLOURS, strict=False):
+        axes.plot(scales, share, color=colour, marker="o", label=name)
+    axes.set(
+        xscale="log",
+        xlabel="standard deviation σ of the noise",
+        ylabel="share of samples that leave their region",
+        ylim=(-0.03, 1.03),
+    )
+    axes.legend()
+    return axes
+
+
+def rounds_by_length(
+    lengths: Sequence[int] | np.ndarray, rounds: Mapping[str, np.ndarray], *, axes: Axes | None = None
+) -> Axes:
+    """Rounds of parallel evaluation against the number of steps, with the most that there can be.
+
+    Args:
+        lengths: (length,), numbers of steps.
+        rounds: by name, (length,).
+        axes: where to draw.
+
+    Returns:
+        The axes.
+    """
+    axes = new_axes(axes)
+    for i, (name, row) in enumerate(rounds.items()):
+        axes.plot(lengths, row, color=COLOURS[i % len(COLOURS)], marker="osD^v"[i % 5], label=name)
+    axes.plot(lengths, lengths, color="black", linestyle="--", linewidth=0.8, label="one round a step")
+    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="rounds")
+    axes.set_xticks(list(lengths), [str(length) for length in lengths])
+    axes.minorticks_off()
+    axes.legend()
     return axes
