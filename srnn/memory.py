@@ -96,11 +96,11 @@ def _fit(kernel: Kernel, components: int) -> Timescales:
     def residuals(log_tau: Array) -> Array:
         return fit(log_tau)[0].ravel()
 
-    def unfinished(carry: tuple[Array, ...]) -> Array:
+    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
         _, _, move, count = carry
         return (move > jnp.finfo(dtype).eps ** 0.5) & (count < _MOST_STEPS)
 
-    def step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         log_tau, damping, _, count = carry
         error, slope = residuals(log_tau), jax.jacfwd(residuals)(log_tau)
         gram = slope.T @ slope

@@ -150,26 +150,38 @@ def truncation(
     return axes
 
 
-def bars(values: Mapping[str, float], *, stderr: Mapping[str, float], label: str, axes: Axes | None = None) -> Axes:
-    """One number for each of several methods, with two standard errors.
+def compared(
+    values: Mapping[str, float],
+    *,
+    label: str,
+    stderr: Mapping[str, float] | None = None,
+    log: bool = False,
+    axes: Axes | None = None,
+) -> Axes:
+    """One number for each of several methods, as points, with two standard errors where they are given.
 
     Args:
         values: by method.
-        stderr: by method.
         label: of the axis.
+        stderr: by method.
+        log: a logarithmic axis; else it begins at zero where there are no standard errors.
         axes: where to draw.
 
     Returns:
         The axes.
     """
     axes = new_axes(axes)
-    names = list(values)
-    axes.barh(
-        names, [values[n] for n in names], xerr=[2 * stderr.get(n, 0.0) for n in names], color=COLOURS[: len(names)]
-    )
-    for row, name in enumerate(names):
-        axes.text(values[name], row, f" {values[name]:.3g}", va="center", ha="left")
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
+    for row, (colour, (name, value)) in enumerate(zip(COLOURS, values.items(), strict=False)):
+        spread = 0.0 if stderr is None else 2 * stderr[name]
+        axes.errorbar(value, row, xerr=spread, fmt="o", color=colour, capsize=4)
+        axes.annotate(f"{value:.3g}", (value, row), xytext=(0, 7), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_ylim(len(values) - 0.5, -0.6)
+    axes.grid(axis="x", color="#dddddd")
+    if log:
+        axes.set_xscale("log")
+        axes.set_xlim(0.2 * min(values.values()), 5 * max(values.values()))
+    elif stderr is None:
+        axes.set_xlim(0, 1.3 * max(values.values()))
     axes.set_xlabel(label)
     return axes

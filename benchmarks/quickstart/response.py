@@ -37,8 +37,8 @@ def response(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
         "response",
         "Response of a stochastic RNN",
         f"A tanh RNN of {len(setting.model.bias)} units in continuous time, with noise, reads a digit pixel by pixel, "
-        f"one each {setting.dt} units of time. Its kernels, expectations over {setting.paths} undriven paths, predict how "
-        "the mean readout answers the digit at any small amplitude; simulation says how small. Both have the same "
+        f"one each {setting.dt} units of time. Its kernels, expectations over {setting.paths} undriven paths, predict "
+        "how the mean readout answers the digit at any small amplitude; simulation says how small. Both have the same "
         "noise, so that their difference is what the series leaves out.",
         kernels.pictures(setting, found, prefix="response"),
         kernels.values(setting, found),

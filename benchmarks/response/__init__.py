@@ -54,7 +54,8 @@ def run(size: str, output: Path) -> None:
         output,
         "How does a stochastic RNN respond?",
         "A random tanh RNN in continuous time, with noise, is driven by the power that an appliance draws; its "
-        "response is predicted from the undriven network. Then sequences are classified by what such networks can make of them.",
+        "response is predicted from the undriven network. Then sequences are classified by what such networks make of "
+        "them.",
         sections,
         facts,
     )
@@ -80,7 +81,7 @@ def response(signal: np.ndarray, name: str) -> Section:
         amplitudes=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
     )
     found = kernels.measure(setting, noise_key)
-    table = methods.compare(setting, method_key, steps=8, repeats=3)
+    table = methods.compare(setting, method_key, paths=4000, steps=8, repeats=3)
     figure = Figure(figsize=(11, 3), layout="constrained")
     for axes, (quantity, label) in zip(
         figure.subplots(1, 3, sharey=True),
@@ -91,9 +92,8 @@ def response(signal: np.ndarray, name: str) -> Section:
         ],
         strict=True,
     ):
-        plots.bars({method: row[quantity] for method, row in table.items()}, stderr={}, label=label, axes=axes)
-        if quantity != "bias":
-            axes.set_xscale("log")
+        chosen = {method: row[quantity] for method, row in table.items()}
+        plots.compared(chosen, label=label, log=quantity == "variance", axes=axes)
     cost = {method: row["variance"] * row["cpu_microseconds_per_path"] for method, row in table.items()}
     best = min(cost, key=cost.__getitem__)
     ranked = sorted(cost, key=cost.__getitem__)
@@ -119,11 +119,11 @@ def response(signal: np.ndarray, name: str) -> Section:
 
 def vowel_classes(data: Dataset) -> Section:
     """Four ways to tell speakers by their vowels."""
-    table = classification.accuracies(data, seed=SEED, reservoirs=3)
+    table = classification.accuracies(data, seed=SEED, reservoirs=2)
     figure = Figure(figsize=(8, 3), layout="constrained")
     values = {name: row["accuracy"] for name, row in table.items()}
     errors = {name: row["stderr"] for name, row in table.items()}
-    plots.bars(values, stderr=errors, label="test accuracy, ± 2 standard errors", axes=figure.subplots())
+    plots.compared(values, stderr=errors, label="test accuracy, ± 2 standard errors", axes=figure.subplots())
     best = max(values, key=values.__getitem__)
     near = [n for n in values if n != best and values[best] - values[n] < 2 * np.hypot(errors[best], errors[n])]
     alike = f"; within two standard errors of it: {', '.join(near)}" if near else ", clear of the rest"
@@ -131,8 +131,8 @@ def vowel_classes(data: Dataset) -> Section:
         "classification",
         "Classification without training a network",
         f"{data.name}: {len(data.train.inputs)} sequences to fit a ridge regression on, {len(data.validation.inputs)} "
-        f"to choose penalty and input scale on, {len(data.test.inputs)} to test on. The reservoir is a random SRNN, mean "
-        "of three.",
+        f"to choose penalty and input scale on, {len(data.test.inputs)} to test on. The reservoir is a random SRNN, "
+        "mean of two.",
         [
             Picture(
                 "response-classification",
