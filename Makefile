@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INTEROP := $(VENV)/.interop
 JOBS ?= 2
 
-.PHONY: help demo test test-slow lint format speed clean
+.PHONY: help demo data test test-slow lint format speed clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ $(INSTALLED): setup.cfg pyproject.toml
 
 demo: $(INSTALLED) ## train an RNN on digits and open it up: reports/quickstart/report.html
 	$(BIN)/python -m benchmarks quickstart
+
+data: ## fetch the data of the experiments: the aeon wheel, which holds time series
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --dest $${RNN_GEOMETRY_DATA:-data} aeon
 
 lint: $(INSTALLED) ## ruff's format and lint checks, and mypy
 	$(BIN)/ruff format --check .

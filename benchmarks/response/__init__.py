@@ -78,7 +78,7 @@ def response(signal: np.ndarray, name: str) -> Section:
         dt=0.1,
         paths=1000,
         orders=3,
-        amplitudes=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
+        amplitudes=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
     )
     found = kernels.measure(setting, noise_key)
     table = methods.compare(setting, method_key, paths=4000, steps=8, repeats=3)

@@ -150,8 +150,8 @@ def pictures(setting: Setting, found: Responses, *, prefix: str) -> list[Picture
         "How long does the network remember an impulse, and how do two impulses act together?",
         figure,
         f"Memory decays with time-scales {taus} (the fit misses the kernel by {residual:.2g} standard errors); the "
-        f"first-order kernel peaks at {peak:.2g}, and {clear:.0%} of the second-order kernel lies more than two standard "
-        "errors from zero.",
+        f"first-order kernel peaks at {peak:.2g}, and {clear:.0%} of the second-order kernel lies more than two "
+        "standard errors from zero.",
     )
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
