@@ -1,0 +1,125 @@
+"""The report's section on path space: two starts that compute the same function, and who notices."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import maso_rnn
+import path_opt
+from benchmarks.data.dataset import Dataset
+from benchmarks.data.digits import digits
+from benchmarks.path_space.training import METHODS, Method, Training, starts, train
+from benchmarks.quickstart.training import Trained
+from maso_rnn import plots
+from maso_rnn.report import Picture, Section
+from path_opt.plots import draw_graph
+
+if TYPE_CHECKING:
+    from benchmarks.quickstart import Quickstart
+
+SHOWN = {"SGD": 0.1, "Adam": 0.01, "path-space SGD": 0.03, "path-space Adam": 0.003, "equivariant Adam": 0.01}
+
+
+def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
+    """What training notices of a rescaling that the function does not notice."""
+    del trained, data  # these networks are small and read rows, so that each trains in a second
+    rows = digits(by="row")
+    training = Training(hidden=(16,), steps=400, points=10)
+    methods = SHOWN
+    if settings.smoke:
+        training, methods = dataclasses.replace(training, steps=10), {"Adam": 0.01}
+        rows = rows._replace(train=rows.train.first(128), validation=rows.validation.first(60))
+    networks = starts(rows, settings.seed, training)
+    balanced, rescaled = networks["balanced"], networks["rescaled"]
+    graph = path_opt.reduction_graph(balanced)
+
+    images = jnp.asarray(rows.validation.inputs)
+    last = jax.jit(lambda rnn: jax.vmap(lambda xs: maso_rnn.forward(rnn, xs)[-1])(images))
+    outputs = {name: np.asarray(last(rnn)) for name, rnn in networks.items()}
+    scale = np.abs(outputs["balanced"]).max()
+    function_apart = float(np.abs(outputs["balanced"] - outputs["rescaled"]).max() / scale)
+    weights = [
+        np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(rnn)]) for rnn in (balanced, rescaled)
+    ]
+    weights_apart = float(np.linalg.norm(weights[0] - weights[1]) / np.linalg.norm(weights[0]))
+    curves = {name: _curves(rows, METHODS[name], networks, rate, settings, training) for name, rate in methods.items()}
+    steps = np.linspace(training.steps / training.points, training.steps, training.points)
+
+    figure = plots.new_figure(2.6 * len(curves) + 1.4, 3.6)
+    panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
+    for axes, (name, (first, second)) in zip(panels, curves.items(), strict=True):
+        axes.plot(steps, first, color=plots.COLOURS[0], linewidth=4, alpha=0.5, label="balanced start")
+        axes.plot(steps, second, color=plots.COLOURS[1], linestyle="--", label="rescaled start")
+        axes.set(title=f"{name}, rate {methods[name]:g}", xlabel="step")
+    panels[0].set_ylabel("validation loss (nats)")
+    panels[0].legend()
+    apart = {name: float(np.abs(second / first - 1).max()) for name, (first, second) in curves.items()}
+
+    small = jax.jit(lambda key: maso_rnn.init(key, 2, [4, 3], 2))(jax.random.key(settings.seed))
+    small_graph = path_opt.reduction_graph(small)
+    drawing = plots.new_figure(8, 4.4)
+    draw_graph(small, small_graph, axes=drawing.add_subplot())
+    return Section(
+        "path-space",
+        "Path space",
+        "Multiplying all that enters a hidden unit by c > 0 and dividing all that leaves it by c changes the weights "
+        f"of a ReLU RNN and not its function. Here {graph.units} units are rescaled at random (log-normal, standard "
+        f"deviation {training.spread:g}): the weights move by {weights_apart:.2g} times their norm, the outputs by "
+        f"{function_apart:.1g} of theirs. Methods that work on values of paths train both alike; the network has "
+        f"{graph.edges} weights and {graph.basis_paths} basis paths.",
+        [
+            Picture(
+                "path-space-starts",
+                "Does a method train two networks that compute the same function alike?",
+                figure,
+                "Largest relative difference between the two validation losses: "
+                + ", ".join(f"{name} {value:.1g}" for name, value in apart.items())
+                + ".",
+            ),
+            Picture(
+                "path-space-graph",
+                "Which weights are the skeleton that every basis path runs along?",
+                drawing,
+                f"A network of {'+'.join(map(str, small_graph.widths))} units: every unit has one skeleton edge in and "
+                f"one out, and each of the {small_graph.basis_paths} basis paths leaves the skeleton at most once.",
+            ),
+        ],
+        {
+            "loss_difference": apart,
+            "function_difference": function_apart,
+            "weight_difference": weights_apart,
+            "spread": training.spread,
+            "learning_rates": methods,
+            "validation_loss": {
+                name: dict(zip(("balanced", "rescaled"), pair, strict=True)) for name, pair in curves.items()
+            },
+            "units": graph.units,
+            "weights": graph.edges,
+            "basis_paths": graph.basis_paths,
+            "drawn": {
+                "widths": small_graph.widths,
+                "weights": small_graph.edges,
+                "units": small_graph.units,
+                "basis_paths": small_graph.basis_paths,
+            },
+        },
+        [f"{name} diverged" for name, pair in curves.items() if not np.isfinite(pair).all()],
+    )
+
+
+def _curves(
+    rows: Dataset,
+    method: Method,
+    networks: dict[str, maso_rnn.RNN],
+    rate: float,
+    settings: Quickstart,
+    training: Training,
+) -> np.ndarray:
+    """(start, point): validation losses from the balanced start and from the rescaled one."""
+    pair = [networks["balanced"], networks["rescaled"]]
+    return train(rows, method, pair, [rate, rate], [settings.seed, settings.seed], training).validation

@@ -1,0 +1,273 @@
+"""One battery, run on every transform of `path_opt`: what an optax user may take for granted of each of them."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import maso_rnn
+import path_opt
+from tests.contracts import table
+from tests.path_networks import flat, graph_of, log_normal, network, sequence
+
+RNN = network("widening")
+GRAPH = graph_of(RNN)
+XS = sequence(GRAPH.inputs)
+TARGETS = jnp.sin(jnp.arange(len(XS), dtype=float))[:, None]
+
+# each public transform: how it is made from a learning rate (None where it has none), and its static arguments
+TRANSFORMS = {
+    "in_path_space": (lambda rate, graph: path_opt.in_path_space(optax.sgd(rate), graph), None),
+    "path_space_sgd": (path_opt.path_space_sgd, {"static_args": ()}),
+    "path_space_sgd momentum": (
+        functools.partial(path_opt.path_space_sgd, momentum=0.9),
+        {"static_args": ("graph",)},
+    ),
+    "path_space_adam": (path_opt.path_space_adam, {"static_args": ("graph",)}),
+    "scale_by_path_norm": (
+        lambda rate, graph: optax.chain(path_opt.scale_by_path_norm(graph, 5), optax.scale(-rate)),
+        None,
+    ),
+    "path_sgd": (
+        functools.partial(path_opt.path_sgd, num_steps=5),
+        {"static_args": ("graph", "num_steps", "refresh_every", "readout", "second_order", "normalize")},
+    ),
+    "path_sgd both orders": (
+        functools.partial(path_opt.path_sgd, num_steps=5, second_order=True, refresh_every=2),
+        {"static_args": ("graph", "num_steps", "refresh_every", "readout", "second_order", "normalize")},
+    ),
+    "equivariant_adam": (path_opt.equivariant_adam, {"static_args": ("graph",)}),
+}
+RATE = 1e-3
+
+
+@pytest.fixture(params=TRANSFORMS)
+def name(request):
+    return request.param
+
+
+def made(name, rate=RATE, graph=GRAPH):
+    return TRANSFORMS[name][0](rate, graph=graph)
+
+
+def loss(rnn):
+    return ((maso_rnn.forward(rnn, XS) - TARGETS) ** 2).mean()
+
+
+GRADIENT = jax.jit(jax.grad(loss))
+
+
+def run(transform, params, steps):
+    """Parameters and state after that many steps."""
+
+    def body(carry, _):
+        params, state = carry
+        updates, state = transform.update(GRADIENT(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    return jax.jit(lambda params: jax.lax.scan(body, (params, transform.init(params)), length=steps)[0])(params)
+
+
+def test_every_public_transform_is_here():
+    listed = {"path_opt." + name.split()[0] for name in TRANSFORMS}
+    assert listed == set(table.exempt("TRANSFORMS"))
+
+
+def test_it_descends_and_keeps_structure_dtype_and_shape(name):
+    transform = made(name)
+    state = transform.init(RNN)
+    updates, after = jax.jit(transform.update)(GRADIENT(RNN), state, RNN)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, RNN)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    new = optax.apply_updates(RNN, updates)
+    assert loss(new) < loss(RNN)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_dtypes_are_kept(name, dtype):
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), RNN)
+    transform = made(name)
+    state = transform.init(params)
+    updates, after = jax.eval_shape(transform.update, params, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    inexact = [leaf.dtype for leaf in jax.tree.leaves(after) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    assert set(inexact) <= {jnp.dtype(dtype)}
+
+
+def test_jit_equals_eager_and_the_second_step_does_not_recompile(name):
+    transform = made(name)
+    traces = []
+
+    @jax.jit
+    def update(updates, state, params):
+        traces.append(1)
+        return transform.update(updates, state, params)
+
+    gradient, state = GRADIENT(RNN), transform.init(RNN)
+    eager, _ = transform.update(gradient, state, RNN)
+    updates, state = update(gradient, state, RNN)
+    np.testing.assert_allclose(flat(updates), flat(eager), rtol=1e-9, atol=1e-15)  # fusing reorders sums
+    params = optax.apply_updates(RNN, updates)
+    update(GRADIENT(params), state, params)
+    assert len(traces) == 1
+
+
+def test_extra_arguments_are_accepted(name):
+    transform = made(name)
+    assert isinstance(transform, optax.GradientTransformationExtraArgs)
+    transform.update(GRADIENT(RNN), transform.init(RNN), RNN, value=1.0, anything="else")
+
+
+def test_params_are_asked_for(name):
+    transform = made(name)
+    with pytest.raises(ValueError, match=r"needs the parameters: call update\(updates, state, params\)"):
+        transform.update(GRADIENT(RNN), transform.init(RNN))
+
+
+def test_last_in_a_chain(name):
+    chained = optax.chain(optax.scale(0.5), optax.identity(), made(name))
+    updates, _ = chained.update(GRADIENT(RNN), chained.init(RNN), RNN)
+    half = jax.tree.map(lambda g: 0.5 * g, GRADIENT(RNN))
+    alone, _ = made(name).update(half, made(name).init(RNN), RNN)
+    chex.assert_trees_all_equal(updates, alone)
+
+
+def test_multi_steps(name):
+    transform = optax.MultiSteps(made(name), every_k_schedule=2)
+    state, update = transform.init(RNN), jax.jit(transform.update)
+    first, state = update(GRADIENT(RNN), state, RNN)
+    assert not np.any(flat(first))
+    second, _ = update(GRADIENT(RNN), state, RNN)
+    alone, _ = made(name).update(GRADIENT(RNN), made(name).init(RNN), RNN)
+    np.testing.assert_allclose(flat(second), flat(alone), rtol=1e-9, atol=1e-15)  # compiled otherwise
+
+
+@pytest.mark.parametrize("name", [name for name, (_, options) in TRANSFORMS.items() if options is not None])
+def test_inject_hyperparams(name):
+    factory, options = TRANSFORMS[name]
+    transform = optax.inject_hyperparams(factory, **options)(learning_rate=RATE, graph=GRAPH)
+    update = jax.jit(transform.update)
+    state = transform.init(RNN)
+    updates, state = update(GRADIENT(RNN), state, RNN)
+    alone, _ = made(name).update(GRADIENT(RNN), made(name).init(RNN), RNN)
+    # the rate became a float32 or float64 array
+    np.testing.assert_allclose(flat(updates), flat(alone), rtol=1e-6, atol=1e-12)
+    state.hyperparams["learning_rate"] = jnp.zeros_like(state.hyperparams["learning_rate"])
+    still, _ = update(GRADIENT(RNN), state, RNN)
+    np.testing.assert_allclose(flat(still), 0, atol=1e-18)
+
+
+def test_schedules(name):
+    transform = made(name, rate=1.0) if name == "scale_by_path_norm" else None
+    if transform is None:
+        scheduled = made(name, rate=lambda count: jnp.where(count < 1, RATE, 0.0))
+        state = scheduled.init(RNN)
+        first, state = scheduled.update(GRADIENT(RNN), state, RNN)
+        second, _ = scheduled.update(GRADIENT(RNN), state, RNN)
+        assert np.any(flat(first))
+        np.testing.assert_allclose(flat(second), 0, atol=1e-18)
+
+
+def test_partition_and_masked_nodes(name):
+    params = {"embed": jnp.ones((2, 2)), "rnn": RNN}
+    graph = path_opt.reduction_graph(params)
+    transform = optax.partition(
+        {"rnn": made(name, graph=graph), "rest": optax.adam(1e-3)},
+        {"embed": "rest", "rnn": jax.tree.map(lambda _: "rnn", RNN)},
+    )
+    gradient = {"embed": jnp.ones((2, 2)), "rnn": GRADIENT(RNN)}
+    state = transform.init(params)
+    updates, after = jax.jit(transform.update)(gradient, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    alone, _ = made(name).update(GRADIENT(RNN), made(name).init(RNN), RNN)
+    np.testing.assert_allclose(flat(updates["rnn"]), flat(alone), rtol=1e-9, atol=1e-15)  # compiled otherwise
+    np.testing.assert_allclose(updates["embed"], -1e-3, rtol=1e-5)  # Adam's first step
+
+
+def test_apply_if_finite(name):
+    transform = optax.apply_if_finite(made(name), max_consecutive_errors=2)
+    state, update = transform.init(RNN), jax.jit(transform.update)
+    bad = jax.tree.map(lambda g: g * jnp.nan, GRADIENT(RNN))
+    updates, state = update(bad, state, RNN)
+    assert not np.any(flat(updates))
+    updates, _ = update(GRADIENT(RNN), state, RNN)
+    assert np.any(flat(updates))
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_step_that_would_not_be_finite_is_left_out_and_counted(name, bad):
+    transform = path_opt.in_path_space(optax.adam(1e-2), GRAPH) if name == "in_path_space" else made(name)
+    state = transform.init(RNN)
+    gradient = GRADIENT(RNN)
+    spoiled = gradient.replace(readout=gradient.readout.replace(bias=jnp.full_like(gradient.readout.bias, bad)))
+    updates, after = jax.jit(transform.update)(spoiled, state, RNN)
+    guard, before = (after[0], state[0]) if name == "scale_by_path_norm" else (after, state)
+    assert not np.any(flat(updates))
+    assert (int(guard.skipped), int(guard.nonfinite_gradients)) == (1, 1)
+    chex.assert_trees_all_equal(guard.inner, before.inner)
+    updates, _ = transform.update(gradient, after, RNN)
+    good, _ = transform.update(gradient, state, RNN)
+    chex.assert_trees_all_equal(updates, good)
+
+
+def test_an_overflowing_step_is_left_out_though_the_gradient_is_finite(name):
+    if name == "equivariant_adam" or "adam" in name:
+        pytest.skip("Adam's steps are bounded, whatever the gradient")
+    transform = made(name, rate=1e300)
+    huge = jax.tree.map(lambda g: g * 1e300, GRADIENT(RNN))
+    updates, state = transform.update(huge, transform.init(RNN), RNN)
+    if name == "scale_by_path_norm":  # the learning rate comes after its guard
+        assert int(state[0].nonfinite_gradients) == 0
+        return
+    assert not np.any(flat(updates))
+    assert (int(state.skipped), int(state.nonfinite_gradients)) == (1, 0)
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1, float("nan"), float("inf")])
+def test_learning_rates_that_cannot_be_are_refused(name, rate):
+    if name.split()[0] in ("in_path_space", "scale_by_path_norm"):
+        pytest.skip("has no learning rate of its own")
+    with pytest.raises(ValueError, match="learning_rate must be positive and finite, got"):
+        made(name, rate=rate)
+
+
+@pytest.mark.parametrize("plain", [optax.sgd(0.05), optax.adam(0.01)], ids=["sgd", "adam"])
+def test_weights_of_rescaled_starts_part(plain, key):
+    first, second = outputs_after_training(lambda graph: plain, key)
+    assert abs(first - second).max() > 1e-2 * abs(first).max()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda graph: path_opt.in_path_space(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3)), graph),
+        lambda graph: path_opt.path_space_sgd(1e-2, graph=graph),
+        lambda graph: path_opt.path_space_sgd(3e-3, graph=graph, momentum=0.9),
+        lambda graph: path_opt.path_space_adam(3e-3, graph=graph),
+        lambda graph: path_opt.path_sgd(0.03, graph=graph, num_steps=len(XS), readout="every"),
+        lambda graph: path_opt.path_sgd(0.03, graph=graph, num_steps=len(XS), second_order=True, refresh_every=3),
+        lambda graph: path_opt.equivariant_adam(0.01, graph=graph),
+    ],
+    ids=["in_path_space", "path_space_sgd", "momentum", "path_space_adam", "path_sgd", "both orders", "equivariant"],
+)
+def test_invariant_methods_train_rescaled_starts_alike(make, key):
+    first, second = outputs_after_training(make, key)
+    before = maso_rnn.forward(RNN, XS)
+    # 200 steps of rounding, which training may magnify a little; the outputs have moved far from the start meanwhile
+    assert abs(first - second).max() < 1e-9 * abs(first).max()
+    assert abs(first - before).max() > 1e-2 * abs(before).max()
+
+
+def outputs_after_training(make, key):
+    """The outputs after 200 steps from a start and from a rescaling of it (log-normal, sd 1.5)."""
+    other = path_opt.rescale(RNN, GRAPH, log_normal(GRAPH, key))
+    results = []
+    for start in (RNN, other):
+        params, _ = run(make(graph_of(start)), start, 200)
+        results.append(maso_rnn.forward(params, XS))
+    return results
