@@ -11,7 +11,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 # Okabe and Ito's colours, told apart by colour-blind readers; used in this order everywhere
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -285,7 +285,8 @@ def memory_measured(
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
-    axes.legend(fontsize=8, loc="lower right")
+    # under the upper row, where the modes that never decay are
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 0.93))
     return axes
 
 
@@ -382,42 +383,63 @@ def breakpoint_density(breakpoints: np.ndarray, *, bins: int = 100, axes: Axes |
 
 
 def plane(
-    polygons: Sequence[np.ndarray], classes: np.ndarray, *, corners: Sequence[str], axes: Axes | None = None
+    classes: np.ndarray,
+    *,
+    polygons: Sequence[np.ndarray] = (),
+    extent: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0),
+    classes_shown: np.ndarray | None = None,
+    axes: Axes | None = None,
 ) -> Axes:
-    """The pieces on a plane through three inputs, over the class that the network says at each point.
+    """A plane of inputs: the class that the network says at each point, and the walls of the pieces over it.
 
     Args:
-        polygons: for each piece (corner, 2), in the unit square.
-        classes: (point, point), the class at each point of a grid over the square, rows upwards.
-        corners: what lies at (0, 0), (1, 0) and (0, 1).
+        classes: (point, point), the class at each point of a grid over `extent`, rows upwards.
+        polygons: for each piece (corner, 2).
+        extent: left, right, bottom and top of what is shown.
+        classes_shown: the classes that get colours, in that order, so that two pictures can agree; by default those
+            present.
         axes: where to draw.
 
     Returns:
         The axes.
     """
-    axes = new_axes(axes, width=8, height=7)
-    present, counts = np.unique(classes, return_counts=True)
-    present = present[np.argsort(-counts)]
-    palette = ListedColormap([COLOURS[i % len(COLOURS)] for i in range(len(present))])
-    ranks = np.argsort(present)[np.searchsorted(np.sort(present), classes)]
-    extent = (0.0, 1.0, 0.0, 1.0)
-    axes.imshow(ranks, cmap=palette, vmin=-0.5, vmax=len(present) - 0.5, origin="lower", extent=extent, alpha=0.35)
-    width = float(np.clip(40 / np.sqrt(len(polygons)), 0.1, 1.0))
-    axes.add_collection(PolyCollection(list(polygons), facecolors="none", edgecolors="#333333", linewidths=width))
-    middles = [np.linspace(0, 1, size) for size in classes.shape[::-1]]
-    for rank in range(len(present) - 1):
+    axes = new_axes(axes, width=6, height=5)
+    order = np.unique(classes) if classes_shown is None else np.union1d(classes_shown, classes)
+    ranks = np.searchsorted(order, classes)
+    palette = ListedColormap([COLOURS[i % len(COLOURS)] for i in range(len(order))])
+    axes.imshow(ranks, cmap=palette, vmin=-0.5, vmax=len(order) - 0.5, origin="lower", extent=extent, alpha=0.35)
+    if len(polygons):
+        width = float(np.clip(20 / np.sqrt(len(polygons)), 0.1, 1.0))
+        axes.add_collection(PolyCollection(list(polygons), facecolors="none", edgecolors="#333333", linewidths=width))
+    left, right, bottom, top = extent
+    middles = np.linspace(left, right, classes.shape[1]), np.linspace(bottom, top, classes.shape[0])
+    present = np.unique(ranks)
+    for rank in present[:-1]:
         axes.contour(*middles, (ranks == rank).astype(float), levels=[0.5], colors="black", linewidths=2.0)
-    for name, (a, b), side in zip(corners, [(0, 0), (1, 0), (0, 1)], ("left", "right", "left"), strict=True):
-        axes.plot(a, b, "o", color="black", markersize=9, clip_on=False)
-        axes.annotate(name, (a, b), xytext=(0, 10 if b else -26), textcoords="offset points", ha=side, fontsize=10)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], aspect="equal")
+    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
     handles = [
-        *(Patch(color=palette(i), alpha=0.35, label=f"class {c}") for i, c in enumerate(present)),
+        *(Patch(color=palette(int(i)), alpha=0.35, label=f"class {order[i]}") for i in present),
         Line2D([], [], color="black", linewidth=2, label="decision"),
-        Line2D([], [], color="#333333", linewidth=0.8, label="walls of pieces"),
+        *([Line2D([], [], color="#333333", linewidth=0.8, label="walls of pieces")] if len(polygons) else []),
     ]
-    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return axes
+
+
+def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
+    """Name the inputs that lie at (0, 0), (1, 0) and (0, 1) of a plane."""
+    axes = new_axes(axes)
+    places = [(0, 0, "left", -16), (1, 0, "right", -16), (0, 1, "left", 8)]
+    for name, (a, b, side, lift) in zip(names, places, strict=True):
+        axes.plot(a, b, "o", color="black", markersize=8, clip_on=False)
+        axes.annotate(name, (a, b), xytext=(0, lift), textcoords="offset points", ha=side, annotation_clip=False)
+    return axes
+
+
+def frame(extent: tuple[float, float, float, float]) -> Rectangle:
+    """The outline of a part of a plane: left, right, bottom and top."""
+    left, right, bottom, top = extent
+    return Rectangle((left, bottom), right - left, top - bottom, fill=False, edgecolor="black", linewidth=1.5)
 
 
 def measured_and_predicted(
@@ -442,7 +464,8 @@ def measured_and_predicted(
         ratio, error = measured / predicted, 2 * stderr / predicted
         axes.errorbar(scales, ratio, error, color=colour, marker="o", capsize=3, label=name)
     axes.set(xscale="log", xlabel="standard deviation σ of the noise", ylabel="loss added: measured / predicted")
-    axes.legend()
+    axes.set_yscale("symlog", linthresh=2)
+    axes.legend(fontsize=8)
     return axes
 
 

@@ -17,12 +17,14 @@ from maso_rnn import (
     lyapunov_exponents,
     modal_coordinates,
     per_gate,
+    plots,
     pulse_decay,
     recurrent_kernels,
     spectra,
     spectrum,
     spectrum_table,
 )
+from maso_rnn.report.dynamics import eigenvalues as eigenvalue_section
 
 SILENT = jnp.zeros((20, 0))
 
@@ -491,3 +493,63 @@ def test_refused_starts(unchecked):
     for option in ("learning_rate", "tolerance", "distance", "outlier_scale"):
         with pytest.raises(ValueError, match=f"{option} must be positive"):
             fixed_points(bistable, starts, **{option: 0.0})
+
+
+# report and pictures
+
+
+@pytest.fixture(scope="module")
+def section():
+    before = maso_rnn.init(jax.random.key(0), 2, [8], 3, recurrent_init=eigen(0.9), dtype=jnp.float64)
+    layer = before.layers[0]
+    after = before.replace(layers=(layer.replace(recurrent_kernel=1.2 * layer.recurrent_kernel),))
+    xs = jax.random.normal(jax.random.key(1), (20, 2))
+    return eigenvalue_section({"before training": before, "after training": after}, xs)
+
+
+def test_section_says_what_was_measured(section):
+    assert section.name == "eigenvalues"
+    assert [p.name for p in section.pictures] == [
+        "eigenvalue-cloud",
+        "memory-horizons",
+        "power-growth",
+        "memory-measured",
+    ]
+    cloud, horizons, growth, memory = (picture.reading for picture in section.pictures)
+    assert "before training: 0 of 8 eigenvalues are outside" in cloud
+    assert "after training: 8 of 8 eigenvalues are outside" in cloud
+    assert "before training: half of the modes promise 9.49 steps" in horizons  # −1 / ln 0.9
+    assert "before training: powers grow to 1 times" in growth
+    # the linear network keeps the prediction, the others do not
+    assert memory.count("identity 8 of 8") == 2
+    assert "relu 8 of 8" not in memory
+    values = section.values["before training"]
+    np.testing.assert_allclose(values["measured_horizons"]["identity"], values["predicted_horizons"], rtol=1e-6)
+    assert "transient growth" in values["report"]
+    assert not section.warnings
+
+
+def test_section_warns_of_a_defective_kernel():
+    rnn = maso_rnn.init(jax.random.key(0), 2, [2], 3)
+    layer = rnn.layers[0].replace(recurrent_kernel=jnp.asarray(DEFECTIVE["jordan"]))
+    section = eigenvalue_section({"start": rnn.replace(layers=(layer,))}, jnp.ones((4, 2)))
+    assert [picture.name for picture in section.pictures][-1] == "power-growth"
+    assert "defective" in section.warnings[0]
+
+
+def test_pictures_draw_on_the_axes_given():
+    spread = {"a": np.array([0.5, 2.0, np.inf, -3.0, 0.0])}
+    for draw in (
+        lambda axes: plots.eigenvalue_cloud({"a": np.array([0.5 + 0.5j, 0.5 - 0.5j])}, axes=axes),
+        lambda axes: plots.horizon_histogram(spread, axes=axes),
+        lambda axes: plots.power_growth({"a": np.array([1.0, 3.0, 0.0])}, {"a": 0.0}, axes=axes),
+        lambda axes: plots.memory_measured(spread, spread, title="identity", axes=axes),
+    ):
+        axes = plots.new_figure().add_subplot()
+        assert draw(axes) is axes
+        assert draw(None) is not axes
+        assert axes.get_xlabel()
+    bars = plots.horizon_histogram(spread).containers[0]
+    heights = [bar.get_height() for bar in bars]
+    assert heights[-1] == 2  # the infinite and the growing one
+    assert sum(heights) == 5

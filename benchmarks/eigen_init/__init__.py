@@ -20,7 +20,7 @@ from benchmarks.data.adding import adding
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.digits import digits
 from benchmarks.data.tomita import GRAMMARS, tomita
-from benchmarks.eigen_init.report import sections
+from benchmarks.eigen_init.pictures import sections
 from benchmarks.eigen_init.training import CELLS, INITIALIZERS, Training, train
 from maso_rnn import report
 from maso_rnn.report.document import plain

@@ -91,10 +91,17 @@ def _values(found: Spectrum, decays: Mapping[str, PulseDecay]) -> dict[str, Any]
 
 
 def _cloud(spectra: Mapping[str, Spectrum]) -> Picture:
-    figure = plots.new_figure(5.5, 5.5)
-    plots.eigenvalue_cloud(
-        {name: np.asarray(found.eigenvalues) for name, found in spectra.items()}, axes=figure.add_subplot()
-    )
+    figure = plots.new_figure(10, 5)
+    clouds = {name: np.asarray(found.eigenvalues) for name, found in spectra.items()}
+    whole, near = figure.subplots(1, 2)
+    for axes, title in ((whole, "the whole circle"), (near, "the eigenvalues, close up")):
+        plots.eigenvalue_cloud(clouds, axes=axes)
+        axes.set_title(title)
+    values = np.concatenate(list(clouds.values()))
+    middle = (values.real.min() + values.real.max()) / 2  # the imaginary parts are even about 0
+    reach = 1.1 * max(np.abs(values.real - middle).max(), np.abs(values.imag).max(), 0.01)
+    near.set(xlim=(middle - reach, middle + reach), ylim=(-reach, reach))
+    near.get_legend().remove()
     reading = "; ".join(
         f"{name}: {(np.abs(found.eigenvalues) > 1.0 + 1e-6).sum()} of {len(found.eigenvalues)} eigenvalues are outside "
         f"the unit circle; moduli: largest {found.radius:.3g}, median {np.median(np.abs(found.eigenvalues)):.3g}"
