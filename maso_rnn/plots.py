@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -91,6 +92,8 @@ def right_and_wrong(
     values, right = np.asarray(values), np.asarray(right)
     finite = np.isfinite(values)
     low, high = np.quantile(values[finite], [0.01, 0.99]) if finite.any() else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
     bins = np.linspace(low, high, 41).tolist()
     for chosen, name, colour in [(right, "right", COLOURS[0]), (~right, "wrong", COLOURS[1])]:
         shown = values[chosen & finite]
@@ -105,7 +108,8 @@ def right_and_wrong(
             )
             axes.axvline(np.median(shown), color=colour, linestyle="--", label=f"median {np.median(shown):.3g}")
     axes.set(xlabel=label, ylabel="density", title=title)
-    axes.legend()
+    if finite.any():
+        axes.legend()
     return axes
 
 
@@ -123,22 +127,22 @@ def over_training(
         epochs: (snapshot,).
         values: by name, (snapshot,) or (snapshot, example).
         label: what the quantity is, with its unit.
-        log: whether its axis is logarithmic; values that are not positive are then left out.
+        log: whether its axis is logarithmic; medians that are not positive are then left out.
         axes: where to draw.
 
     Returns:
         The axes.
     """
     axes = new_axes(axes)
-    for (name, value), colour in zip(values.items(), COLOURS, strict=False):
+    for (name, value), colour in zip(values.items(), itertools.cycle(COLOURS), strict=False):
         value = np.asarray(value, float)
+        quantiles = np.quantile(value, [0.25, 0.5, 0.75], axis=1) if value.ndim == 2 else value[None]
         if log:
-            value = np.where(value > 0, value, np.nan)
+            quantiles = np.where(quantiles > 0, quantiles, np.nan)
+        middle = quantiles[len(quantiles) // 2]
         if value.ndim == 2:
-            low, middle, high = np.quantile(value, [0.25, 0.5, 0.75], axis=1)
+            low, _, high = quantiles
             axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
-        else:
-            middle = value
         axes.plot(epochs, middle, color=colour, marker="o" if len(epochs) < 20 else "", label=name)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
     axes.legend()

@@ -276,9 +276,9 @@ def assert_partition(plane, rnn, inputs, samples=2_000):
 @each_net
 def test_plane_is_cut_into_exactly_its_pieces(net):
     rnn, (origin, u, v) = network_and_corners(net, corners=3)
-    plane = maso_rnn.partition_plane(rnn, origin, 0.5 * u, 0.5 * v, max_regions=20_000)
+    plane = maso_rnn.partition_plane(rnn, origin, u, v, max_regions=20_000)
     assert (len(plane.codes) == 1) if net[0] == "identity" else (len(plane.codes) > 20)
-    assert_partition(plane, rnn, (origin, 0.5 * u, 0.5 * v))
+    assert_partition(plane, rnn, (origin, u, v))
 
 
 def test_plane_through_three_digits_is_cut_into_exactly_its_pieces(digits):
