@@ -23,8 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from srnn import checks
 from srnn.model import SRNN, drift, noise_matrix
-from srnn.response import burn_in as burnt_in
-from srnn.response import checked_readout, pull_back
+from srnn.response import after_burn_in, checked_readout, ends, pull_back
 from srnn.simulation import Grid, Readout, checked_grid, checked_initial, checked_paths
 from srnn.statistics import Chunks, Moments, chunks_of, moments, pool
 
@@ -133,7 +132,7 @@ def _both_sides(
 
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array]:
         start, chunk_key, counted = chunk
-        start = burnt_in(model, start, chunk_key, grid)
+        start = after_burn_in(model, start, chunk_key, grid)
 
         def sides(push: Array, state: Array, last: Array) -> Moments:
             values = jax.vmap(readout)(last)
@@ -142,9 +141,7 @@ def _both_sides(
             return moments(jnp.stack([push, correlation, push - correlation]), counted, axis=1)
 
         found, last, _ = pull_back(model, control, start, chunk_key, grid, readout, sides)
-        first, final = jax.vmap(readout)(start), jax.vmap(readout)(last)
-        change = moments(jnp.stack([final - first, final**2 - first**2]), counted, axis=1)
-        return found, change, ((~jnp.isfinite(last).all(axis=-1)) & (counted == 1)).sum()
+        return found, *ends(readout, start, last, counted)
 
     found, changes, diverged = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
     mean, stderr = pool(Moments(found.weight[:, 0], found.mean, found.squares))

@@ -192,11 +192,9 @@ def _kernel(
 
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array, Array]:
         start, chunk_key, counted = chunk
-        start = burn_in(model, start, chunk_key, grid)
+        start = after_burn_in(model, start, chunk_key, grid)
         kernel, last, growth = estimate(model, control, start, chunk_key, grid, chosen, readout, counted)
-        first, final = jax.vmap(readout)(start), jax.vmap(readout)(last)
-        change = moments(jnp.stack([final - first, final**2 - first**2]), counted, axis=1)
-        bad = ((~jnp.isfinite(last).all(axis=-1)) & (counted == 1)).sum()
+        change, bad = ends(readout, start, last, counted)
         return kernel, change, growth, bad
 
     gathered = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
@@ -207,13 +205,20 @@ def _kernel(
     return Kernel(times, values, stderr, grid.steps * grid.dt - times, growth.max(), diverged.sum(), change / spread)
 
 
-def burn_in(model: SRNN, states: Array, key: Array, grid: Grid) -> Array:
+def after_burn_in(model: SRNN, states: Array, key: Array, grid: Grid) -> Array:
     """The states after `grid.first` steps without input."""
     if not grid.first:
         return states
     before = grid._replace(steps=grid.first, first=0)
     control = jnp.zeros((grid.first, model.input_kernel.shape[0]), states.dtype)
     return run(model, control, states, key, before)[0]
+
+
+def ends(readout: Readout, start: Array, last: Array, counted: Array) -> tuple[Moments, Array]:
+    """The change of f and of f² from the first states to the last, (2,), and how many of the last are not finite."""
+    before, after = jax.vmap(readout)(start), jax.vmap(readout)(last)
+    change = moments(jnp.stack([after - before, after**2 - before**2]), counted, axis=1)
+    return change, ((~jnp.isfinite(last).all(axis=-1)) & (counted == 1)).sum()
 
 
 def pull_back(

@@ -130,8 +130,8 @@ def simulate(
     """
     grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments)
     key, paths = checks.random_key(key), checked_paths(paths)
-    steps = tuple(save_steps) if isinstance(save_steps, range) else save_steps
-    saved = (grid.steps,) if steps is None else checks.step_indices("save_steps", steps, least=0, most=grid.steps)
+    chosen = (grid.steps,) if save_steps is None else save_steps
+    saved = checks.step_indices("save_steps", chosen, least=0, most=grid.steps)
     values = _paths(
         model,
         checked_control(model, control, grid),

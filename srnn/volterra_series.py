@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import diffrax
@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from srnn import checks
 from srnn.model import SRNN, check_model, require_smooth
-from srnn.response import Kernel, burn_in, checked_readout, noise_shift
+from srnn.response import Kernel, after_burn_in, checked_readout, noise_shift
 from srnn.simulation import (
     Control,
     Grid,
@@ -147,7 +147,7 @@ def _terms(
 
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Array]:
         start, chunk_key, counted = chunk
-        start = burn_in(model, start, chunk_key, grid)
+        start = after_burn_in(model, start, chunk_key, grid)
 
         def scaled(amplitude: Array) -> list[Array]:
             last, _ = run(model, amplitude * control, start, chunk_key, grid)
@@ -167,7 +167,7 @@ def _terms(
     return VolterraTerms(mean[1:], stderr[1:], mean[0], diverged.sum(), shrinking)
 
 
-def _differentiated(derivatives, amplitude: Array) -> list[Array]:  # type: ignore[no-untyped-def]
+def _differentiated(derivatives: Callable[[Array], list[Array]], amplitude: Array) -> list[Array]:
     """Derivatives of one order more: those there are, and the derivative of the last."""
     values, changes = jax.jvp(derivatives, (amplitude,), (jnp.ones_like(amplitude),))
     return [*values, changes[-1]]
