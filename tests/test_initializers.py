@@ -104,11 +104,16 @@ def test_angles_are_uniform_up_to_max_phase(key):
     assert np.abs(sample - np.arange(1, 801) / 800).max() < 1.95 / math.sqrt(800)
 
 
-def test_haar_basis_has_no_preferred_sign(key):
-    # without the correction of QR's signs the mean of the leading entry of the basis is far from 0: seen through the
-    # fixed axis q of an odd kernel, whose trace of q qᵀ is spread over the entries evenly, E q_0² = 1 / 3
-    keys = jax.random.split(key, 500)
-    kernels = np.asarray(jax.vmap(lambda key: eigen(basis="orthogonal")(key, (3, 3)))(keys))
+def test_haar_basis_turns_either_way(key):
+    # a plane is turned left or right with the sign of det Q: even under Haar's measure, fixed by the signs of plain QR
+    kernels = jax.vmap(lambda key: eigen(basis="orthogonal")(key, (2, 2)))(jax.random.split(key, 400))
+    left = float((kernels[:, 0, 1] > 0).mean())
+    assert abs(left - 0.5) < 4 * math.sqrt(0.25 / 400)  # four standard errors
+
+
+def test_haar_axis_has_no_preferred_direction(key):
+    # the fixed axis q of an odd kernel is uniform on the sphere: E q_i² = 1 / 3
+    kernels = np.asarray(jax.vmap(lambda key: eigen(basis="orthogonal")(key, (3, 3)))(jax.random.split(key, 500)))
     values, vectors = np.linalg.eig(kernels)
     axis = np.take_along_axis(vectors, np.abs(values - 1).argmin(-1)[:, None, None], axis=-1)[..., 0].real
     mean, error = (axis**2).mean(0), (axis**2).std(0) / math.sqrt(500)
