@@ -27,8 +27,8 @@ def accuracies(data: Dataset, *, seed: int, reservoirs: int) -> dict[str, dict[s
     targets = [np.asarray(part.targets) for part in (data.train, data.validation, data.test)]
     results = {
         "response gram": _by_gram(inputs, targets),
-        "response feature, ridge": _by_features(inputs, targets, lambda scale: functools.partial(_response, scale)),
-        "signature, ridge": _by_features(inputs, targets, lambda scale: functools.partial(_signature, scale)),
+        "response feature, ridge": _by_features(inputs, targets, _response),
+        "signature, ridge": _by_features(inputs, targets, _signature),
     }
     runs = [
         _by_features(inputs, targets, functools.partial(_reservoir, jax.random.fold_in(jax.random.key(seed), r)))
@@ -71,14 +71,17 @@ def _by_gram(inputs: list[np.ndarray], targets: list[np.ndarray]) -> float:
     return best[1]
 
 
-def _by_features(inputs: list[np.ndarray], targets: list[np.ndarray], feature_of: Callable[[float], Callable]) -> float:
+def _by_features(
+    inputs: list[np.ndarray], targets: list[np.ndarray], feature: Callable[[jax.Array], jax.Array]
+) -> float:
     """Ridge on standardised features; scale of the input and penalty chosen on the validation part."""
     classes = max(map(np.max, targets)) + 1
     wanted = _one_hot(targets[0], classes)
     best = (-1.0, 0.0)
+    program = jax.jit(jax.vmap(feature))
+    cuts = np.cumsum([len(part) for part in inputs])[:-1]
     for scale in SCALES:
-        feature = jax.jit(jax.vmap(feature_of(scale)))
-        rows = [np.asarray(feature(jnp.asarray(part)), float) for part in inputs]
+        rows = np.split(np.asarray(program(jnp.asarray(scale * np.concatenate(inputs))), float), cuts)
         mean, sd = rows[0].mean(axis=0), rows[0].std(axis=0) + 1e-9
         fit, held, test = ((part - mean) / sd for part in rows)
         for penalty in PENALTIES:
@@ -89,26 +92,21 @@ def _by_features(inputs: list[np.ndarray], targets: list[np.ndarray], feature_of
     return best[1]
 
 
-def _response(scale: float, xs: jax.Array) -> jax.Array:
-    return srnn.response_feature(scale * xs, _edges(len(xs)).astype(xs.dtype), order=2, depth=2)
+def _response(xs: jax.Array) -> jax.Array:
+    return srnn.response_feature(xs, _edges(len(xs)).astype(xs.dtype), order=2, depth=2)
 
 
-def _signature(scale: float, xs: jax.Array) -> jax.Array:
+def _signature(xs: jax.Array) -> jax.Array:
     """Of the series itself beside time, from zero, so that where it starts is seen."""
-    timed = jnp.concatenate([jnp.linspace(0.0, 1.0, len(xs), dtype=xs.dtype)[:, None], scale * xs], axis=1)
+    timed = jnp.concatenate([jnp.linspace(0.0, 1.0, len(xs), dtype=xs.dtype)[:, None], xs], axis=1)
     return srnn.signature(jnp.concatenate([jnp.zeros_like(timed[:1]), timed]), 2)
 
 
-def _reservoir(key: jax.Array, scale: float) -> Callable[[jax.Array], jax.Array]:
+def _reservoir(key: jax.Array, xs: jax.Array) -> jax.Array:
     """The mean state of a random SRNN at four times."""
-    dt, hidden = 0.2, 150
+    dt, hidden, steps = 0.2, 150, len(xs)
     noise_key, model_key = jax.random.split(key)
-
-    def feature(xs: jax.Array) -> jax.Array:
-        steps = len(xs)
-        model = srnn.init(model_key, xs.shape[1], hidden, radius=0.9, decay_time=1.5, noise=0.02, dtype=xs.dtype)
-        saved = sorted({max(1, steps * part // 4) for part in range(1, 5)})
-        run: dict[str, Any] = {"key": noise_key, "paths": 2, "t1": steps * dt, "dt": dt, "save_steps": saved}
-        return srnn.simulate(model, scale * xs, **run).mean.ravel()
-
-    return feature
+    model = srnn.init(model_key, xs.shape[1], hidden, radius=0.9, decay_time=1.5, noise=0.02, dtype=xs.dtype)
+    saved = sorted({max(1, steps * part // 4) for part in range(1, 5)})
+    run: dict[str, Any] = {"key": noise_key, "paths": 2, "t1": steps * dt, "dt": dt, "save_steps": saved}
+    return srnn.simulate(model, xs, **run).mean.ravel()
