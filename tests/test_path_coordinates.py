@@ -14,12 +14,17 @@ from tests.oracles import path_updates
 from tests.path_networks import ARCHITECTURES, flat, graph_of, log_normal, network, sequence
 
 SKELETONS = ["largest", "modulo"]
+# whole calls compiled: quicker than their operations one by one
+path_values = jax.jit(path_opt.path_values)
+from_path_values = jax.jit(path_opt.from_path_values)
+rescale = jax.jit(path_opt.rescale)
+forward = jax.jit(maso_rnn.forward)
 
 
 def loss_of(graph, seed=3):
     xs = sequence(graph.inputs, seed=seed)
     targets = jnp.cos(jnp.arange(xs.shape[0] * graph.outputs, dtype=float)).reshape(-1, graph.outputs)
-    return lambda rnn: ((maso_rnn.forward(rnn, xs) - targets) ** 2).mean()
+    return lambda rnn: ((forward(rnn, xs) - targets) ** 2).mean()
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS)
@@ -27,7 +32,7 @@ def loss_of(graph, seed=3):
 def test_round_trip(name, skeleton):
     rnn = network(name)
     graph = graph_of(rnn, skeleton)
-    back = path_opt.from_path_values(path_opt.path_values(rnn, graph), graph)
+    back = from_path_values(path_values(rnn, graph), graph)
     assert jax.tree.structure(back) == jax.tree.structure(rnn)
     # a few products and quotients
     np.testing.assert_allclose(flat(back), flat(rnn), rtol=1e-12)
@@ -39,14 +44,14 @@ def test_other_values_round_trip_too(name, skeleton, key):
     # every choice of free path values is the values of some network: the coordinates are independent
     rnn = network(name)
     graph = graph_of(rnn, skeleton)
-    values, frozen = path_opt.path_values(rnn, graph)
+    values, frozen = path_values(rnn, graph)
     leaves, structure = jax.tree.flatten(values)
     keys = jax.random.split(key, len(leaves))
     moved = structure.unflatten(
         [v * jax.random.uniform(k, v.shape, minval=0.5, maxval=2.0) for k, v in zip(keys, leaves, strict=True)]
     )
-    weights = path_opt.from_path_values(path_opt.PathValues(moved, frozen), graph)
-    again = path_opt.path_values(weights, graph)
+    weights = from_path_values(path_opt.PathValues(moved, frozen), graph)
+    again = path_values(weights, graph)
     free = ~frozen_edges(rnn, graph)
     np.testing.assert_allclose(flat(again.values)[free], flat(moved)[free], rtol=1e-11)  # rounding of quotients
     for a, b in zip(again.frozen, frozen, strict=True):
@@ -72,9 +77,9 @@ def test_rank_is_parameters_less_hidden_units(name, skeleton):
 
     def logs(log_weights):
         weights = structure.unflatten([s * jnp.exp(x) for s, x in zip(signs, log_weights, strict=True)])
-        return flat(jax.tree.map(lambda v: jnp.log(abs(v)), path_opt.path_values(weights, graph).values))
+        return flat(jax.tree.map(lambda v: jnp.log(abs(v)), path_values(weights, graph).values))
 
-    jacobian = jax.jacobian(logs)([jnp.log(abs(leaf)) for leaf in leaves])
+    jacobian = jax.jit(jax.jacobian(logs))([jnp.log(abs(leaf)) for leaf in leaves])
     matrix = np.concatenate([block.reshape(block.shape[0], -1) for block in jacobian], axis=1)
     # entries are small integers up to rounding, so singular values are either of order 1 or of order 1e-15
     rank = np.linalg.matrix_rank(matrix, tol=1e-8)
@@ -86,8 +91,8 @@ def test_rank_is_parameters_less_hidden_units(name, skeleton):
 def test_rescaling_changes_no_path_value(name, key):
     rnn = network(name)
     graph = graph_of(rnn)
-    other = path_opt.rescale(rnn, graph, log_normal(graph, key))
-    a, b = path_opt.path_values(rnn, graph), path_opt.path_values(other, graph)
+    other = rescale(rnn, graph, log_normal(graph, key))
+    a, b = path_values(rnn, graph), path_values(other, graph)
     np.testing.assert_allclose(flat(a.values), flat(b.values), rtol=1e-12)  # products of a few exponentials
     assert not np.allclose(a.frozen[0], b.frozen[0], rtol=0.1)
 
@@ -98,15 +103,15 @@ def test_sufficiency(name, skeleton, key):
     """Equal path values and equal skeleton signs, from frozen weights drawn on their own: the same function."""
     rnn = network(name)
     graph = graph_of(rnn, skeleton)
-    values, frozen = path_opt.path_values(rnn, graph)
+    values, frozen = path_values(rnn, graph)
     drawn = log_normal(graph, key)
     other = tuple(jnp.sign(f) * jnp.exp(x) for f, x in zip(frozen, drawn, strict=True))
-    built = path_opt.from_path_values(path_opt.PathValues(values, other), graph)
+    built = from_path_values(path_opt.PathValues(values, other), graph)
     assert not np.allclose(flat(built), flat(rnn), rtol=0.1)
     xs = sequence(graph.inputs)
-    wanted = maso_rnn.forward(rnn, xs)
+    wanted = forward(rnn, xs)
     # rounding of a dozen steps
-    assert abs(maso_rnn.forward(built, xs) - wanted).max() <= 1e-11 * abs(wanted).max()
+    assert abs(forward(built, xs) - wanted).max() <= 1e-11 * abs(wanted).max()
 
 
 @pytest.mark.parametrize("name", ["one-layer", "three-layers"])
@@ -116,12 +121,12 @@ def test_flipping_the_signs_of_a_unit_keeps_every_path_value_and_changes_the_fun
     units = [jnp.ones(width) for width in graph.widths]
     units[0] = units[0].at[0].set(-1.0)
     flipped = path_opt.rescaling.rescaled(rnn, units)
-    a, b = path_opt.path_values(rnn, graph), path_opt.path_values(flipped, graph)
+    a, b = path_values(rnn, graph), path_values(flipped, graph)
     np.testing.assert_array_equal(flat(a.values), flat(b.values))
     assert (a.frozen[0][0] < 0) != (b.frozen[0][0] < 0)
     xs = sequence(graph.inputs)
-    difference = abs(maso_rnn.forward(rnn, xs) - maso_rnn.forward(flipped, xs)).max()
-    assert difference > 1e-2 * abs(maso_rnn.forward(rnn, xs)).max()
+    difference = abs(forward(rnn, xs) - forward(flipped, xs)).max()
+    assert difference > 1e-2 * abs(forward(rnn, xs)).max()
 
 
 @pytest.mark.parametrize("name", ["one-layer", "four-layers"])
@@ -129,21 +134,21 @@ def test_set_skeleton(name):
     rnn = network(name)
     graph = graph_of(rnn)
     fixed = path_opt.set_skeleton(rnn, graph)
-    before, after = path_opt.path_values(rnn, graph), path_opt.path_values(fixed, graph)
+    before, after = path_values(rnn, graph), path_values(fixed, graph)
     np.testing.assert_allclose(flat(after.values), flat(before.values), rtol=1e-12)  # a rescaling's rounding
     for old, new in zip(before.frozen, after.frozen, strict=True):
         np.testing.assert_allclose(new, jnp.sign(old), rtol=1e-12)
     xs = sequence(graph.inputs)
     # rounding of a dozen steps
-    np.testing.assert_allclose(maso_rnn.forward(fixed, xs), maso_rnn.forward(rnn, xs), rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(forward(fixed, xs), forward(rnn, xs), rtol=1e-10, atol=1e-13)
 
     ones = path_opt.set_skeleton(rnn, graph, how="overwrite")
-    for weights in path_opt.path_values(ones, graph).frozen:
+    for weights in path_values(ones, graph).frozen:
         np.testing.assert_array_equal(weights, 1)
     for layer, sources in zip(ones.layers, graph.skeleton.incoming, strict=True):
         np.testing.assert_array_equal(layer.input_kernel[list(sources), np.arange(len(sources))], 1)
     assert (flat(ones) != flat(rnn)).sum() <= 2 * graph.units
-    assert not np.allclose(maso_rnn.forward(ones, xs), maso_rnn.forward(rnn, xs))
+    assert not np.allclose(forward(ones, xs), forward(rnn, xs))
     with pytest.raises(ValueError, match='how must be "rescale"'):
         path_opt.set_skeleton(rnn, graph, how="replace")
 
@@ -152,7 +157,7 @@ def test_set_skeleton(name):
 def test_one_step_is_the_closed_form_of_one_layer(skeleton):
     rnn = network("one-layer")
     graph = graph_of(rnn, skeleton)
-    gradient = jax.grad(loss_of(graph))(rnn)
+    gradient = jax.jit(jax.grad(loss_of(graph)))(rnn)
     compare(step(path_opt.path_space_sgd(0.01, graph=graph), gradient, rnn), graph, path_updates.one_layer_step)
 
 
@@ -160,12 +165,12 @@ def test_one_step_is_the_closed_form_of_one_layer(skeleton):
 def test_one_step_is_the_closed_form_of_three_layers(skeleton):
     rnn = dataclasses.replace(network("three-layers"), initial=None)
     graph = graph_of(rnn, skeleton)
-    gradient = jax.grad(loss_of(graph))(rnn)
+    gradient = jax.jit(jax.grad(loss_of(graph)))(rnn)
     compare(step(path_opt.path_space_sgd(0.01, graph=graph), gradient, rnn), graph, path_updates.three_layer_step)
 
 
 def step(transform, gradient, rnn):
-    updates, _ = transform.update(gradient, transform.init(rnn), rnn)
+    updates, _ = jax.jit(transform.update)(gradient, transform.init(rnn), rnn)
     return rnn, gradient, optax.apply_updates(rnn, updates)
 
 
@@ -191,11 +196,12 @@ def test_frozen_weights_do_not_move_even_under_decay(key):
     rnn = network("four-layers")
     graph = graph_of(rnn)
     transform = path_opt.in_path_space(optax.chain(optax.add_decayed_weights(0.1), optax.adam(1e-2)), graph)
-    gradient, state, params = jax.grad(loss_of(graph)), transform.init(rnn), rnn
+    gradient, state, params = jax.jit(jax.grad(loss_of(graph))), transform.init(rnn), rnn
+    update = jax.jit(transform.update)
     for _ in range(3):
-        updates, state = transform.update(gradient(params), state, params)
+        updates, state = update(gradient(params), state, params)
         params = optax.apply_updates(params, updates)
-    before, after = path_opt.path_values(rnn, graph).frozen, path_opt.path_values(params, graph).frozen
+    before, after = path_values(rnn, graph).frozen, path_values(params, graph).frozen
     for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
 

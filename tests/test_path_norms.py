@@ -14,6 +14,9 @@ from path_opt import norms
 from tests.oracles import path_enumeration as enumeration
 from tests.path_networks import flat, graph_of, log_normal, network
 
+# whole calls compiled: quicker than their operations one by one
+kappa_of = jax.jit(norms._kappa, static_argnums=(1, 2), static_argnames=("second_order", "normalize"))
+path_norm = jax.jit(path_opt.path_norm, static_argnums=2, static_argnames=("log", "readout"))
 NETWORKS = {"one-layer": 4, "narrowing": 3, "widening": 4}  # with the steps over which paths are enumerated
 
 
@@ -36,24 +39,24 @@ def test_path_norm_is_the_sum_over_all_paths(case):
     wanted = (enumeration.path_lifting(rnn, paths) ** 2).sum()
     graph = graph_of(rnn)
     # the same sum in another order
-    np.testing.assert_allclose(path_opt.path_norm(rnn, graph, steps, readout=readout), wanted, rtol=1e-12)
-    log = path_opt.path_norm(rnn, graph, steps, readout=readout, log=True)
+    np.testing.assert_allclose(path_norm(rnn, graph, steps, readout=readout), wanted, rtol=1e-12)
+    log = path_norm(rnn, graph, steps, readout=readout, log=True)
     np.testing.assert_allclose(log, jnp.log(wanted), rtol=1e-12, atol=1e-12)
 
 
 def test_first_order_metric_is_the_sum_over_all_paths(case):
     rnn, steps, readout, paths = case
     wanted = enumeration.first_order_metric(rnn, paths)
-    got = norms._kappa(rnn, steps, readout, second_order=False, normalize=False)
+    got = kappa_of(rnn, steps, readout, second_order=False, normalize=False)
     np.testing.assert_allclose(flat(got), flat(wanted), rtol=1e-12)  # the same sum in another order
 
 
 def test_both_orders_together_are_the_diagonal_of_the_path_metric(case):
     rnn, steps, readout, paths = case
     wanted = enumeration.metric_diagonal(rnn, paths)
-    got = norms._kappa(rnn, steps, readout, second_order=True, normalize=False)
+    got = kappa_of(rnn, steps, readout, second_order=True, normalize=False)
     np.testing.assert_allclose(flat(got), flat(wanted), rtol=1e-12)  # the same sum in another order
-    first = norms._kappa(rnn, steps, readout, second_order=False, normalize=False)
+    first = kappa_of(rnn, steps, readout, second_order=False, normalize=False)
     assert not np.allclose(flat(first), flat(got), rtol=1e-3)
 
 
@@ -67,13 +70,13 @@ def test_the_transform_divides_by_it(second_order, readout, key):
         transform = path_opt.scale_by_path_norm(
             graph, 5, second_order=second_order, normalize=normalize, readout=readout
         )
-        scaled, state = transform.update(gradient, transform.init(rnn), rnn)
-        kappa = norms._kappa(rnn, 5, readout, second_order=second_order, normalize=normalize)
-        # compiled together with the rest, so rounded otherwise
+        scaled, state = jax.jit(transform.update)(gradient, transform.init(rnn), rnn)
+        kappa = kappa_of(rnn, 5, readout, second_order=second_order, normalize=normalize)
+        # compiled together with the division, so rounded otherwise
         np.testing.assert_allclose(flat(scaled), flat(gradient) / flat(kappa), rtol=1e-12)
         np.testing.assert_allclose(flat(state.inner.kappa), flat(kappa), rtol=1e-12)
-    norm = path_opt.path_norm(rnn, graph, 5, readout=readout)
-    normalized = norms._kappa(rnn, 5, readout, second_order=second_order, normalize=True)
+    norm = path_norm(rnn, graph, 5, readout=readout)
+    normalized = kappa_of(rnn, 5, readout, second_order=second_order, normalize=True)
     np.testing.assert_allclose(flat(normalized) * norm, flat(kappa), rtol=1e-12)
 
 
@@ -83,13 +86,13 @@ def test_he_initialisation_over_784_steps_stays_finite_in_float32(second_order):
     rnn = maso_rnn.init(jax.random.key(0), 1, [32], 10, input_init=he, recurrent_init=he, readout_init=he)
     rnn = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), rnn)
     graph = graph_of(rnn)
-    assert jnp.isinf(path_opt.path_norm(rnn, graph, 784))
-    log = path_opt.path_norm(rnn, graph, 784, log=True)
+    assert jnp.isinf(path_norm(rnn, graph, 784))
+    log = path_norm(rnn, graph, 784, log=True)
     assert jnp.isfinite(log)
-    kappa = norms._kappa(rnn, 784, "last", second_order=second_order, normalize=True)
+    kappa = kappa_of(rnn, 784, "last", second_order=second_order, normalize=True)
     exact_weights = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), rnn)
-    exact = norms._kappa(exact_weights, 784, "last", second_order=second_order, normalize=True)
-    np.testing.assert_allclose(log, path_opt.path_norm(exact_weights, graph, 784, log=True), rtol=1e-5)
+    exact = kappa_of(exact_weights, 784, "last", second_order=second_order, normalize=True)
+    np.testing.assert_allclose(log, path_norm(exact_weights, graph, 784, log=True), rtol=1e-5)
     kernel = kappa.layers[0].recurrent_kernel
     assert bool(jnp.isfinite(flat(kappa)).all())
     assert bool((kernel > 0).all())
@@ -120,7 +123,7 @@ def test_no_rescaling_changes_the_path_norm(key):
     rnn = network("four-layers")
     graph = graph_of(rnn)
     other = path_opt.rescale(rnn, graph, log_normal(graph, key))
-    a, b = (path_opt.path_norm(params, graph, 7) for params in (rnn, other))
+    a, b = (path_norm(params, graph, 7) for params in (rnn, other))
     np.testing.assert_allclose(a, b, rtol=1e-12)  # rounding of sums of positive numbers
 
 

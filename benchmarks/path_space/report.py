@@ -69,7 +69,7 @@ def _task(rows: Rows, task: str, methods: Mapping[str, Method], training: Traini
                 linewidth=2.5 if methods[name].invariant else 1.2,
                 label=f"{name} ({one.rate:g})" if np.isfinite(one.last) else f"{name} (diverged)",
             )
-        axes.set(title=f"{start} start", xlabel="step", yscale="log", ylim=(0.8 * least, 1.3 * most))
+        axes.set(title=f"{start} start", xlabel="step", yscale="log", ylim=(0.45 * least, 1.3 * most))
         axes.legend(fontsize=7, loc="lower left")
     panels[0].set_ylabel("validation loss")
     best = {start: sorted((one.last, name) for name, one in row.items())[0][1] for start, row in table.items()}

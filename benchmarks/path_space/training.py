@@ -52,7 +52,7 @@ class Training:
     steps: int = 200
     batch: int = 32
     points: int = 10
-    spread: float = 1.0
+    spread: float = 1.5
 
 
 class Curves(NamedTuple):
@@ -87,7 +87,7 @@ def _freeze(graph: path_opt.ReductionGraph) -> optax.GradientTransformation:
     return optax.stateless(update)
 
 
-PLAIN, ADAPTIVE, METRIC = (0.01, 0.03, 0.1), (0.003, 0.01, 0.03), (0.0003, 0.001, 0.003)
+PLAIN, ADAPTIVE, METRIC = (0.01, 0.03, 0.1), (0.003, 0.01, 0.03), (0.001, 0.003, 0.006)
 
 METHODS: dict[str, Method] = {
     "SGD": Method(lambda rate, graph, time: optax.sgd(rate), PLAIN),
@@ -100,7 +100,7 @@ METHODS: dict[str, Method] = {
         lambda rate, graph, time: path_opt.equivariant_adam(rate, graph=graph), ADAPTIVE, invariant=True
     ),
     "path-space SGD": Method(
-        lambda rate, graph, time: path_opt.path_space_sgd(rate, graph=graph), PLAIN, uses_skeleton=True, invariant=True
+        lambda rate, graph, time: path_opt.path_space_sgd(rate, graph=graph), METRIC, uses_skeleton=True, invariant=True
     ),
     "path-space Adam": Method(
         lambda rate, graph, time: path_opt.path_space_adam(rate, graph=graph),

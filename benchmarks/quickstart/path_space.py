@@ -22,7 +22,7 @@ from path_opt.plots import draw_graph
 if TYPE_CHECKING:
     from benchmarks.quickstart import Quickstart
 
-SHOWN = {"SGD": 0.1, "Adam": 0.01, "path-space SGD": 0.03, "path-space Adam": 0.003, "equivariant Adam": 0.01}
+SHOWN = {"SGD": 0.1, "Adam": 0.01, "path-space SGD": 0.003, "path-space Adam": 0.003, "equivariant Adam": 0.01}
 
 
 def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
