@@ -98,12 +98,13 @@ def response(signal: np.ndarray, name: str) -> Section:
     best = min(cost, key=cost.__getitem__)
     ranked = sorted(cost, key=cost.__getitem__)
     dear = ", ".join(f"{method} {cost[method] / cost[best]:.3g} times" for method in ranked[1:])
+    off = [method for method, row in table.items() if row["bias"] > 2]
+    bias = f"Off the reference: {', '.join(off)}" if off else "None is further from the reference than chance takes it"
     picture = Picture(
         "response-methods",
         "Which method gives a kernel of a given precision in the least time?",
         figure,
-        f"Variance times time, the cost of a given precision, is least for {best}; {dear} as much. Differences from "
-        "the reference of about 1 are chance: no method is biased.",
+        f"Variance times time, the cost of a given precision, is least for {best}; {dear} as much. {bias}.",
     )
     return Section(
         "response",
