@@ -41,7 +41,11 @@ def main(arguments: list[str]) -> None:
         from benchmarks import quickstart
 
         quickstart.main(rest)
+    elif command in ("-h", "--help"):
+        print("usage: python -m benchmarks {quickstart,list,run} [--help]")
     elif command == "list":
+        if rest:
+            refuse(f"takes no arguments, got {' '.join(rest)}", "list")
         for name, what in EXPERIMENTS.items():
             print(f"{name:12} {what}")
     elif command == "run":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
@@ -21,10 +23,10 @@ def parse(settings: type[T], arguments: Sequence[str], *, command: str) -> T:
             return tyro.cli(settings, args=list(arguments), prog=f"python -m benchmarks {command}")
     except SystemExit as stop:
         if stop.code == 2:
-            # tyro draws a panel: a heading, then a line that says what is wrong
-            lines = [line.strip("│|╭╮╰╯─ ") for line in panel.getvalue().splitlines()]
-            said = [line for line in lines if any(map(str.isalpha, line))]
-            refuse(said[1] if len(said) > 1 else "the arguments could not be read", command)
+            # tyro draws a panel: a heading in its frame, the message, a rule, then help
+            lines = [line.strip("│| ") for line in panel.getvalue().splitlines()]
+            said = itertools.dropwhile(lambda line: not re.search(r"\w", line), lines[1:])
+            refuse(" ".join(itertools.takewhile(lambda line: re.search(r"\w", line), said)), command)
         raise
 
 

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
@@ -51,10 +52,7 @@ class PiecewiseAffine:
 
     def __post_init__(self) -> None:
         for name in ("breakpoints", "slopes", "offsets"):
-            values = tuple(float(value) + 0.0 for value in getattr(self, name))  # + 0.0 turns -0.0 into 0.0
-            if not all(map(math.isfinite, values)):
-                raise ValueError(f"{name} must be finite numbers, got {values}")
-            object.__setattr__(self, name, values)
+            object.__setattr__(self, name, _finite_numbers(name, getattr(self, name)))
         pieces = len(self.breakpoints) + 1
         if pieces > 256:
             raise ValueError(f"breakpoints: at most 255 fit a uint8 code, got {pieces - 1}")
@@ -75,6 +73,9 @@ class PiecewiseAffine:
 
     def __call__(self, p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The value at `p`, in the dtype of `p`; its derivative on a kink is the lower piece's slope."""
+        p = jnp.asarray(p)
+        if not jnp.issubdtype(p.dtype, jnp.floating):
+            raise TypeError(f"p must be floating, got {p.dtype}; convert it, as by p.astype(float)")
         value = self._piece(0, p)
         for r, kink in enumerate(self.breakpoints):
             value = jnp.where(p > kink, self._piece(r + 1, p), value)
@@ -109,7 +110,8 @@ class PiecewiseAffine:
     def _lookup(self, values: tuple[float, ...], code: Array, dtype: Any) -> Array:
         looked_up = jnp.full(code.shape, values[0], dtype)
         for r, value in enumerate(values[1:], start=1):
-            looked_up = jnp.where(code >= r, jnp.asarray(value, dtype), looked_up)
+            here = code if code.dtype == bool else code >= jnp.asarray(r, code.dtype)
+            looked_up = jnp.where(here, jnp.asarray(value, dtype), looked_up)
         return looked_up
 
     def max_affine(self, p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -120,8 +122,7 @@ class PiecewiseAffine:
         """
         if not self.is_convex:
             raise ValueError(f"only a convex activation has a max-affine form; the slopes {self.slopes} do not ascend")
-        lines = [p * a + b for a, b in zip(self.slopes, self.offsets, strict=True)]
-        return jnp.stack(lines).max(axis=0)
+        return jnp.stack([self._piece(r, p) for r in range(len(self.slopes))]).max(axis=0)
 
     @property
     def is_convex(self) -> bool:
@@ -137,6 +138,21 @@ class PiecewiseAffine:
     def has_offsets(self) -> bool:
         """Whether any piece has an offset."""
         return any(self.offsets)
+
+
+def _finite_numbers(name: str, values: Any) -> tuple[float, ...]:
+    """The field's numbers as plain floats, which are static: they cannot be traced."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be numbers, got {values!r}")
+    try:
+        numbers = tuple(float(value) + 0.0 for value in values)  # + 0.0 turns -0.0 into 0.0
+    except jax.errors.ConcretizationTypeError:
+        raise TypeError(f"{name} must be plain numbers, got traced ones; an activation is static under jit") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a sequence of real numbers, got {values!r}") from None
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} must be finite numbers, got {numbers}")
+    return numbers
 
 
 Activation: TypeAlias = PiecewiseAffine | Callable[[Array], Array]
@@ -205,10 +221,10 @@ def activation(name_or_activation: str | Activation) -> Activation:
         if name_or_activation not in _BY_NAME:
             raise ValueError(f"activation must be one of {sorted(_BY_NAME)} or an object, got {name_or_activation!r}")
         return _BY_NAME[name_or_activation]
-    if not callable(name_or_activation):
-        raise TypeError(
-            f"activation must be a name, a PiecewiseAffine or a function, got {type(name_or_activation).__name__}"
-        )
+    if name_or_activation is leaky_relu or isinstance(name_or_activation, type) or not callable(name_or_activation):
+        name = getattr(name_or_activation, "__name__", repr(name_or_activation))
+        hint = "; call it first, as leaky_relu(0.01)" if name_or_activation is leaky_relu else ""
+        raise TypeError(f"activation must be a name, a PiecewiseAffine or an elementwise function, got {name}{hint}")
     return name_or_activation
 
 
@@ -218,6 +234,6 @@ def require_pieces(act: Activation) -> PiecewiseAffine:
         return act
     name = getattr(act, "__name__", repr(act))
     raise ValueError(
-        f"activation {name} has no affine pieces; use a PiecewiseAffine one (relu, leaky_relu, abs, hard_tanh), or "
-        "maso_rnn.linearize, which takes any cell to first order"
+        f"activation {name} has no affine pieces that can be seen; use a PiecewiseAffine one (relu, leaky_relu, abs, "
+        "hard_tanh, by name or as an object), or maso_rnn.linearize, which takes any cell to first order"
     )

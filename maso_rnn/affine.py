@@ -104,32 +104,20 @@ def affine_map(
     xs, state = checked_arguments(rnn, xs, h0)
     require_pieces(rnn.activation)
     time = xs.shape[0]
-    affine = _affine_map(rnn, xs, state, checks.index("step", step, -time, time))
-    if checks.is_concrete(step):
-        return affine
-    inside = (step >= -time) & (step < time)
-    numbers: Any = jax.tree.map(lambda value: jnp.where(inside, value, jnp.nan), affine[:-1])
-    return AffineMap(*numbers, affine.codes)
+    at, inside = checks.index("step", step, -time, time)
+    return _affine_map(rnn, xs, state, jnp.where(at < 0, at + time, at), inside)
 
 
 @jax.jit  # so that a call outside of jit compiles once, not at every call
-def _affine_map(rnn: RNN, xs: Array, state: States, step: Array) -> AffineMap:
+def _affine_map(rnn: RNN, xs: Array, state: States, at: Array, inside: Array) -> AffineMap:
     act = require_pieces(rnn.activation)
-    at = jnp.where(step < 0, step + xs.shape[0], step)
-
     top, codes = _run(rnn, act, xs, state, at)
     output = read_out(rnn, top)
 
-    # pull back the outputs, or the top layer's units where those are fewer
-    hidden, outputs = rnn.readout.kernel.shape
-    narrow = hidden < outputs
-    rows = jnp.eye(hidden, dtype=xs.dtype) if narrow else rnn.readout.kernel.T
-    pulled = _pull_back(rnn, act, codes, lambda t: jnp.where(t == at, rows, 0), rows.shape[:-1])
-    if narrow:
-        pulled = jax.tree.map(lambda value: jnp.tensordot(rnn.readout.kernel, value, axes=(0, 0)), pulled)
-    slope, initial_slope, offset = pulled
-    if rnn.readout.bias is not None:
-        offset = offset + rnn.readout.bias
+    rows = _pulled_rows(rnn)
+    pulled = _pull_back(rnn, act, codes, lambda t: jnp.where(t == at, rows, 0), rows.shape[:1])
+    numbers = (*_through_readout(rnn, pulled), output)
+    slope, initial_slope, offset, output = jax.tree.map(lambda value: jnp.where(inside, value, jnp.nan), numbers)
     return AffineMap(slope, initial_slope, offset, output, codes)
 
 
@@ -171,25 +159,34 @@ def affine_maps(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = No
 def _affine_maps(rnn: RNN, xs: Array, state: States) -> AffineMap:
     act = require_pieces(rnn.activation)
     time, inputs = xs.shape
-    outputs = rnn.readout.kernel.shape[1]
     run = trajectory(rnn, xs, state)
 
     units = sum(h.shape[0] for h in state)
-    if time * outputs <= time * inputs + units + 1:
+    rows = _pulled_rows(rnn)
+    if time * len(rows) <= time * inputs + units + 1:
         steps = jnp.arange(time)[:, None, None]
-        pulled = _pull_back(
-            rnn,
-            act,
-            run.codes,
-            lambda t: jnp.where(steps == t, rnn.readout.kernel.T, 0),
-            (time, outputs),
-        )
-        slope, initial_slope, offset = pulled
+        pulled = _pull_back(rnn, act, run.codes, lambda t: jnp.where(steps == t, rows, 0), (time, len(rows)))
+        slope, initial_slope, offset = jax.vmap(lambda rows: _through_readout(rnn, rows))(pulled)
     else:
         slope, initial_slope, offset = _push_forward(rnn, act, run.codes, inputs)
-    if rnn.readout.bias is not None:
-        offset = offset + rnn.readout.bias
     return AffineMap(slope, initial_slope, offset, run.outputs, run.codes)
+
+
+def _pulled_rows(rnn: RNN) -> Array:
+    """What is pulled back through time: the outputs, or the top layer's units where those are fewer."""
+    kernel = rnn.readout.kernel
+    hidden, outputs = kernel.shape
+    return kernel.T if outputs <= hidden else jnp.eye(hidden, dtype=kernel.dtype)
+
+
+def _through_readout(rnn: RNN, pulled: Any) -> tuple[Array, tuple[Array, ...], Array]:
+    """The outputs' slopes and offset, from those of `_pulled_rows`."""
+    kernel, bias = rnn.readout.kernel, rnn.readout.bias
+    hidden, outputs = kernel.shape
+    if outputs > hidden:
+        pulled = jax.tree.map(lambda value: jnp.tensordot(kernel, value, axes=(0, 0)), pulled)
+    slope, initial_slope, offset = pulled
+    return slope, initial_slope, offset if bias is None else offset + bias
 
 
 def _run(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States, at: Array) -> tuple[Array, tuple[Array, ...]]:
@@ -278,7 +275,10 @@ def _push_forward(
     _, columns = jax.lax.scan(body, tuple(rows), (jnp.arange(time), codes))
     bounds = [time * inputs + sum(widths[:l]) for l in range(len(widths))]
     slope, *initial_slope, offset = jnp.split(columns, [*bounds, count - 1], axis=-1)
-    return slope.reshape(time, -1, time, inputs), tuple(initial_slope), offset[..., 0]
+    offset = offset[..., 0]
+    if rnn.readout.bias is not None:
+        offset = offset + rnn.readout.bias
+    return slope.reshape(time, -1, time, inputs), tuple(initial_slope), offset
 
 
 def match(affine: AffineMap, xs: Float[Array, "time input"]) -> Float[Array, " output"]:
@@ -349,10 +349,9 @@ def template_margin(affine: AffineMap, xs: Float[Array, "time input"], label: in
     classes = jnp.arange(scores.shape[0])
     if len(classes) < 2:
         raise ValueError("affine must have at least two outputs, for a margin between classes; got one")
-    label = checks.index("label", label, 0, len(classes))
-    others = jnp.where(classes == label, -jnp.inf, scores)
-    own = jnp.where(classes == label, scores, 0).sum()
-    return jnp.where((label >= 0) & (label < len(classes)), own - others.max(), jnp.nan)
+    own, inside = checks.index("label", label, 0, len(classes))
+    others = jnp.where(classes == own, -jnp.inf, scores)
+    return jnp.where(inside, scores[own] - others.max(), jnp.nan)
 
 
 def linearize(
@@ -373,7 +372,7 @@ def linearize(
 
     Returns:
         `Linearization(slope, initial_slope, offset, output)`, exact at `xs` only; `linearization_error` measures it
-        elsewhere.
+        elsewhere. Called outside of `jax.jit` it compiles at every call; wrap it when it is called often.
 
     Raises:
         ValueError: if `xs` is not (time, input), is empty, or `readout` does not give (output,).
@@ -418,8 +417,8 @@ def linearization_error(
         (output,), true output minus predicted, in the units of the output.
 
     Raises:
-        ValueError: if `xs` does not have the shape that the linearization was taken at.
-        TypeError: as `linearize`.
+        ValueError: if `xs`, `h0` or the output do not have the shapes that the linearization was taken at.
+        TypeError: as `linearize`; or if `linearization` is none.
 
     Example:
         >>> cell = lambda h, x: jnp.tanh(x + 0.5 * h)
@@ -431,11 +430,22 @@ def linearization_error(
     Source:
         First-order Taylor expansion.
     """
+    if not isinstance(linearization, Linearization):
+        raise TypeError(f"linearization must come from maso_rnn.linearize, got {type(linearization).__name__}")
     xs, h0 = _checked_cell(step, readout, h0, xs)
     if xs.shape != linearization.slope.shape[1:]:
         raise ValueError(f"xs must be {linearization.slope.shape[1:]}, as the linearization has it, got {xs.shape}")
+    wanted = jax.tree.map(lambda rows: rows.shape[1:], linearization.initial_slope)
+    got = jax.tree.map(jnp.shape, h0)
+    if wanted != got:
+        raise ValueError(f"h0 must have the shapes that the linearization has it in, {wanted}, got {got}")
+    output = _last_output(step, readout, h0, xs)
+    if output.shape != linearization.output.shape:
+        raise ValueError(
+            f"readout must return {linearization.output.shape}, as the linearization has it, got {output.shape}"
+        )
     predicted = _apply(linearization.slope, linearization.initial_slope, h0, xs) + linearization.offset
-    return _last_output(step, readout, h0, xs) - predicted
+    return output - predicted
 
 
 def _last_output(step: Any, readout: Any, h0: PyTree, xs: Array) -> Array:
@@ -460,9 +470,10 @@ def _checked_cell(step: Any, readout: Any, h0: PyTree, xs: Any) -> tuple[Array, 
     h0 = jax.tree.map(jnp.asarray, h0)
     checks.finite("h0", h0)
     after, output = jax.eval_shape(lambda h, x: ((new := step(h, x)), readout(new)), h0, xs[0])
-    wanted, got = jax.tree.map(jnp.shape, h0), jax.tree.map(jnp.shape, after)
+    wanted, got = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), carry) for carry in (h0, after))
     if wanted != got:
-        raise TypeError(f"step must return a carry like h0, of shapes {wanted}, got {got}")
-    if not isinstance(output, jax.ShapeDtypeStruct) or len(output.shape) != 1:
-        raise ValueError(f"readout must return one array (output,), got {output}")
+        raise TypeError(f"step must return a carry like h0, {wanted}, got {got}")
+    is_vector = isinstance(output, jax.ShapeDtypeStruct) and len(output.shape) == 1 and output.size
+    if not is_vector or not jnp.issubdtype(output.dtype, jnp.floating):
+        raise ValueError(f"readout must return one floating array (output,), got {output}")
     return xs, h0

@@ -15,14 +15,19 @@ def is_concrete(*values: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
+def integer(name: str, value: Any) -> int:
+    """A whole number, of any integer type but bool."""
+    if not isinstance(value, bool | np.bool_):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{name} must be an integer, got {value!r}")
+
+
 def size(name: str, value: Any, *, least: int = 1) -> int:
     """A whole number, at least `least`."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be an integer, got {value}")
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    value = integer(name, value)
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return value
@@ -51,11 +56,13 @@ def finite(name: str, value: Any) -> None:
             raise ValueError(f"{name} must be finite, got NaN or infinity in it")
 
 
-def index(name: str, value: Any, start: int, stop: int) -> jax.Array:
-    """One integer in [start, stop): refused outside it where it is concrete, else handed on as it is."""
-    value = jnp.asarray(value)
-    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.integer):
+def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
+    """One integer, and whether it is in [start, stop): refused where it is concrete and is not."""
+    if not isinstance(value, jax.Array):
+        value = integer(name, value)
+    elif value.shape != () or not jnp.issubdtype(value.dtype, jnp.integer):
         raise TypeError(f"{name} must be one integer, got shape {value.shape} of {value.dtype}")
     if is_concrete(value) and not start <= int(value) < stop:
         raise ValueError(f"{name} must be in [{start}, {stop}), got {int(value)}")
-    return value
+    wide = jnp.asarray(value).astype(int)  # a narrow integer could wrap in what follows
+    return wide, (wide >= start) & (wide < stop)

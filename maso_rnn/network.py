@@ -141,14 +141,14 @@ def init(
     """
     input_size = checks.size("input_size", input_size)
     output_size = checks.size("output_size", output_size)
-    if isinstance(hidden_sizes, int):
-        raise TypeError(f"hidden_sizes must be one width for each layer, got {hidden_sizes}; use [{hidden_sizes}]")
+    if not isinstance(hidden_sizes, Sequence):
+        raise TypeError(f"hidden_sizes must be one width for each layer, as [{hidden_sizes}], got {hidden_sizes!r}")
     widths = [checks.size(f"hidden_sizes[{l}]", width) for l, width in enumerate(hidden_sizes)]
     if not widths:
         raise ValueError("hidden_sizes must name at least one layer, got an empty sequence")
-    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be floating, got {dtype}")
+    if not isinstance(key, jax.Array):
+        raise TypeError(f"key must be a random key, as jax.random.key(0), got {key!r}")
+    dtype = _floating(dtype)
 
     def draw(initializer: jax.nn.initializers.Initializer, key: Array, *shape: int) -> Array:
         # in float32 at least: an orthogonal kernel cannot be had in bfloat16
@@ -171,6 +171,22 @@ def init(
         bias=None if bias_init is None else draw(bias_init, bias_key, output_size),
     )
     return RNN(layers=tuple(layers), readout=readout, activation=activation_of(activation))
+
+
+def _floating(dtype: Any) -> Any:
+    """The floating dtype asked for, by default JAX's own; one that JAX is not set to hold is refused."""
+    default = jax.dtypes.canonicalize_dtype(float)
+    if dtype is None:
+        return default
+    try:
+        wanted = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
+    if not jnp.issubdtype(wanted, jnp.floating):
+        raise TypeError(f"dtype must be floating, got {wanted}")
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(f"dtype {wanted} needs jax.config.update('jax_enable_x64', True) first")
+    return wanted
 
 
 def initial_state(rnn: RNN, h0: States | None = None) -> States:
@@ -320,7 +336,12 @@ def check_network(rnn: RNN) -> None:
         raise TypeError(f"rnn must be a maso_rnn.RNN, got {type(rnn).__name__}; maso_rnn.init makes one")
     if not isinstance(rnn.layers, tuple) or not rnn.layers:
         raise ValueError("rnn.layers must be a tuple of at least one Layer")
-    dtype = getattr(rnn.readout.kernel, "dtype", None)
+    if activation_of(rnn.activation) is not rnn.activation:
+        raise TypeError(f"rnn.activation must be an object, as maso_rnn.activation({rnn.activation!r}), got a name")
+    if not isinstance(rnn.readout, Readout):
+        raise TypeError(f"rnn.readout must be a maso_rnn.Readout, got {type(rnn.readout).__name__}")
+    output_kernel = checks.array("rnn.readout.kernel", rnn.readout.kernel, rank=2, axes="(hidden, output)")
+    dtype = output_kernel.dtype
     width: int | None = None  # of the layer below
     for l, layer in enumerate(rnn.layers):
         name = f"rnn.layers[{l}]"
@@ -344,12 +365,9 @@ def check_network(rnn: RNN) -> None:
             raise ValueError(f"{name} must have at least one input and one hidden unit, got {kernel.shape}")
         _check_bias(f"{name}.bias", layer.bias, hidden, dtype)
         width = hidden
-    if not isinstance(rnn.readout, Readout):
-        raise TypeError(f"rnn.readout must be a maso_rnn.Readout, got {type(rnn.readout).__name__}")
-    kernel = checks.array("rnn.readout.kernel", rnn.readout.kernel, rank=2, axes="(hidden, output)", dtype=dtype)
-    if kernel.shape[0] != width or not kernel.size:
-        raise ValueError(f"rnn.readout.kernel must be ({width}, output), got {kernel.shape}")
-    _check_bias("rnn.readout.bias", rnn.readout.bias, kernel.shape[1], dtype)
+    if output_kernel.shape[0] != width or not output_kernel.size:
+        raise ValueError(f"rnn.readout.kernel must be ({width}, output), got {output_kernel.shape}")
+    _check_bias("rnn.readout.bias", rnn.readout.bias, output_kernel.shape[1], dtype)
     if rnn.initial is not None:
         _checked_state(rnn, rnn.initial, name="rnn.initial")
     checks.finite("rnn", rnn)

@@ -517,7 +517,9 @@ def rounds_by_length(
         axes.plot(lengths, row, color=COLOURS[i % len(COLOURS)], marker="osD^v"[i % 5], label=name)
     axes.plot(lengths, lengths, color="black", linestyle="--", linewidth=0.8, label="one round a step")
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="rounds")
+    powers = [2**i for i in range(int(np.log2(max(lengths))) + 1)]
     axes.set_xticks(list(lengths), [str(length) for length in lengths])
+    axes.set_yticks(powers, [str(power) for power in powers])
     axes.minorticks_off()
     axes.legend()
     return axes

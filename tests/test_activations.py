@@ -59,7 +59,9 @@ def test_a_unit_on_its_kink_has_the_lower_code():
 def test_nan_and_infinity_are_not_swallowed():
     for act in NAMED.values():
         assert jnp.isnan(act(jnp.asarray(jnp.nan)))
-    np.testing.assert_array_equal(NAMED["relu"](jnp.array([-jnp.inf, jnp.inf])), [0.0, jnp.inf])
+    ends = jnp.array([-jnp.inf, jnp.inf])
+    np.testing.assert_array_equal(NAMED["relu"](ends), [0.0, jnp.inf])
+    np.testing.assert_array_equal(NAMED["relu"].max_affine(ends), [0.0, jnp.inf])
 
 
 def test_equal_by_value_hashable_static_and_picklable(unchecked):
@@ -104,7 +106,19 @@ def test_what_is_not_a_continuous_spline_is_refused(unchecked, arguments, messag
 def test_bad_names_and_objects_are_refused(unchecked):
     with pytest.raises(ValueError, match="'rleu'"):
         maso_rnn.activation("rleu")
-    with pytest.raises(TypeError, match="float"):
-        maso_rnn.activation(0.5)
+    for wrong, message in [
+        (0.5, "got 0.5"),
+        (maso_rnn.leaky_relu, "call it first"),
+        (PiecewiseAffine, "Piecewise"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            maso_rnn.activation(wrong)
+    for wrong in (0.0, None, "01", (1j,)):
+        with pytest.raises(TypeError, match="breakpoints must be"):
+            PiecewiseAffine(wrong, (0, 1), (0, 0))
+    with pytest.raises(TypeError, match="static under jit"):
+        jax.jit(lambda slope: maso_rnn.leaky_relu(slope)(GRID))(0.1)
+    with pytest.raises(TypeError, match="p must be floating, got int64"):
+        HARD_SIGMOID(jnp.arange(3))
     with pytest.raises(ValueError, match="finite"):
         maso_rnn.leaky_relu(float("nan"))

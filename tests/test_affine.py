@@ -126,9 +126,12 @@ def test_steps_and_labels_out_of_range(key, unchecked):
         with pytest.raises(ValueError, match=r"label must be in \[0, 2\)"):
             maso_rnn.template_margin(affine, xs, label)
         assert jnp.isnan(jax.jit(lambda label: maso_rnn.template_margin(affine, xs, label))(label))
-    for wrong in (0.0, jnp.ones(2, int)):
-        with pytest.raises(TypeError, match="step must be one integer"):
+    for wrong in (0.0, jnp.ones(2, int), None, True, "last"):
+        with pytest.raises(TypeError, match="step must be"):
             maso_rnn.affine_map(rnn, xs, step=wrong)
+    for step in (9, np.int64(-10), 2**40):  # concrete is concrete, inside jit too
+        with pytest.raises(ValueError, match="step must be in"):
+            jax.jit(lambda xs, step=step: maso_rnn.affine_map(rnn, xs, step=step))(xs)
     single = maso_rnn.affine_map(maso_rnn.init(key, 3, [4], 1), xs)
     with pytest.raises(ValueError, match="at least two outputs"):
         maso_rnn.template_margin(single, xs, 0)
@@ -190,6 +193,16 @@ def test_linearize_equals_affine_map_where_that_is_exact(key):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-13)
 
 
+def test_narrow_integers_do_not_wrap(key, unchecked):
+    rnn = network(key, 1)
+    xs = jax.random.normal(key, (200, 3))
+    last, twentieth = (maso_rnn.affine_map(rnn, xs, step=step).slope for step in (-1, 20))
+    np.testing.assert_array_equal(maso_rnn.affine_map(rnn, xs, step=np.int8(-1)).slope, last)
+    for dtype in ("uint8", "int8"):
+        traced = jax.jit(lambda step: maso_rnn.affine_map(rnn, xs, step=step).slope)(jnp.asarray(20, dtype))
+        np.testing.assert_array_equal(traced, twentieth)
+
+
 def test_cells_that_do_not_fit_are_refused(key, unchecked):
     xs, h0 = jnp.ones((4, 2)), jnp.zeros(3)
 
@@ -198,11 +211,23 @@ def test_cells_that_do_not_fit_are_refused(key, unchecked):
 
     for arguments, error, message in [
         ((lambda h, x: (h, h), lambda h: h, h0, xs), TypeError, "carry like h0"),
-        ((lambda h, x: h[:2], lambda h: h, h0, xs), TypeError, r"got \(2,\)"),
-        ((cell, lambda h: h.sum(), h0, xs), ValueError, r"readout must return one array \(output,\)"),
+        ((lambda h, x: h[:2], lambda h: h, h0, xs), TypeError, r"got \(\(2,\), 'float64'\)"),
+        ((cell, lambda h: h.sum(), h0, xs), ValueError, r"readout must return one floating array \(output,\)"),
+        ((cell, lambda h: h[:0], h0, xs), ValueError, "readout must return one floating"),
+        ((cell, lambda h: h.astype(int), h0, xs), ValueError, "readout must return one floating"),
+        ((lambda h, x: cell(h, x).astype("float32"), lambda h: h, h0, xs), TypeError, "carry like h0"),
         ((cell, lambda h: h, h0, xs[:0]), ValueError, "at least one step"),
         ((cell, lambda h: h, jnp.zeros(3, int), xs), TypeError, "h0 must be floating"),
         ((cell, lambda h: h, jnp.full(3, jnp.nan), xs), ValueError, "h0 must be finite"),
     ]:
         with pytest.raises(error, match=message):
             maso_rnn.linearize(*arguments)
+    linear = maso_rnn.linearize(cell, lambda h: h, h0, xs)
+    for arguments, error, message in [
+        ((linear.slope, cell, lambda h: h, h0, xs), TypeError, "must come from maso_rnn.linearize"),
+        ((linear, cell, lambda h: h, h0, xs[:2]), ValueError, r"xs must be \(4, 2\)"),
+        ((linear, cell, lambda h: h, h0[:1], xs), ValueError, "h0 must have the shapes"),
+        ((linear, cell, lambda h: h[:1], h0, xs), ValueError, r"readout must return \(3,\)"),
+    ]:
+        with pytest.raises(error, match=message):
+            maso_rnn.linearization_error(*arguments)

@@ -114,6 +114,8 @@ BAD_NETWORKS = {
     "mixed dtypes": (lambda rnn: _layer(rnn, bias=jnp.ones(7, "float32")), TypeError, "float64, got float32"),
     "integers": (lambda rnn: jax.tree.map(lambda leaf: leaf.astype(int), rnn), TypeError, "floating"),
     "NaN": (lambda rnn: _layer(rnn, bias=jnp.full(7, jnp.nan)), ValueError, "rnn must be finite"),
+    "an activation's name": (lambda rnn: rnn.replace(activation="relu"), TypeError, "rnn.activation must be an object"),
+    "no readout": (lambda rnn: rnn.replace(readout=None), TypeError, "rnn.readout must be a maso_rnn.Readout"),
     "learned state": (lambda rnn: rnn.replace(initial=(jnp.ones(7),)), ValueError, "rnn.initial must have one"),
 }
 
@@ -141,7 +143,9 @@ def test_bad_sizes_are_refused(key, unchecked):
     for arguments, error, message in [
         ((0, [4], 2), ValueError, "input_size must be at least 1, got 0"),
         ((3, [], 2), ValueError, "at least one layer"),
-        ((3, 4, 2), TypeError, r"use \[4\]"),
+        ((3, 4, 2), TypeError, r"as \[4\]"),
+        ((3, np.int64(4), 2), TypeError, "hidden_sizes must be one width"),
+        ((3, None, 2), TypeError, "hidden_sizes must be one width"),
         ((3, [4, -1], 2), ValueError, r"hidden_sizes\[1\]"),
         ((3, [4], 2.0), TypeError, "output_size must be an integer"),
         ((True, [4], 2), TypeError, "input_size"),
@@ -150,6 +154,12 @@ def test_bad_sizes_are_refused(key, unchecked):
             maso_rnn.init(key, *arguments)
     with pytest.raises(TypeError, match="floating, got int32"):
         maso_rnn.init(key, 3, [4], 2, dtype="int32")
+    with pytest.raises(TypeError, match="dtype must be a floating dtype, got 'flot'"):
+        maso_rnn.init(key, 3, [4], 2, dtype="flot")
+    with pytest.raises(TypeError, match="key must be a random key"):
+        maso_rnn.init(0, 3, [4], 2)
+    with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
+        maso_rnn.init(key, 3, [4], 2, dtype="float64")
 
 
 def test_pieces_of_a_smooth_activation_are_refused_with_the_way_out(key):

@@ -1,11 +1,12 @@
 import json
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from maso_rnn import plots, report
+from maso_rnn import affine_map, forward, match, plots, report, template_margin
 from maso_rnn.report import Picture, Section
 from maso_rnn.report.document import plain
 from tests.contracts.network import network, sequence
@@ -53,9 +54,22 @@ def test_an_interrupted_report_leaves_the_earlier_one(tmp_path, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    for step in ("_page", "_replace"):
+    def rename_of(nth):
+        calls, rename = [], Path.rename
+
+        def interrupt_at(path, target):
+            calls.append(path)
+            return interrupt() if len(calls) == nth else rename(path, target)
+
+        return interrupt_at
+
+    for step, replacement in [
+        ("maso_rnn.report.document._page", interrupt),
+        ("pathlib.Path.rename", rename_of(1)),
+        ("pathlib.Path.rename", rename_of(2)),
+    ]:
         with monkeypatch.context() as patch:
-            patch.setattr(f"maso_rnn.report.document.{step}", interrupt)
+            patch.setattr(step, replacement)
             with pytest.raises(KeyboardInterrupt):
                 report.write(tmp_path / "r", "Title", "", [section("two")], FACTS)
         assert written(tmp_path / "r") == before
@@ -64,11 +78,30 @@ def test_an_interrupted_report_leaves_the_earlier_one(tmp_path, monkeypatch):
 
 def test_other_files_are_never_overwritten(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match=r"thesis\.tex"):
-        report.write(tmp_path, "Title", "", [section()], FACTS)
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "holiday.png").write_text("a picture")
+    for folder, name in [(tmp_path, "album"), (tmp_path / "album", "holiday.png")]:
+        with pytest.raises(FileExistsError, match=name):
+            report.write(folder, "Title", "", [section()], FACTS)
+    report.write(tmp_path / "r", "Title", "", [section()], FACTS)
+    (tmp_path / "r" / "mine.png").write_text("a picture")
+    with pytest.raises(FileExistsError, match=r"mine\.png"):
+        report.write(tmp_path / "r", "Title", "", [section()], FACTS)
     with pytest.raises(FileExistsError, match="is a file"):
         report.write(tmp_path / "thesis.tex", "Title", "", [section()], FACTS)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_folders_that_cannot_be_replaced_are_refused_and_links_followed(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in (Path(), Path(".."), Path("/")):
+        with pytest.raises(OSError, match=r"in use|not a report's"):
+            report.write(folder, "Title", "", [section()], FACTS)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    report.write(tmp_path / "link", "Title", "", [section()], FACTS)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "report.html").exists()
 
 
 def test_names_must_differ_and_be_file_names(tmp_path):
@@ -94,20 +127,55 @@ def examples():
 
 def test_template_section_agrees_with_a_loop(examples):
     networks, xs, labels = examples
-    made = report.templates(networks, xs, labels, key=jax.random.key(0))
-    from maso_rnn import affine_map, forward, match
-
+    key, scale = jax.random.key(0), 0.1
+    made = report.templates(networks, xs, labels, key=key, noise_scale=scale)
     for name, rnn in networks.items():
-        outputs = np.stack([forward(rnn, x)[-1] for x in xs])
-        scores = np.stack([match(affine_map(rnn, x), x) for x in xs])
-        own = scores[np.arange(12), labels]
-        others = np.where(np.arange(3) == labels[:, None], -np.inf, scores).max(1)
+        right, margins, shares = [], [], []
+        for x, label, k in zip(xs, labels, jax.random.split(key, 12), strict=True):
+            right.append(forward(rnn, x)[-1].argmax() == label)
+            margins.append(template_margin(affine_map(rnn, x), x, label))
+            h0 = tuple(
+                scale * jax.random.normal(kk, h.shape, "float64")
+                for kk, h in zip(jax.random.split(k), rnn.initial, strict=True)
+            )
+            noisy = affine_map(rnn, x, h0)
+            initial = sum(slope @ h for slope, h in zip(noisy.initial_slope, h0, strict=True))
+            sizes = [np.abs(part - part.mean()).mean() for part in (match(noisy, x), initial, noisy.offset)]
+            shares.append(np.array(sizes) / sum(sizes))
+        right, margins, shares = np.array(right), np.array(margins), np.mean(shares, axis=0)
+        assert 0 < right.sum() < 12
         values = made.values[name]
-        assert values["accuracy"] == (outputs.argmax(1) == labels).mean()
-        assert values["template_wins"] == (own > others).mean()
+        assert values["accuracy"] == right.mean()
+        assert values["template_wins"] == (margins > 0).mean()
+        assert values["template_wins_where_right"] == (margins[right] > 0).mean()
+        assert values["template_wins_where_wrong"] == (margins[~right] > 0).mean()
+        np.testing.assert_allclose(values["median_margin_right"], np.median(margins[right]), rtol=1e-12)
+        np.testing.assert_allclose(values["median_margin_wrong"], np.median(margins[~right]), rtol=1e-12)
+        assert list(values["shares"]) == ["slope", "initial state", "offset"]
+        np.testing.assert_allclose(list(values["shares"].values()), shares, rtol=1e-10)
         assert values["identity_error"] < 1e-12  # float64
-        assert sum(values["shares"].values()) == pytest.approx(1)
     assert {picture.name for picture in made.pictures} == {"templates", "margins", "shares"}
+
+
+@pytest.mark.parametrize("all_right", [True, False])
+def test_template_section_of_a_network_that_is_always_right_or_never(examples, all_right):
+    networks, xs, _ = examples
+    said = jax.vmap(lambda x: forward(networks["a"], x)[-1].argmax())(xs)
+    made = report.templates({"a": networks["a"]}, xs, said if all_right else (said + 1) % 3, key=jax.random.key(0))
+    assert made.values["a"]["accuracy"] == all_right
+    assert "none of those predicted" in made.pictures[1].reading
+
+
+def test_template_section_refuses_what_does_not_fit(examples, unchecked):
+    networks, xs, labels = examples
+    for arguments, message in [
+        (({}, xs, labels), "at least one network"),
+        ((networks, xs[:0], labels[:0]), "at least one sequence"),
+        ((networks, xs, labels[:3]), "one for each"),
+        ((networks, xs, labels + 1), r"labels must be in \[0, 3\), got 1 to 3"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            report.templates(*arguments, key=jax.random.key(0))
 
 
 def test_initial_slope_section_says_yes_and_no_by_the_numbers(examples):
@@ -118,3 +186,5 @@ def test_initial_slope_section_says_yes_and_no_by_the_numbers(examples):
         assert made.pictures[0].reading.startswith(answer)
         ratio = made.values["median_norm"]["y"] / made.values["median_norm"]["x"]
         np.testing.assert_allclose(ratio, 0.5 if answer == "Yes" else 2.0)
+    alone = report.initial_slope_over_training([0, 3], {"x": [doubled, doubled]}, xs)
+    assert alone.pictures[0].reading.startswith("Median")

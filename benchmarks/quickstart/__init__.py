@@ -47,15 +47,12 @@ def main(arguments: Sequence[str]) -> None:
     settings = parse(Quickstart, arguments, command="quickstart")
     if settings.seed < 0 or settings.seed >= 2**31:
         refuse(f"--seed must be in [0, 2**31), got {settings.seed}", "quickstart")
-    if not np.isfinite(settings.sigma) or settings.sigma <= 0:
-        refuse(f"--sigma must be a positive number, got {settings.sigma}", "quickstart")
+    if not 0 < settings.sigma < 1e6:
+        refuse(f"--sigma must be between 0 and a million, got {settings.sigma}", "quickstart")
     if settings.epochs is not None and settings.epochs < 1:
         refuse(f"--epochs must be at least 1, got {settings.epochs}", "quickstart")
     try:
         report.refuse_foreign(settings.output)
-        settings.output.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(settings.output.parent, os.W_OK):
-            raise PermissionError(f"{settings.output.parent} cannot be written to")
     except OSError as error:
         refuse(f"--output: {error}", "quickstart")
 

@@ -66,18 +66,18 @@ def write(folder: Path, title: str, introduction: str, sections: Sequence[Sectio
     earlier report as it was, and never half of a new one.
 
     Args:
-        folder: where the report goes; an earlier report there is replaced, any other file stops it.
+        folder: where the report goes; an earlier report there is replaced, anything else there stops it.
         title: the heading.
         introduction: one paragraph under it.
         sections: the sections, in order.
         facts: configuration, seed and versions, for `result.json` and the foot of the page.
 
     Raises:
-        FileExistsError: if `folder` holds files that are not a report's.
+        FileExistsError: if `folder` holds anything but an earlier report.
         ValueError: if two sections or pictures share a name, or a name is not lower-case words with hyphens.
         OSError: if it cannot be written.
     """
-    refuse_foreign(folder)
+    folder = refuse_foreign(folder)
     pictures = [picture for section in sections for picture in section.pictures]
     for names in ([section.name for section in sections], [picture.name for picture in pictures]):
         for name in names:
@@ -90,46 +90,68 @@ def write(folder: Path, title: str, introduction: str, sections: Sequence[Sectio
     try:
         for picture in pictures:
             picture.figure.savefig(draft / f"{picture.name}.png", dpi=130, metadata={"Software": None})
-        result = {"title": title, **facts, "sections": {section.name: section.values for section in sections}}
-        (draft / "result.json").write_text(json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
-        (draft / "report.html").write_text("\n".join(_page(draft, title, introduction, sections, facts)))
+        result = {
+            "title": title,
+            **facts,
+            "pictures": [f"{picture.name}.png" for picture in pictures],
+            "sections": {section.name: section.values for section in sections},
+        }
+        text = json.dumps(plain(result), indent=1, allow_nan=False) + "\n"
+        (draft / "result.json").write_text(text, encoding="utf-8")
+        page = "\n".join(_page(draft, title, introduction, sections, facts))
+        (draft / "report.html").write_text(page, encoding="utf-8")
         draft.chmod(0o755)
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds anything but a report, before work is spent on one.
+def refuse_foreign(folder: Path) -> Path:
+    """The folder's own path, once it is known that a report can be put there, before work is spent on one.
 
     Raises:
-        FileExistsError: if `folder` is a file, or holds files that are not a report's.
+        FileExistsError: if `folder` is a file, or holds anything but an earlier report.
+        PermissionError: if it cannot be replaced: it or its parent may not be written to, or it is the working
+            directory or a mount point.
     """
-    if folder.is_dir():
-        foreign = [p.name for p in folder.iterdir() if p.suffix != ".png" and p.name not in _FILES]
-        if foreign:
-            raise FileExistsError(f"{folder} holds files that are not a report's ({min(foreign)}); name another folder")
-    elif folder.exists():
+    folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; name a folder")
+    if folder == Path.cwd() or folder in Path.cwd().parents or folder.is_mount():
+        raise PermissionError(f"{folder} is in use and cannot be replaced; name a folder below it")
+    if folder.is_dir() and (foreign := {path.name for path in folder.iterdir()} - _earlier(folder)):
+        raise FileExistsError(f"{folder} holds files that are not a report's ({min(foreign)}); name another folder")
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    for path in {above, folder.parent} if folder.parent.exists() else {above}:
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} may not be written to")
+    return folder
 
 
-_FILES = ("report.html", "result.json")
+def _earlier(folder: Path) -> set[str]:
+    """The names of the files of the report that the folder holds; none if it holds none."""
+    try:
+        pictures = json.loads((folder / "result.json").read_text(encoding="utf-8"))["pictures"]
+        return {"report.html", "result.json", *pictures}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _replace(draft: Path, folder: Path) -> None:
-    """Put the finished draft where the folder is or shall be."""
+    """Put the finished draft where the folder is or shall be; if that fails, the earlier one stays."""
     if not folder.exists():
         draft.rename(folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    os.replace(folder, old / "old")
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
+        folder.rename(aside / "earlier")
         draft.rename(folder)
     except BaseException:
-        os.replace(old / "old", folder)
+        if not folder.exists():
+            (aside / "earlier").rename(folder)
         raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def plain(value: Any) -> Any:

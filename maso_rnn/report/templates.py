@@ -38,7 +38,17 @@ def templates(
 
     Returns:
         The section.
+
+    Raises:
+        ValueError: if there is no network, no sequence, or the labels do not fit.
     """
+    if not networks:
+        raise ValueError("networks must name at least one network, got none")
+    classes = min(rnn.readout.kernel.shape[1] for rnn in networks.values())
+    if len(xs) == 0 or np.shape(labels) != (len(xs),):
+        raise ValueError(f"labels must be one for each of at least one sequence, got {np.shape(labels)} for {len(xs)}")
+    if np.min(labels) < 0 or np.max(labels) >= classes:
+        raise ValueError(f"labels must be in [0, {classes}), got {np.min(labels)} to {np.max(labels)}")
     read = {name: _read(rnn, xs, labels, key, noise_scale) for name, rnn in networks.items()}
     *_, last = networks
     picture = _template_picture(networks[last], xs, labels, read[last], image_shape)
@@ -62,9 +72,9 @@ def templates(
             numbers["margin"], numbers["right"], label="template margin (logits)", title=name, axes=axes
         )
         axes.axvline(0, color="black", linewidth=0.8)
-    reading = "; ".join(
-        f"{name}: the right template wins for {v['template_wins_where_right']:.0%} of the digits predicted right and "
-        f"{v['template_wins_where_wrong']:.0%} of those predicted wrong"
+    reading = "The right class's template wins: " + "; ".join(
+        f"{name}, {_share(v['template_wins_where_right'])} of those predicted right and "
+        f"{_share(v['template_wins_where_wrong'])} of those predicted wrong"
         for name, v in values.items()
     )
     margins = Picture(
@@ -198,6 +208,10 @@ def _share_picture(read: Mapping[str, Any], values: Mapping[str, Any], noise_sca
     )
 
 
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.0%}"
+
+
 def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size else None
 
@@ -225,7 +239,10 @@ def initial_slope_over_training(epochs: Sequence[int], snapshots: Mapping[str, S
     figure = plots.new_figure(8, 4)
     plots.over_training(epochs, measured, label="norm of the initial-state slope", log=True, axes=figure.add_subplot())
     ends = {name: norms[-1] for name, norms in medians.items()}
-    first, *_, last = ends.values()
+    reading = "Median norm at the end: " + "; ".join(f"{name}: {end:.3g}" for name, end in ends.items())
+    if len(ends) > 1:
+        first, *_, last = ends.values()
+        reading = f"{'Yes' if last < first else 'No'}. {reading}"
     return Section(
         "initial-state",
         "The initial state",
@@ -238,9 +255,7 @@ def initial_slope_over_training(epochs: Sequence[int], snapshots: Mapping[str, S
                 "initial-slope",
                 "Does noise on the initial state shrink the output's slope in it?",
                 figure,
-                ("Yes" if last < first else "No")
-                + ", by the median norm at the end: "
-                + "; ".join(f"{name}: {end:.3g}" for name, end in ends.items()),
+                reading,
             )
         ],
         {"epochs": np.asarray(epochs), "median_norm": medians},
