@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from path_opt.graph import ReductionGraph
 
 # told apart by colour-blind readers, and by width
-INCOMING, FROZEN, OTHER = "#0072B2", "#D55E00", "#B0B0B0"
+INCOMING, FROZEN, BOTH, OTHER = "#0072B2", "#D55E00", "#000000", "#B0B0B0"
 _MOST = 60  # circles that can still be told apart
 
 
@@ -37,7 +37,7 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
         >>> import jax, maso_rnn, path_opt
         >>> rnn = maso_rnn.init(jax.random.key(0), 2, [4, 3], 2)
         >>> draw_graph(rnn, path_opt.reduction_graph(rnn)).get_title()
-        '50 basis paths: 57 weights less 7 hidden units'
+        '53 basis paths: 60 weights less 7 hidden units'
 
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), for the reduction graph.
@@ -58,7 +58,8 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
         if column < len(graph.widths):
             kind[np.asarray(graph.skeleton.incoming[column]), np.arange(kernel.shape[1])] = INCOMING
         if column:
-            kind[np.arange(kernel.shape[0]), np.asarray(graph.skeleton.outgoing[column - 1])] = FROZEN
+            out = (np.arange(kernel.shape[0]), np.asarray(graph.skeleton.outgoing[column - 1]))
+            kind[out] = np.where(kind[out] == INCOMING, BOTH, FROZEN)
         relative = np.abs(kernel) / max(np.abs(kernel).max(), np.finfo(np.float32).tiny)
         for (j, i), weight in np.ndenumerate(kernel):
             skeleton = kind[j, i] != OTHER
@@ -97,12 +98,17 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
     axes.set_title(
         f"{graph.basis_paths} basis paths: {graph.edges} weights less {graph.units} hidden units", fontsize=10
     )
-    marks = {"skeleton, in": (INCOMING, 2.6), "skeleton, out (frozen)": (FROZEN, 2.6), "other weights": (OTHER, 1.0)}
+    marks = {
+        "skeleton, in": (INCOMING, 2.6),
+        "skeleton, out (frozen)": (FROZEN, 2.6),
+        "both (frozen)": (BOTH, 2.6),
+        "other weights": (OTHER, 1.0),
+    }
     axes.legend(
         handles=[Line2D([], [], color=colour, linewidth=width, label=name) for name, (colour, width) in marks.items()],
         loc="upper center",
         bbox_to_anchor=(0.5, -0.06),
-        ncols=3,
+        ncols=4,
         frameon=False,
         fontsize=8,
     )

@@ -56,7 +56,8 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
         axes.plot(steps, first, color=plots.COLOURS[0], linewidth=4, alpha=0.5, label="balanced start")
         axes.plot(steps, second, color=plots.COLOURS[1], linestyle="--", label="rescaled start")
         axes.set(title=f"{name}, rate {methods[name]:g}", xlabel="step")
-    panels[0].set_ylabel("validation loss (nats)")
+    # what diverges may leave the picture; its warning and its values stay
+    panels[0].set(ylabel="validation loss (nats)", yscale="log", ylim=_limits(curves))
     panels[0].legend()
     apart = {name: float(np.abs(second / first - 1).max()) for name, (first, second) in curves.items()}
 
@@ -123,3 +124,9 @@ def _curves(
     """(start, point): validation losses from the balanced start and from the rescaled one."""
     pair = [networks["balanced"], networks["rescaled"]]
     return train(rows, method, pair, [rate, rate], [settings.seed, settings.seed], training).validation
+
+
+def _limits(curves: dict[str, np.ndarray]) -> tuple[float, float]:
+    """From under the least loss to over the usual first one."""
+    losses = np.stack([np.where(np.isfinite(pair), pair, np.inf) for pair in curves.values()])
+    return 0.8 * float(losses.min()), 1.5 * float(np.median(losses[..., 0]))
