@@ -174,7 +174,7 @@ def _pre_activations(stage: _Stage, rows: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _tolerance(stage: _Stage, norms: np.ndarray) -> np.ndarray:
-    """How far from its kink a pre-activation may be by rounding alone."""
+    """How far from its kink a pre-activation may be by rounding alone, for sums of terms of those norms."""
     return np.multiply.outer(norms * (4 * _EPS), stage.scales)
 
 
@@ -272,13 +272,14 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
     it is part of.
     """
     p, norms = _pre_activations(stage, rows)
-    tolerance = _tolerance(stage, norms)
+    tolerance = _tolerance(stage, norms.max())
     sides = _Sides.of(p, tolerance, act)
     found = []
     for r, (above, below) in enumerate(zip(*sides, strict=True)):
         flips = (above[:-1] & below[1:]) | (below[:-1] & above[1:])
-        at = np.flatnonzero(flips)
-        found.append(np.stack([at // p.shape[1], at % p.shape[1], np.full(len(at), r)]))
+        some = np.flatnonzero(flips.any(axis=1))
+        at, unit = np.nonzero(flips[some])
+        found.append(np.stack([some[at], unit, np.full(len(at), r)]))
     piece, unit, kink = np.concatenate(found, axis=1)
 
     start, stop = p[piece, unit], p[piece + 1, unit]
@@ -292,8 +293,8 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
         for side in (*sides.above, *sides.below):
             side[at, unit[beyond]] = False
     inside = ~(first | last)
+    blur = blur + tolerance[unit] / np.abs(stop - start)
     piece, unit, value, where, blur = (a[inside] for a in (piece, unit, value, where, blur))
-    blur = blur + tolerance[piece, unit] / np.abs(stop - start)[inside]
 
     order = np.lexsort((where, piece))
     piece, unit, value, where, blur = (a[order] for a in (piece, unit, value, where, blur))
@@ -305,15 +306,15 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
     fresh = rows[piece] + where * (rows[piece + 1] - rows[piece])
     fresh_p = p[piece] + where * (p[piece + 1] - p[piece])
     fresh_p[point, unit] = value
-    fresh_tolerance = tolerance[piece] + where * (tolerance[piece + 1] - tolerance[piece])
-    fresh_sides = _Sides.of(fresh_p, fresh_tolerance, act)
+    fresh_sides = _Sides.of(fresh_p, tolerance, act)
+    rows[:, stage.writes] = _activate(act, p)
+    fresh[:, stage.writes] = _activate(act, fresh_p)
 
     before = np.arange(len(rows))
     old = before + np.searchsorted(piece, before, side="left")  # new points of earlier pieces stand before each
     young = piece + 1 + np.arange(len(piece))
     merged = np.empty((len(rows) + len(piece), rows.shape[1]))
     merged[old], merged[young] = rows, fresh
-    merged[old, stage.writes], merged[young, stage.writes] = _activate(act, p), _activate(act, fresh_p)
     passes = []
     for passed, fresh_passed in zip(sides.above, fresh_sides.above, strict=True):
         both = np.empty((len(merged), p.shape[1]), bool)
