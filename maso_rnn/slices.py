@@ -173,7 +173,7 @@ def _pre_activations(stage: _Stage, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     return p, np.sqrt(np.einsum("ij,ij->i", read, read) + 1.0)
 
 
-def _tolerance(stage: _Stage, norms: np.ndarray) -> np.ndarray:
+def _tolerance(stage: _Stage, norms: np.ndarray | float) -> np.ndarray:
     """How far from its kink a pre-activation may be by rounding alone, for sums of terms of those norms."""
     return np.multiply.outer(norms * (4 * _EPS), stage.scales)
 
@@ -272,7 +272,7 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
     it is part of.
     """
     p, norms = _pre_activations(stage, rows)
-    tolerance = _tolerance(stage, norms.max())
+    tolerance = _tolerance(stage, float(norms.max()))
     sides = _Sides.of(p, tolerance, act)
     found = []
     for r, (above, below) in enumerate(zip(*sides, strict=True)):
