@@ -101,6 +101,7 @@ def test_downsampling_takes_means_and_standardises():
     np.testing.assert_allclose(got, (np.arange(4) - 1.5) / np.std(np.arange(4)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_warnings_say_what_went_wrong(key):
     control = jnp.sin(jnp.arange(8.0))[:, None]
     model = kernels.tanh_srnn(key, inputs=1, hidden=3)

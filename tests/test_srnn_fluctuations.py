@@ -32,12 +32,14 @@ def test_the_relation_holds_in_equilibrium(key):
     assert check.diverged == 0
 
 
+@pytest.mark.slow
 def test_the_relation_holds_for_a_nonlinear_model_in_equilibrium(key):
     model = srnn.SRNN(jnp.array([1.0]), jnp.array([[1.5]]), jnp.array([0.3]), jnp.array([[0.8]]), jnp.array([0.6]))
     check = srnn.fluctuation_dissipation(model, lambda h: h[0] ** 2, key=key, **OPTIONS)
     assert (np.abs(check.difference) < 4 * check.stderr + 0.05).all()
 
 
+@pytest.mark.slow
 def test_the_relation_fails_out_of_equilibrium(key):
     model = reciprocal().replace(decay=jnp.array([[1.5, 2.4], [-1.6, 2.0]]))
     check = srnn.fluctuation_dissipation(model, read, key=key, steps=(0, 10, 15), **OPTIONS)

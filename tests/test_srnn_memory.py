@@ -35,6 +35,7 @@ def test_noise_is_weighed_and_the_residual_says_whether_the_fit_is_good(key):
     assert srnn.memory_timescales(oscillating, components=2).residual > 10
 
 
+@pytest.mark.slow
 def test_time_scales_of_a_linear_model_are_its_decay_times(key):
     dt, rates = 0.02, jnp.array([1.0, 6.0])
     model = srnn.init(key, 1, 2, radius=0.0).replace(

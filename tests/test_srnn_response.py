@@ -16,7 +16,7 @@ T1, DT, STEPS = 1.0, 0.05, 20
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_method_agrees_with_the_closed_form(key, method, order):
     model, ou, f, start = example()
     dt = DT if order == 1 else 0.125
@@ -46,6 +46,7 @@ def test_the_chain_goes_to_continuous_time_with_the_step():
         np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 2, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [diffrax.Heun(), diffrax.ShARK()], ids=["heun", "shark"])
 def test_second_order_solvers_have_a_smaller_bias(key, solver):
     model, ou, f, start = example()
@@ -118,6 +119,7 @@ def test_adjoint_kernel_of_a_tanh_unit_agrees_with_the_fokker_planck_equation(ke
     assert 1.4 < ratio < 2.9  # 2, with the standard errors' share
 
 
+@pytest.mark.slow
 def test_the_estimate_does_not_depend_on_how_paths_are_cut(key, monkeypatch):
     model, _, f, start = example()
 
@@ -159,6 +161,7 @@ def test_pooled_moments_equal_those_of_all_paths(key):
     np.testing.assert_allclose(stderr, values.std(axis=0, ddof=1) / np.sqrt(23), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_weak_and_gaussian_runs_give_the_same_kernel(key):
     model, _ = fokker_planck()
     options = {"t1": 1.0, "dt": 0.05, "paths": 20_000}
@@ -168,6 +171,7 @@ def test_weak_and_gaussian_runs_give_the_same_kernel(key):
     assert (np.abs(gaussian.values - weak.values) <= 4 * np.hypot(gaussian.stderr, weak.stderr) + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_kernel_about_a_control(key):
     """The kernel at u is the derivative of the response there: against common random numbers."""
     model, _ = fokker_planck()
@@ -191,6 +195,7 @@ def test_second_order_kernels_are_the_same_by_adjoint_and_tangent(key):
     assert np.abs(adjoint.values).min() > 0
 
 
+@pytest.mark.slow
 def test_drift_tells_a_run_that_is_not_stationary(key):
     model = srnn.init(key, 1, 3, radius=0.5, noise=0.5).replace(bias=jnp.array([0.5, -0.3, 0.2]))
     options = {"t1": 1.0, "dt": 0.1, "key": key, "paths": 2000, "initial": jnp.full(3, 2.0)}

@@ -87,7 +87,9 @@ def test_saving_a_readout_only(key):
     assert run(model, control, readout=lambda h: h.sum()).values.shape == (6, 1)
 
 
-@pytest.mark.parametrize("solver", sorted(SOLVERS))
+@pytest.mark.parametrize(
+    "solver", ["euler", pytest.param("heun", marks=pytest.mark.slow), pytest.param("shark", marks=pytest.mark.slow)]
+)
 def test_gradients_equal_finite_differences(key, solver):
     model, control = setting(key)
 

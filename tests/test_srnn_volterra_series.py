@@ -76,6 +76,7 @@ def test_terms_agree_with_the_fokker_planck_equation(key):
     assert (np.abs(terms.mean - exact[1:]) < 4 * terms.stderr + 1e-3).all()
 
 
+@pytest.mark.slow
 def test_terms_equal_sums_over_kernels(key):
     """Nested derivatives along the control, and kernels contracted over the ordered simplex: the same paths."""
     model, control = eight_units(key)
@@ -114,6 +115,7 @@ def test_a_series_that_does_not_shrink_is_reported(key):
     assert not srnn.volterra_terms(model, readout, 30.0 * control, **options).shrinking
 
 
+@pytest.mark.slow
 def test_divergent_paths_are_counted(key):
     model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
     wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
@@ -142,6 +144,7 @@ def test_bound_is_infinite_where_it_overflows():
     assert srnn.truncation_bound(model, jnp.full((10, 1), 50.0), dt=0.1, order=1, readout_sd=1.0) == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["tanh", "linear"])
 def test_the_bound_holds(key, setting):
     if setting == "tanh":
