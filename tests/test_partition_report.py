@@ -90,7 +90,7 @@ def test_plane_or_a_patch_of_it(networks, data, most):
 
 def test_distances_to_the_wall(networks, data):
     xs, labels = data
-    deaf = networks[1].replace(layers=(networks[1].layers[0].replace(bias=jnp.zeros(6)),))
+    deaf = networks[1].replace(layers=(networks[1].layers[0].replace(bias=jnp.zeros(6, "float32")),))
     section = partition.boundary_distances({"one": networks[0], "other": deaf}, xs.at[:, 0].set(0), labels)
     assert_complete(section)
     # without bias, a first input of 0 puts every unit on its kink
