@@ -107,6 +107,7 @@ def response_coefficients(
         TypeError: if `kernels` holds something else.
 
     Example:
+        >>> import jax
         >>> from srnn import init, response_kernel, volterra
         >>> model, u = init(jax.random.key(0), 1, 4), jnp.ones((8, 1))
         >>> kernel = response_kernel(model, lambda h: h[0], t1=1.0, dt=0.125, key=jax.random.key(1), paths=16)
@@ -165,6 +166,7 @@ def response_gram(
         TypeError: if an array is not floating.
 
     Example:
+        >>> import jax
         >>> from sklearn.kernel_ridge import KernelRidge
         >>> u, times = jax.random.normal(jax.random.key(0), (20, 8, 1)), jnp.linspace(0.0, 1.0, 9)
         >>> targets = u.mean(axis=(1, 2))

@@ -28,11 +28,11 @@ Control: TypeAlias = Float[Array, "step input"] | Callable[[Array], Array]
 Increments: TypeAlias = Literal["gaussian", "two_point"]
 Readout: TypeAlias = Callable[[Array], Array]
 
-# by type: the solver with its stages in a plain scan, which has derivatives of every order, and the order of the
+# by type: the solver with its stages in a loop that has derivatives of every order, and the order of the
 # deterministic method, which its stability limit follows from
 _SOLVERS: dict[type, tuple[diffrax.AbstractSolver, int]] = {
     diffrax.Euler: (diffrax.Euler(), 1),
-    diffrax.Heun: (diffrax.Heun(scan_kind="lax"), 2),
+    diffrax.Heun: (diffrax.Heun(scan_kind="bounded"), 2),
     diffrax.ShARK: (diffrax.ShARK(scan_kind="lax"), 2),
 }
 

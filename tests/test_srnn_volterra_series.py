@@ -89,6 +89,17 @@ def test_terms_equal_sums_over_kernels(key):
     np.testing.assert_allclose(srnn.volterra(kernels[0], control, 0.125), terms.mean[:1], rtol=1e-10)  # one chunk each
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [diffrax.Heun(), diffrax.ShARK()], ids=["heun", "shark"])
+def test_solvers_with_stages_have_derivatives_of_every_order(key, solver):
+    model, control = eight_units(key)
+    options = {"t1": 0.5, "dt": 0.125, "key": key, "paths": 4, "solver": solver}
+    terms = srnn.volterra_terms(model, readout, control[:4], max_order=3, **options)
+    kernels = [srnn.response_kernel(model, readout, order=n, **options) for n in (1, 2)]
+    # one chunk each: the same derivatives of the same paths
+    np.testing.assert_allclose(srnn.volterra(kernels, control[:4], 0.125), terms.mean[:2], rtol=1e-10)
+
+
 def test_series_of_a_linear_model_is_its_taylor_series():
     model, ou, f, start = example()
     control = jnp.ones((20, 2))
