@@ -182,16 +182,23 @@ def test_without_biases_from_black_all_kinks_are_at_the_end():
 def test_twin_units_and_far_ends_make_no_slivers():
     rnn, (start, stop) = network_and_corners(NETS[0])
     wanted = maso_rnn.walk_line(rnn, start, stop, max_regions=10_000)
-    layer = rnn.layers[0]
-    half = jnp.concatenate([layer.recurrent_kernel, layer.recurrent_kernel]) / 2
+    layer, (state,) = rnn.layers[0], rnn.initial
+    # a second copy of each unit, three times as large, and half of the work for each copy
+
+    def incoming(weights):
+        return jnp.concatenate([weights, 3 * weights], axis=-1)
+
+    def outgoing(weights):
+        return jnp.concatenate([weights / 2, weights / 6])
+
     twins = rnn.replace(
         layers=(
             maso_rnn.Layer(
-                jnp.tile(layer.input_kernel, 2), jnp.concatenate([half, half], axis=1), jnp.tile(layer.bias, 2)
+                incoming(layer.input_kernel), outgoing(incoming(layer.recurrent_kernel)), incoming(layer.bias)
             ),
         ),
-        readout=rnn.readout.replace(kernel=jnp.tile(rnn.readout.kernel, (2, 1)) / 2),
-        initial=(jnp.tile(rnn.initial[0], 2),),
+        readout=rnn.readout.replace(kernel=outgoing(rnn.readout.kernel)),
+        initial=(incoming(state),),
     )
     found = maso_rnn.walk_line(twins, start, stop, max_regions=10_000)
     # each crossing happens twice, at places that differ by rounding
