@@ -173,7 +173,7 @@ def _pre_activations(stage: _Stage, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     return p, np.sqrt(np.einsum("ij,ij->i", read, read) + 1.0)
 
 
-def _tolerance(stage: _Stage, norms: np.ndarray | float) -> np.ndarray:
+def _tolerance(stage: _Stage, norms: np.ndarray) -> np.ndarray:
     """How far from its kink a pre-activation may be by rounding alone, for sums of terms of those norms."""
     return np.multiply.outer(norms * (4 * _EPS), stage.scales)
 
@@ -272,7 +272,7 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
     it is part of.
     """
     p, norms = _pre_activations(stage, rows)
-    tolerance = _tolerance(stage, float(norms.max()))
+    tolerance = _tolerance(stage, norms)
     sides = _Sides.of(p, tolerance, act)
     found = []
     for r, (above, below) in enumerate(zip(*sides, strict=True)):
@@ -293,7 +293,7 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
         for side in (*sides.above, *sides.below):
             side[at, unit[beyond]] = False
     inside = ~(first | last)
-    blur = blur + tolerance[unit] / np.abs(stop - start)
+    blur = blur + tolerance[piece, unit] / np.abs(stop - start)
     piece, unit, value, where, blur = (a[inside] for a in (piece, unit, value, where, blur))
 
     order = np.lexsort((where, piece))
@@ -306,7 +306,8 @@ def _cross(act: PiecewiseAffine, stage: _Stage, rows: np.ndarray) -> tuple[np.nd
     fresh = rows[piece] + where * (rows[piece + 1] - rows[piece])
     fresh_p = p[piece] + where * (p[piece + 1] - p[piece])
     fresh_p[point, unit] = value
-    fresh_sides = _Sides.of(fresh_p, tolerance, act)
+    fresh_tolerance = tolerance[piece] + where * (tolerance[piece + 1] - tolerance[piece])
+    fresh_sides = _Sides.of(fresh_p, fresh_tolerance, act)
     rows[:, stage.writes] = _activate(act, p)
     fresh[:, stage.writes] = _activate(act, fresh_p)
 
