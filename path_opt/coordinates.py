@@ -250,7 +250,7 @@ def in_path_space(inner: optax.GradientTransformation, graph: ReductionGraph) ->
 
 
 def path_space_sgd(
-    learning_rate: optax.ScalarOrSchedule, *, graph: ReductionGraph, momentum: float | None = None
+    learning_rate: optax.ScalarOrSchedule, *, graph: ReductionGraph, momentum: float | Float[Array, ""] | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent on the values of basis paths.
 

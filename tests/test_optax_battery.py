@@ -246,9 +246,9 @@ def test_weights_of_rescaled_starts_part(plain, key):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda graph: path_opt.in_path_space(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3)), graph),
-        lambda graph: path_opt.path_space_sgd(1e-2, graph=graph),
-        lambda graph: path_opt.path_space_sgd(3e-3, graph=graph, momentum=0.9),
+        lambda graph: path_opt.in_path_space(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-4)), graph),
+        lambda graph: path_opt.path_space_sgd(1e-4, graph=graph),
+        lambda graph: path_opt.path_space_sgd(1e-4, graph=graph, momentum=0.9),
         lambda graph: path_opt.path_space_adam(3e-3, graph=graph),
         lambda graph: path_opt.path_sgd(0.03, graph=graph, num_steps=len(XS), readout="every"),
         lambda graph: path_opt.path_sgd(0.03, graph=graph, num_steps=len(XS), second_order=True, refresh_every=3),
@@ -259,6 +259,7 @@ def test_weights_of_rescaled_starts_part(plain, key):
 def test_invariant_methods_train_rescaled_starts_alike(make, key):
     first, second = outputs_after_training(make, key)
     before = maso_rnn.forward(RNN, XS)
+    # rates at which training is stable: where it diverges, it magnifies the rounding of any method;
     # 200 steps of rounding, which training may magnify a little; the outputs have moved far from the start meanwhile
     assert abs(first - second).max() < 1e-9 * abs(first).max()
     assert abs(first - before).max() > 1e-2 * abs(before).max()
