@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTEROP := $(VENV)/.interop
+SPEED := $(VENV)/.speed
 JOBS ?= 2
 
 .PHONY: help demo data test test-slow lint format speed clean
@@ -34,18 +35,21 @@ format: $(INSTALLED) ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 
 test: lint ## lint, then every test that is quick
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) -q
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup -q
 
 $(INTEROP): $(INSTALLED) tests/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop]' -c tests/constraints.txt
 	@touch $@
 
 test-slow: $(INTEROP) ## the tests that take long, with PyTorch
-	$(BIN)/python -m pytest -m slow -n $(JOBS) -q
+	$(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadgroup -q
 
-speed: $(INSTALLED) ## the speed comparisons (takes a while; needs a quiet machine)
+$(SPEED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speed]'
-	$(BIN)/python -m pytest benchmarks/speed -q
+	@touch $@
+
+speed: $(SPEED) ## the speed comparisons (takes a while; needs a quiet machine)
+	$(BIN)/python -m pytest benchmarks/speed -q -s -p no:xdist --benchmark-json=reports/speed.json
 
 clean: ## remove the virtual environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,6 +39,9 @@ def main(arguments: list[str]) -> None:
     """Hand the arguments to their command."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if command == "quickstart":
+        if "--smoke" in rest:
+            # little is computed and much compiled: half the time goes when the compiler does not try hard
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
         from benchmarks import quickstart
 
         quickstart.main(rest)

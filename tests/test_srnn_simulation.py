@@ -197,7 +197,7 @@ def test_strong_orders_against_a_brownian_tree(key):
 
     reference = ends(diffrax.ShARK(), 1024)
     steps = [8, 16, 32, 64, 128]
-    for solver, least, most in [(diffrax.Euler(), 0.9, 1.15), (diffrax.ShARK(), 1.4, 2.2)]:
+    for solver, least, most in [(diffrax.Euler(), 0.9, 1.15), (diffrax.ShARK(), 1.5, 2.2)]:
         errors = [np.sqrt(((ends(solver, n) - reference) ** 2).sum(axis=1).mean()) for n in steps]
         slope = np.polyfit(-np.log(steps), np.log(errors), 1)[0]
         # 200 paths give each error to 5%, the slope to 0.03; 0.1 more for steps that are not yet small

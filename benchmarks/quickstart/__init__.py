@@ -18,6 +18,10 @@ import numpy as np
 from benchmarks.command import parse, refuse
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.digits import digits
+from benchmarks.quickstart import partition
+from benchmarks.quickstart.eigenvalues import eigenvalues
+from benchmarks.quickstart.path_space import path_space
+from benchmarks.quickstart.response import response
 from benchmarks.quickstart.training import Trained, Training, accuracy, train
 from maso_rnn import plots, report
 from maso_rnn.report import Picture, Section
@@ -138,4 +142,17 @@ def initial_state(trained: Trained, data: Dataset, settings: Quickstart) -> Sect
     )
 
 
-SECTIONS: tuple[Callable[[Trained, Dataset, Quickstart], Section], ...] = (templates, initial_state)
+SECTIONS: tuple[Callable[[Trained, Dataset, Quickstart], Section], ...] = (
+    templates,
+    initial_state,
+    partition.regions,
+    partition.codes,
+    partition.walk,
+    partition.plane,
+    partition.boundary,
+    partition.noise,
+    partition.parallel,
+    eigenvalues,
+    path_space,
+    response,
+)
