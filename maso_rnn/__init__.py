@@ -5,25 +5,22 @@ The network and its pieces:
     `PiecewiseAffine`, `activation`, `relu`, `leaky_relu`, `abs`, `hard_tanh`, `identity`.
 Which affine map is it around this input, and does its template match?
     `affine_map`, `affine_maps`, `match`, `template_margin`; any other cell: `linearize`, `linearization_error`.
-
 Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`.
-
 Which pieces lie on this line or plane?
     `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
     `random_initial_state`, `noise_penalty`.
-
 How should its eigenvalues start?
     `initializers`: `eigen`, `np_rnn`, `spectral_radius`, `per_gate`, and `initializers.identity` (`identity` itself
     is the activation).
-
 What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
     `jacobian_spectra`, `lyapunov_exponents`, `fixed_points`.
 
+Networks from flax and PyTorch (`maso_rnn.adapters`) and in files (`maso_rnn.files`) are imported by name.
 The pictures (`maso_rnn.plots`) and the report (`maso_rnn.report`) need the `report` extra and are imported by name.
 """
 

@@ -137,8 +137,9 @@ def _start(data: Dataset, training: Training, key: Array) -> RNN:
 
 
 def _loss(rnn: RNN, inputs: Array, targets: Array, sigma: Array, key: Array) -> Array:
-    noise = sigma * jax.random.normal(key, (len(inputs), rnn.layers[0].recurrent_kernel.shape[0]))
-    logits = jax.vmap(lambda xs, h: maso_rnn.forward(rnn, xs, (h,))[-1])(inputs, noise)
+    zeros = jax.tree.map(lambda h: jnp.zeros((len(inputs), *h.shape)), maso_rnn.initial_state(rnn))
+    noise = maso_rnn.random_initial_state(key, zeros, sigma)
+    logits = jax.vmap(lambda xs, h0: maso_rnn.forward(rnn, xs, h0)[-1])(inputs, noise)
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
