@@ -76,7 +76,7 @@ def noise(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
 def parallel(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
     """Rounds of parallel evaluation, by length, start and training."""
     name, rnns = next(iter(trained.snapshots.items()))
-    count, hidden = (1, 8) if settings.smoke else (2, 32)
+    count, hidden = (1, 16) if settings.smoke else (2, 32)
     return partition.rounds(
         {f"{name}, before training": rnns[0], f"{name}, trained": rnns[-1]},
         jnp.asarray(data.test.inputs[:count]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,7 +38,7 @@ def eigenvalues(networks: Mapping[str, RNN], xs: Array, *, steps: int = 64) -> S
         for name, rnn in networks.items()
     }
     decays = {
-        name: {act: _measure(rnn.layers[0], activation_of(act), xs) for act in ACTIVATIONS}
+        name: {act: jax.tree.map(np.asarray, _measure(rnn.layers[0], activation_of(act), xs)) for act in ACTIVATIONS}
         for name, rnn in networks.items()
         if not spectra[name].defective
     }
@@ -61,6 +62,7 @@ def eigenvalues(networks: Mapping[str, RNN], xs: Array, *, steps: int = 64) -> S
     )
 
 
+@partial(jax.jit, static_argnames="act")
 def _measure(layer: Layer, act: Activation, xs: Array) -> PulseDecay:
     """The decay of a pulse in every mode of a layer that starts at zero and reads `xs`, under any activation."""
 
@@ -69,7 +71,7 @@ def _measure(layer: Layer, act: Activation, xs: Array) -> PulseDecay:
         return act(p if layer.bias is None else p + layer.bias)
 
     state = jnp.zeros_like(layer.recurrent_kernel, shape=layer.recurrent_kernel.shape[:1])
-    return jax.tree.map(np.asarray, pulse_decay(step, layer.recurrent_kernel, state, xs, amplitude=PULSE))
+    return pulse_decay(step, layer.recurrent_kernel, state, xs, amplitude=PULSE)
 
 
 def _values(found: Spectrum, decays: Mapping[str, PulseDecay]) -> dict[str, Any]:

@@ -491,15 +491,17 @@ def rounds(
 
     starts = {"orthogonal": jax.nn.initializers.orthogonal(), "identity": eye, "He": jax.nn.initializers.he_normal()}
     networks = {
-        f"{name} start": init(
-            key,
-            xs.shape[2],
-            [hidden],
-            2,
-            recurrent_init=start,
-            bias_init=jax.nn.initializers.normal(0.1),
-            dtype=xs.dtype,
-        )
+        f"{name} start": jax.jit(
+            partial(
+                init,
+                input_size=xs.shape[2],
+                hidden_sizes=[hidden],
+                output_size=2,
+                recurrent_init=start,
+                bias_init=jax.nn.initializers.normal(0.1),
+                dtype=xs.dtype,
+            )
+        )(key)
         for name, start in starts.items()
     } | dict(trained)
     counted = {
