@@ -81,7 +81,7 @@ def parallel(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
         {f"{name}, before training": rnns[0], f"{name}, trained": rnns[-1]},
         jnp.asarray(data.test.inputs[:count]),
         key=jax.random.fold_in(jax.random.key(settings.seed), 4),
-        lengths=(16, 64) if settings.smoke else (16, 32, 64),
+        lengths=(32,) if settings.smoke else (16, 32, 64),
         hidden=hidden,
     )
 
