@@ -23,9 +23,9 @@ from jaxtyping import Array, Float, Int
 
 from srnn import checks
 from srnn.model import SRNN, drift, noise_matrix
-from srnn.response import after_burn_in, checked_readout, ends, pull_back
+from srnn.response import after_burn_in, checked_scalar, ends, pull_back
 from srnn.simulation import Grid, Readout, checked_grid, checked_initial, checked_paths
-from srnn.statistics import Chunks, Moments, chunks_of, moments, pool
+from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
 
 
 class FluctuationDissipation(NamedTuple):
@@ -98,7 +98,7 @@ def fluctuation_dissipation(
     """
     before = checks.whole_steps(burn_in, dt, name="burn_in")
     grid = checked_grid(model, t1=t1, dt=dt, solver=diffrax.Euler(), increments="gaussian", first=before)
-    checked_readout(model, readout)
+    checked_scalar(model, readout)
     sigma, hidden = noise_matrix(model), model.recurrent_kernel.shape[0]
     if checks.is_concrete(sigma) and np.linalg.matrix_rank(np.asarray(sigma)) < hidden:
         raise ValueError(
@@ -128,17 +128,19 @@ def _both_sides(
     dtype = model.recurrent_kernel.dtype
     control = jnp.zeros((grid.steps, model.input_kernel.shape[0]), dtype)
     sigma = noise_matrix(model)
-    conjugate = 2 * jnp.linalg.solve(sigma.T @ sigma, model.input_kernel.T)  # D⁻¹ Cᵀ, (hidden, input)
+    # D⁻¹ Cᵀ, (hidden, input), without forming σᵀσ, whose condition number is the square of σ's
+    inverse = jnp.linalg.pinv(sigma, rtol=max(sigma.shape) * jnp.finfo(dtype).eps)
+    conjugate = 2 * inverse @ (inverse.T @ model.input_kernel.T)
 
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array]:
         start, chunk_key, counted = chunk
         start = after_burn_in(model, start, chunk_key, grid)
 
         def sides(push: Array, state: Array, last: Array) -> Moments:
-            values = jax.vmap(readout)(last)
-            centred = values - (counted * values).sum() / counted.sum()
-            correlation = -centred[:, None] * (drift(model, state) @ conjugate)
-            return moments(jnp.stack([push, correlation, push - correlation]), counted, axis=1)
+            values = centred(lost(jax.vmap(readout)(last), last), counted)
+            correlation = -values[:, None] * (drift(model, state) @ conjugate)
+            both = lost(jnp.stack([push, correlation, push - correlation]), last, axis=1)
+            return moments(both, counted, axis=1)
 
         found, last, _ = pull_back(model, control, start, chunk_key, grid, readout, sides)
         return found, *ends(readout, start, last, counted)

@@ -32,11 +32,12 @@ from srnn.simulation import (
     checked_grid,
     checked_initial,
     checked_paths,
+    checked_readout,
     increments_of,
     run,
     step,
 )
-from srnn.statistics import Chunks, Moments, chunks_of, moments, pool
+from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
 
 Method: TypeAlias = Literal["adjoint", "tangent", "malliavin"]
 LARGEST_KERNEL = 2**26  # numbers in a second-order kernel
@@ -133,7 +134,7 @@ def response_kernel(
         raise ValueError(f'method must be "adjoint", "tangent" or "malliavin", got {method!r}')
     before = checks.whole_steps(burn_in, dt, name="burn_in") if burn_in else 0
     grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
-    checked_readout(model, readout)
+    checked_scalar(model, readout)
     if method == "malliavin":
         if increments != "gaussian":
             raise ValueError('increments: "malliavin" weighs with Gaussian noise; use increments="gaussian"')
@@ -216,7 +217,7 @@ def after_burn_in(model: SRNN, states: Array, key: Array, grid: Grid) -> Array:
 
 def ends(readout: Readout, start: Array, last: Array, counted: Array) -> tuple[Moments, Array]:
     """The change of f and of f² from the first states to the last, (2,), and how many of the last are not finite."""
-    before, after = jax.vmap(readout)(start), jax.vmap(readout)(last)
+    before, after = (lost(jax.vmap(readout)(states), states) for states in (start, last))
     change = moments(jnp.stack([after - before, after**2 - before**2]), counted, axis=1)
     return change, ((~jnp.isfinite(last).all(axis=-1)) & (counted == 1)).sum()
 
@@ -241,7 +242,7 @@ def pull_back(
         return before, (reduce(push @ model.input_kernel.T, state, last), jnp.sqrt((before**2).mean()))
 
     _, (reduced, norms) = jax.lax.scan(body, seed, (jnp.arange(grid.steps), states), reverse=True)
-    return reduced, last, jnp.where(norm > 0, norms.max() / norm, 0)
+    return reduced, last, jnp.where(norm == 0, 0, norms.max() / norm)
 
 
 def _adjoint(
@@ -255,7 +256,7 @@ def _adjoint(
     counted: Array,
 ) -> tuple[Moments, Array, Array]:
     reduced, last, growth = pull_back(
-        model, control, start, key, grid, readout, lambda push, state, last: moments(push, counted)
+        model, control, start, key, grid, readout, lambda push, state, last: moments(lost(push, last), counted)
     )
     at = np.asarray(chosen)
     return Moments(reduced.weight[0], reduced.mean[at], reduced.squares[at]), last, growth
@@ -279,7 +280,7 @@ def _adjoint_twice(
 
     def along(direction: Array) -> tuple[Moments, tuple[Array, Array]]:
         _, change, aside = jax.jvp(gradients, (control,), (direction,), has_aux=True)
-        return moments(change / grid.dt, counted, axis=1), aside
+        return moments(lost(change / grid.dt, aside[0], axis=1), counted, axis=1), aside
 
     found, (last, growth) = jax.vmap(along, out_axes=(0, None))(_impulses(control, chosen))
     shape = (len(chosen), control.shape[1], len(chosen), control.shape[1])  # earlier step, its input, later, its input
@@ -312,7 +313,7 @@ def _tangent(
         _, change = jax.jvp(jax.vmap(readout), (last,), (moved,))
         pushed = (direction.sum(axis=0) @ model.input_kernel) ** 2
         stretched = (moved**2).sum(axis=-1).mean()
-        return moments(change, counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
+        return moments(lost(change, last), counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
 
     found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(_impulses(control, chosen))
     shape = (len(chosen), control.shape[1])
@@ -344,7 +345,8 @@ def _tangent_twice(
 
         _, second, (last, moved) = jax.jvp(first, (control,), (other,), has_aux=True)
         pushed = ((one.sum(axis=0) * grid.dt) @ model.input_kernel) ** 2
-        return moments(second, counted), last, jnp.sqrt((moved**2).sum(-1).mean() / jnp.maximum(pushed.sum(), 1e-30))
+        stretched = (moved**2).sum(axis=-1).mean()
+        return moments(lost(second, last), counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
 
     found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(impulses[a], impulses[b])
     size, channels = len(impulses), control.shape[1]
@@ -368,12 +370,12 @@ def _malliavin(
 ) -> tuple[Moments, Array, Array]:
     """Covariance of f with θᵀΔB_k/dt; the last step's noise is drawn again, not stored."""
     last, _ = run(model, control, start, key, grid)
-    centred = _centred(jax.vmap(readout)(last), counted)
+    values = centred(lost(jax.vmap(readout)(last), last), counted)
     shift = noise_shift(model, model.input_kernel, name="model.input_kernel")
 
     def at(k: Array) -> Moments:
         weight = increments_of(model, key, grid, k, start.shape[0]) @ shift.T / grid.dt
-        return moments(centred[:, None] * weight, counted)
+        return moments(values[:, None] * weight, counted)
 
     found = jax.lax.map(at, jnp.asarray(chosen))
     return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
@@ -391,7 +393,7 @@ def _malliavin_twice(
 ) -> tuple[Moments, Array, Array]:
     """Covariance of f with the second Hermite weight, w_k w_l − 1[k = l] θᵀθ/dt."""
     last, _ = run(model, control, start, key, grid)
-    centred = _centred(jax.vmap(readout)(last), counted)
+    values = centred(lost(jax.vmap(readout)(last), last), counted)
     shift = noise_shift(model, model.input_kernel, name="model.input_kernel")
     norm = shift @ shift.T / grid.dt
 
@@ -404,16 +406,10 @@ def _malliavin_twice(
         index, later = now
         same = (jnp.arange(len(chosen)) == index).astype(later.dtype)
         product = later[None, :, :, None] * weights[:, :, None, :] - same[:, None, None, None] * norm
-        return moments(centred[:, None, None] * product, counted, axis=1)
+        return moments(values[:, None, None] * product, counted, axis=1)
 
     found = jax.lax.map(row, (jnp.arange(len(chosen)), weights))
     return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
-
-
-def _centred(values: Array, counted: Array) -> Array:
-    """Minus the mean of the *other* paths: less variance, and no bias, as that mean knows nothing of this path."""
-    count = counted.sum()
-    return (values - (counted * values).sum() / count) * (count / (count - 1))
 
 
 _ESTIMATORS: dict[tuple[str, int], Callable] = {
@@ -443,11 +439,8 @@ def noise_shift(model: SRNN, pushes: Array, *, name: str) -> Array:
     return jnp.where(reached, shift, jnp.nan)
 
 
-def checked_readout(model: SRNN, readout: Readout) -> None:
+def checked_scalar(model: SRNN, readout: Readout) -> None:
     """A function of one state to a floating scalar."""
-    if not callable(readout):
-        raise TypeError(f"readout must be a function of (hidden,) to a scalar, got {type(readout).__name__}")
-    state = jax.ShapeDtypeStruct(model.bias.shape, model.bias.dtype)
-    out = jax.eval_shape(readout, state)
-    if not isinstance(out, jax.ShapeDtypeStruct) or out.shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise TypeError(f"readout must give one floating scalar for a state (hidden,), got {out}")
+    out = checked_readout(model, readout, name="scalar")
+    if out.shape != ():
+        raise TypeError(f"readout must give one floating scalar for a state (hidden,), got shape {out.shape}")

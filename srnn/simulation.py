@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from srnn import checks
 from srnn.model import SRNN, check_model, check_step, drift, noise_size, put_noise
+from srnn.statistics import lost
 
 Control: TypeAlias = Float[Array, "step input"] | Callable[[Array], Array]
 Increments: TypeAlias = Literal["gaussian", "two_point"]
@@ -45,7 +46,8 @@ class Ensemble(NamedTuple):
         values: (path, time, ...), states or readouts.
         mean: (time, ...), over all paths: not finite where a path diverged.
         stderr: (time, ...), standard error of the mean.
-        diverged: the number of paths whose values are not all finite.
+        diverged: the number of paths whose saved states or values are not all finite; a readout of a state that is not
+            finite is NaN, whatever the function makes of it.
     """
 
     times: Float[Array, " time"]
@@ -116,7 +118,7 @@ def simulate(
         ValueError: if the model is unstable or its shapes do not fit, `dt` does not divide `t1` or is past the
             stability limit, there are fewer than two paths, the control is not finite or of a wrong shape, or the
             solver needs Gaussian noise.
-        TypeError: if `key` is not a typed key, or an array is not floating.
+        TypeError: if `key` is not a typed key, an array is not floating, or `readout` does not give one floating array.
 
     Example:
         >>> from srnn import init
@@ -132,6 +134,8 @@ def simulate(
     key, paths = checks.random_key(key), checked_paths(paths)
     chosen = (grid.steps,) if save_steps is None else save_steps
     saved = checks.step_indices("save_steps", chosen, least=0, most=grid.steps)
+    if readout is not None:
+        checked_readout(model, readout)
     values = _paths(
         model,
         checked_control(model, control, grid),
@@ -143,7 +147,7 @@ def simulate(
         readout=readout,
         sharding=sharding,
     )
-    times = jnp.asarray(saved, values.dtype) * grid.dt
+    times = jnp.asarray(saved, model.recurrent_kernel.dtype) * grid.dt
     finite = jnp.isfinite(values).reshape(paths, -1).all(axis=1)
     mean = values.mean(axis=0)
     return Ensemble(times, values, mean, values.std(axis=0, ddof=1) * paths**-0.5, (~finite).sum())
@@ -169,7 +173,7 @@ def _paths(
 
     def save(t: Any, y: Array, args: Any) -> Array:
         del t, args
-        return y if readout is None else jax.vmap(readout)(y)
+        return y if readout is None else lost(jax.vmap(readout)(y), y)
 
     parts = []
     if saved[0] == 0:
@@ -327,6 +331,18 @@ def checked_control(model: SRNN, control: Any, grid: Grid, *, name: str = "contr
     checked = checks.array(name, control, axes=axes, shape=(grid.steps, channels), dtype=dtype)
     checks.finite(name, checked)
     return checked
+
+
+def checked_readout(model: SRNN, readout: Any, *, name: str = "array") -> jax.ShapeDtypeStruct:
+    """A function of one state to one floating array: its shape and dtype."""
+    if not callable(readout):
+        raise TypeError(f"readout must be a function of (hidden,), got {type(readout).__name__}")
+    out = jax.eval_shape(readout, jax.ShapeDtypeStruct(model.bias.shape, model.recurrent_kernel.dtype))
+    if not isinstance(out, jax.ShapeDtypeStruct) or not jnp.issubdtype(out.dtype, jnp.floating):
+        raise TypeError(
+            f"readout must give one floating {name} for a state (hidden,), got {out}; convert it, as by .astype(float)"
+        )
+    return out
 
 
 def checked_initial(model: SRNN, initial: Any, paths: int) -> Array:

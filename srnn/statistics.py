@@ -32,6 +32,21 @@ def moments(values: Array, counted: Array, axis: int = 0) -> Moments:
     return Moments(count, mean, squares)
 
 
+def centred(values: Array, counted: Array) -> Array:
+    """Minus the mean of the *other* paths: less variance, and no bias, as that mean knows nothing of this path."""
+    count = counted.sum()
+    return (values - jnp.where(counted == 1, values, 0).sum() / count) * (count / (count - 1))
+
+
+def lost(values: Array, states: Array, axis: int = 0) -> Array:
+    """The values, with NaN along the path axis where states (path, hidden) are not finite.
+
+    A readout that saturates gives a number for a state that is none; no mean may be taken over it.
+    """
+    finite = jnp.isfinite(states).all(axis=-1)
+    return jnp.where(jnp.expand_dims(finite, [i for i in range(values.ndim) if i != axis]), values, jnp.nan)
+
+
 def pool(chunks: Moments) -> tuple[Array, Array]:
     """The mean and its standard error over all chunks, which are stacked along the first axis."""
     count = chunks.weight.reshape(chunks.weight.shape + (1,) * (chunks.mean.ndim - 1))

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from srnn import checks
 from srnn.model import SRNN, check_model, require_smooth
-from srnn.response import Kernel, after_burn_in, checked_readout, noise_shift
+from srnn.response import Kernel, after_burn_in, checked_scalar, noise_shift
 from srnn.simulation import (
     Control,
     Grid,
@@ -33,7 +33,7 @@ from srnn.simulation import (
     checked_paths,
     run,
 )
-from srnn.statistics import Chunks, Moments, chunks_of, moments, pool
+from srnn.statistics import Chunks, Moments, chunks_of, lost, moments, pool
 
 _TAIL_TERMS = 1024  # of the bound's tail: enough up to where it overflows float64, ‖θ‖² = 709
 
@@ -111,7 +111,7 @@ def volterra_terms(
     max_order = checks.size("max_order", max_order)
     before = checks.whole_steps(burn_in, dt, name="burn_in") if burn_in else 0
     grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
-    checked_readout(model, readout)
+    checked_scalar(model, readout)
     if max_order > 1:
         require_smooth(model, "a term of order 2 or more")
     if control is None:
@@ -151,14 +151,15 @@ def _terms(
 
         def scaled(amplitude: Array) -> list[Array]:
             last, _ = run(model, amplitude * control, start, chunk_key, grid)
-            return [jax.vmap(readout)(last)]
+            return [lost(jax.vmap(readout)(last), last)]
 
         derivatives = scaled
         for _ in range(max_order):
             derivatives = functools.partial(_differentiated, derivatives)
         terms = jnp.stack([value / math.factorial(n) for n, value in enumerate(derivatives(jnp.zeros((), dtype)))])
-        bad = ((~jnp.isfinite(terms).all(axis=0)) & (counted == 1)).sum()
-        return moments(terms, counted, axis=1), bad
+        finite = jnp.isfinite(terms).all(axis=0)
+        bad = (~finite & (counted == 1)).sum()
+        return moments(jnp.where(finite, terms, jnp.nan), counted, axis=1), bad
 
     gathered, diverged = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
     mean, stderr = pool(gathered)
@@ -288,7 +289,9 @@ def truncation_bound(
     theta = noise_shift(model, pushes, name="control @ model.input_kernel")
     square = (theta**2).sum() * dt
     # Σ_{n>N} x^n/n! = x^{N+1}/(N+1)! · (1 + x/(N+2) + x²/(N+2)(N+3) + …)
-    ratios = square / (order + 1 + jnp.arange(1, _TAIL_TERMS, dtype=dtype))
-    tail = (1 + jnp.cumprod(ratios).sum()) * jnp.exp(-jax.lax.lgamma(jnp.asarray(order + 2, dtype)))
-    bound = readout_sd * square ** ((order + 1) / 2) * jnp.sqrt(tail)
-    return jnp.where(jnp.isfinite(bound), bound, jnp.inf)
+    # in logarithms: 1/(N+1)! alone underflows long before the bound does
+    some = jnp.where(square == 0, 1, square)
+    ratios = some / (order + 1 + jnp.arange(1, _TAIL_TERMS, dtype=dtype))
+    lead = (order + 1) * jnp.log(some) - jax.lax.lgamma(jnp.asarray(order + 2, dtype))
+    bound = readout_sd * jnp.exp(0.5 * (lead + jnp.log1p(jnp.cumprod(ratios).sum())))
+    return jnp.where(square == 0, 0, jnp.where(jnp.isfinite(bound), bound, jnp.inf))

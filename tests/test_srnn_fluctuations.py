@@ -51,3 +51,40 @@ def test_noise_that_misses_a_direction_is_refused(key, unchecked):
     model = reciprocal().replace(noise_kernel=jnp.array([[1.0, 0.5]]))
     with pytest.raises(ValueError, match=r"model\.noise_kernel must reach all 2 directions.*rank 1"):
         srnn.fluctuation_dissipation(model, read, key=key, **OPTIONS)
+
+
+def test_few_paths_do_not_bias_the_correlation(key):
+    """Two paths to a run: centred by their common mean, the correlation would be half of what it is."""
+    model = srnn.init(key, 1, 1, radius=0.0, noise=1.0).replace(input_kernel=jnp.ones((1, 1)))
+    options = {"t1": 0.25, "dt": 0.125, "paths": 2, "burn_in": 3.0}
+
+    @jax.jit
+    @jax.vmap
+    def correlation(key):
+        return srnn.fluctuation_dissipation(model, lambda h: h[0], key=key, **options).correlation[:, 0]
+
+    found = correlation(jax.random.split(key, 20_000))
+    # Euler's chain h <- a h + dB: variance dt/(1 - a^2), correlation a^lag of it, 2/sigma^2 its weight
+    a = 1 - 0.125
+    exact = 2 * 0.125 / (1 - a**2) * a ** np.array([2, 1])
+    stderr = np.std(found, axis=0) / np.sqrt(20_000)
+    assert (stderr < 0.05).all()
+    assert (np.abs(found.mean(axis=0) - exact) < 4 * stderr + 0.01).all()  # 0.01: the burn-in's exp(-6)
+
+
+def test_badly_conditioned_noise_keeps_its_digits(key):
+    """In float32 σ may have a condition number of 5,000: its square, 2.5e7, leaves no digit."""
+    tilt = 2e-4
+    model = srnn.init(key, 1, 2, radius=0.0, dtype="float32").replace(
+        noise_kernel=jnp.array([[1.0, 1.0], [tilt, -tilt]], jnp.float32),
+        input_kernel=jnp.array([[0.3, -0.8]], jnp.float32),
+    )
+    start = jax.random.normal(key, (4, 2), jnp.float32)
+    wide, wide_start = jax.tree.map(lambda x: x.astype(jnp.float64), (model, start))
+    options = {"t1": 0.125, "dt": 0.125, "paths": 4, "burn_in": 0.0, "key": key}
+    found, exact = (
+        srnn.fluctuation_dissipation(m, lambda h: h[0] - h[1], initial=s, **options).correlation
+        for m, s in ((model, start), (wide, wide_start))
+    )
+    # the readout sees the weak noise only, which adds other numbers in float32: 2e-4 of 1; and cond · eps = 6e-4
+    np.testing.assert_allclose(found, exact, rtol=0.01)

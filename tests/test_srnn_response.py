@@ -283,3 +283,22 @@ def test_what_cannot_be_refused_under_tracing_is_nan(key):
 
     assert np.isnan(values(model.noise_kernel[:2])).all()
     assert np.isfinite(values(model.noise_kernel)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_readout_does_not_hide_divergence(key, method):
+    model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
+    wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
+    kernel = srnn.response_kernel(
+        model,
+        lambda h: jnp.nan_to_num(jnp.clip(h[0], -1, 1)),
+        t1=1.5,
+        dt=0.125,
+        key=key,
+        paths=6,
+        initial=wild,
+        method=method,
+        steps=(0, 11),
+    )
+    assert kernel.diverged == 2
+    assert np.isnan(kernel.values).all()

@@ -229,3 +229,21 @@ def test_bad_arguments_are_refused(key, unchecked):
     for error, match, options in cases:
         with pytest.raises(error, match=match):
             run(model, **options)
+
+
+def test_a_readout_does_not_hide_divergence(key):
+    model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
+    wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
+    ensemble = run(model, initial=wild, readout=lambda h: jnp.where(h > 0, 1.0, 0.0))
+    assert ensemble.diverged == 2
+    assert np.isfinite(ensemble.values[2:]).all()
+    assert np.isnan(ensemble.mean).all()
+
+
+def test_readouts_that_are_not_one_floating_array_are_refused(key, unchecked):
+    model, _ = setting(key)
+    for readout in (lambda h: h[0] > 0, lambda h: h.astype(int), lambda h: (h, h), 3):
+        with pytest.raises(TypeError, match="readout must"):
+            run(model, readout=readout)
+    narrow = run(model, readout=lambda h: h.astype(jnp.float16))
+    assert narrow.times.dtype == model.bias.dtype

@@ -210,3 +210,36 @@ def test_bad_arguments_are_refused(key, unchecked):
         srnn.truncation_bound(model, control.at[0, 0].set(jnp.inf), **bound)
     with pytest.raises(ValueError, match="order must be at least 0"):
         srnn.truncation_bound(model, control, **bound | {"order": -1})
+
+
+@pytest.mark.parametrize("order", [36, 60])
+def test_bound_does_not_underflow_in_float32(order):
+    model = srnn.init(jax.random.key(0), 1, 1, noise=0.5).replace(input_kernel=jnp.array([[2.0]]))
+    control = jnp.full((10, 1), math.sqrt(30.0) * 0.5 / 2.0)
+    narrow = jax.tree.map(lambda x: x.astype(jnp.float32), model)
+    options = {"dt": 0.1, "order": order, "readout_sd": 1.0}
+    exact = srnn.truncation_bound(model, control, **options)
+    got = srnn.truncation_bound(narrow, control.astype(jnp.float32), **options)
+    assert exact > 0
+    # logarithms of size 100 in float32: 100 times its rounding
+    assert got == pytest.approx(float(exact), rel=1e-4)
+    assert srnn.truncation_bound(model, 0 * control, **options) == 0
+
+
+def test_a_readout_does_not_hide_divergence(key):
+    model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
+    wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
+    terms = srnn.volterra_terms(
+        model,
+        lambda h: jnp.where(h[0] > 1, 1.0, 0.5 + 0.0 * h[1]),
+        jnp.ones((12, 1)),
+        max_order=1,
+        t1=1.5,
+        dt=0.125,
+        key=key,
+        paths=6,
+        initial=wild,
+    )
+    assert terms.diverged == 2
+    assert np.isnan(terms.mean).all()
+    assert np.isnan(terms.unperturbed)
