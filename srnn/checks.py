@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import operator
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -16,6 +18,11 @@ import numpy as np
 def is_concrete(*values: Any) -> bool:
     """Whether no leaf of `values` is traced, so that its numbers can be looked at."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def concretely(*values: Any) -> AbstractContextManager[None]:
+    """Where no leaf of `values` is traced, what is made of them is not traced either, whatever is being traced."""
+    return jax.ensure_compile_time_eval() if is_concrete(*values) else contextlib.nullcontext()
 
 
 def size(name: str, value: Any, *, least: int = 1) -> int:
@@ -35,6 +42,8 @@ def positive(name: str, value: Any, *, zero: bool = False) -> float:
     """A finite real number above zero (or from zero on)."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{name} must be a number known when the function is traced, got a traced value")
+    if isinstance(value, str):
+        raise TypeError(f"{name} must be a number, got str")
     try:
         value = float(value)
     except TypeError:
@@ -50,15 +59,17 @@ def array(name: str, value: Any, *, axes: str, shape: Sequence[int | None], dtyp
         raise TypeError(f"{name} must be an array {axes}, got {type(value).__name__}; wrap it in jax.numpy.asarray")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating, got {value.dtype}; convert it, as by {name}.astype(float)")
+    with concretely(value):  # else a trace would make a tracer of it, of which no value can be checked
+        value = jnp.asarray(value)
     fits = value.ndim == len(shape) and all(
         want is None or want == got for want, got in zip(shape, value.shape, strict=False)
     )
     if not fits:
         wanted = tuple("any" if want is None else want for want in shape)
         raise ValueError(f"{name} must be {axes}, of shape {wanted}, got {value.shape}")
-    if dtype is not None and value.dtype != dtype:
+    if dtype is not None and value.dtype != jax.dtypes.canonicalize_dtype(dtype):
         raise TypeError(f"{name} must have the dtype {dtype}, as the rest, got {value.dtype}; convert one of them")
-    return jnp.asarray(value)
+    return value
 
 
 def finite(name: str, value: Any) -> None:
@@ -71,7 +82,7 @@ def whole_steps(t1: Any, dt: Any, *, name: str = "t1") -> int:
     """How many steps of `dt` make `t1`; they must make it exactly, up to rounding."""
     t1, dt = positive(name, t1, zero=name != "t1"), positive("dt", dt)
     count = round(t1 / dt)
-    if abs(t1 / dt - count) > 1e-6 * max(count, 1) or (count == 0 and t1 > 0):
+    if abs(t1 / dt - count) > min(1e-6 * max(count, 1), 1e-2) or (count == 0 and t1 > 0):
         near = t1 / max(count, 1)
         raise ValueError(
             f"{name} must be a whole number of steps: {name} = {t1} is {t1 / dt:.6g} steps of dt = {dt}; "

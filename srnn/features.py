@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float
 from srnn import checks
 from srnn.response import Kernel
 from srnn.signatures import checked_size, signature
-from srnn.volterra_series import checked_kernels
+from srnn.volterra_series import checked_kernels, kernel_edges, same_times
 
 LARGEST_GRAM = 2**28  # numbers in the Gram matrix
 
@@ -69,7 +70,8 @@ def checked_times(times: Array, steps: int, dtype: Any) -> Array:
     checks.finite("times", times)
     if not steps or (checks.is_concrete(times) and not (np.diff(np.asarray(times)) > 0).all()):
         raise ValueError(f"times must ascend over at least one step, got {times}")
-    return jnp.append(times, 2 * times[-1] - times[-2]) if starts_only else times
+    with checks.concretely(times):
+        return jnp.append(times, 2 * times[-1] - times[-2]) if starts_only else times
 
 
 def _basis_integrals(times: Array, order: int) -> Array:
@@ -103,7 +105,8 @@ def response_coefficients(
         (features,), matching a feature of depth 1 or 2: as many levels as kernels.
 
     Raises:
-        ValueError: if the kernels are not of orders 1, 2 in turn, times do not fit, or `order` is too high.
+        ValueError: if the kernels are not of orders 1, 2 in turn, times do not fit or are not the kernels', or
+            `order` is too high.
         TypeError: if `kernels` holds something else.
 
     Example:
@@ -124,6 +127,14 @@ def response_coefficients(
     first = kernels[0].values
     steps, channels = first.shape
     times = checked_times(times, steps, first.dtype)
+    edges = kernel_edges(kernels[0])
+    if checks.is_concrete(times, edges) and not same_times(
+        edges - edges[0], np.asarray(times) - np.asarray(times)[0], np.diff(np.asarray(times)).min()
+    ):
+        raise ValueError(
+            f"times must be those of the kernels, which are on all steps: got steps of {np.diff(np.asarray(times))} "
+            f"where the kernels have {np.diff(np.asarray(edges))}"
+        )
     if order >= steps:
         raise ValueError(f"order must be below the number of steps {steps}, got {order}")
     checked_size("order", channels * (order + 1), len(kernels))
@@ -162,7 +173,8 @@ def response_gram(
         (a, b), positive semidefinite for `controls_a` = `controls_b`.
 
     Raises:
-        ValueError: if shapes do not fit, values are not finite, or the matrix is too large.
+        ValueError: if shapes do not fit, values are not finite, the matrix is too large, or it overflows (traced: it
+            holds infinities).
         TypeError: if an array is not floating.
 
     Example:
@@ -192,7 +204,10 @@ def response_gram(
     checks.finite("controls_b", b)
     widths = jnp.sqrt(jnp.diff(times))[:, None]
     rows, columns = (a * widths).reshape(len(a), -1), (b * widths).reshape(len(b), -1)
-    logarithm = rows @ columns.T
     if normalize:
-        logarithm = logarithm - 0.5 * ((rows**2).sum(axis=1)[:, None] + (columns**2).sum(axis=1))
-    return jnp.exp(logarithm)
+        # half the squared distance itself: as a difference of products it would lose its digits, and pass 1
+        return jnp.exp(-0.5 * jax.lax.map(lambda row: ((row - columns) ** 2).sum(axis=1), rows))
+    gram = jnp.exp(jnp.matmul(rows, columns.T, precision="highest"))
+    if checks.is_concrete(gram) and np.isinf(np.asarray(gram)).any():
+        raise ValueError("controls_a, controls_b: the Gram matrix overflows; use normalize=True, which cannot")
+    return gram

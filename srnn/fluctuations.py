@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from srnn import checks
-from srnn.model import SRNN, drift, noise_matrix
+from srnn.model import SRNN, drift, noise_matrix, require_smooth
 from srnn.response import after_burn_in, checked_scalar, ends, pull_back
 from srnn.simulation import Grid, Readout, checked_grid, checked_initial, checked_paths
 from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
@@ -68,7 +68,7 @@ def fluctuation_dissipation(
 
     Args:
         model: the model; its noise must reach every direction.
-        readout: f, a function of (hidden,) to a scalar.
+        readout: f, a function of (hidden,) to a scalar without jumps.
         t1: the longest lag, in units of time.
         dt: the step; t1/dt must be whole. The solver is Euler's.
         key: a random key.
@@ -81,7 +81,7 @@ def fluctuation_dissipation(
         `FluctuationDissipation(times, response, correlation, difference, stderr, drift, diverged)`.
 
     Raises:
-        ValueError: as `simulate`; or if the noise does not reach every direction.
+        ValueError: as `simulate`; or if the noise does not reach every direction, or activation or readout jump.
         TypeError: as `simulate`; or if `readout` does not give a floating scalar.
 
     Example:
@@ -99,6 +99,7 @@ def fluctuation_dissipation(
     before = checks.whole_steps(burn_in, dt, name="burn_in")
     grid = checked_grid(model, t1=t1, dt=dt, solver=diffrax.Euler(), increments="gaussian", first=before)
     checked_scalar(model, readout)
+    require_smooth(model, readout, 1, "a response by the adjoint")
     sigma, hidden = noise_matrix(model), model.recurrent_kernel.shape[0]
     if checks.is_concrete(sigma) and np.linalg.matrix_rank(np.asarray(sigma)) < hidden:
         raise ValueError(

@@ -23,7 +23,8 @@ class Timescales(NamedTuple):
         amplitudes: (component, input), at lag zero.
         residual: the root mean square of (kernel − fit) / standard error, about 1 where the fit is as good as the
             kernel; where some standard error is zero, of kernel − fit alone.
-        converged: whether the least-squares solver came to rest.
+        converged: whether the least-squares solver came to rest; never for a kernel that is zero or not finite, whose
+            timescales and amplitudes are NaN.
     """
 
     timescales: Float[Array, " component"]
@@ -115,4 +116,7 @@ def _fit(kernel: Kernel, components: int) -> Timescales:
     log_tau, _, _, count = jax.lax.while_loop(unfinished, step, begin)
     residual, amplitudes = fit(log_tau)
     order = jnp.argsort(log_tau)
-    return Timescales(jnp.exp(log_tau)[order], amplitudes.T[order], jnp.sqrt((residual**2).mean()), count < _MOST_STEPS)
+    # nothing, and nothing finite, has no time-scale
+    known = jnp.isfinite(kernel.values).all() & (kernel.values != 0).any() & jnp.isfinite(residual).all()
+    taus, heights = (jnp.where(known, x, jnp.nan) for x in (jnp.exp(log_tau)[order], amplitudes.T[order]))
+    return Timescales(taus, heights, jnp.sqrt((residual**2).mean()), known & (count < _MOST_STEPS))

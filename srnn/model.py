@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,8 @@ def init(
     Raises:
         ValueError: if a size is below 1, `radius` is not in [0, 1), `decay_time` is not positive, `noise` is negative,
             or the activation's name is not known.
-        TypeError: if a size is not an integer, `dtype` is not floating, or the activation is neither name nor function.
+        TypeError: if a size is not an integer, `dtype` is not float32 or float64, or the activation is neither name
+            nor function.
 
     Example:
         >>> model = init(jax.random.key(0), 2, 8, radius=0.5)
@@ -120,6 +121,7 @@ def init(
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be floating, got {dtype}")
+    _check_precision("dtype", dtype)
     recurrent_key, input_key, noise_key = jax.random.split(key, 3)
     if noise_size is None:
         noise_kernel = jnp.full(hidden_size, noise, dtype)
@@ -194,35 +196,132 @@ def activation_of(name_or_function: str | Callable[[Array], Array]) -> Callable[
     return name_or_function
 
 
-class _Shape:
-    """What an activation looks like on a fine grid: its slopes, and whether they jump."""
+class _Probe(NamedTuple):
+    """What a function of one number looks like on a grid, or along lines.
 
-    def __init__(self, act: Callable[[Array], Array]) -> None:
-        grid = np.linspace(-8.0005, 8.0005, 16_003)  # spacing 1e-3; kinks at whole numbers fall between two points
-        with jax.ensure_compile_time_eval():
-            points = jnp.asarray(grid, jnp.float32)
-            slopes = np.asarray(jax.vmap(jax.grad(act))(points), np.float64)
-            curvature = np.asarray(jax.vmap(jax.grad(jax.grad(act)))(points), np.float64)
-        # a smooth slope changes by its curvature; what is left is a jump
-        change = np.diff(slopes) - np.diff(grid) * (curvature[1:] + curvature[:-1]) / 2
-        self.kinks: np.ndarray = grid[:-1][np.abs(change) > 1e-3]
-        self.is_affine = bool(np.ptp(slopes) == 0)
+    Attributes:
+        jump: where its derivative of the probed order jumps, or None.
+        is_affine: whether its slope is the same everywhere.
+    """
+
+    jump: float | None
+    is_affine: bool
+
+
+_BISECTIONS = 26  # of the widest cell, 24, down to 4e-7
+_near = np.linspace(-8.0005, 8.0005, 16_003)  # spacing 1e-3; kinks at whole numbers fall between two points
+_far = np.geomspace(8.001, 1e3, 200)
+_ACTIVATION_GRID = np.concatenate([-_far[::-1], _near, _far])
+_LINE_GRID = np.linspace(-8.0005, 8.0005, 515)
+_LINES = 3  # random ones, on which a readout is looked at
+
+
+def _probe(act: Callable[[Array], Array], order: int, grid: np.ndarray, dtype: Any) -> _Probe | None:
+    """Whether derivative `order` of a function, which may have many outputs, jumps; None where it is traced.
+
+    A smooth derivative changes from one point to the next by its own slope, up to what shrinks with the distance. Where
+    something is left, the cell is halved, and the worse half taken, until only a jump can be left.
+    """
+    for _ in range(order):
+        act = _slope(act)
+
+    @jax.jit
+    @jax.vmap
+    def derivatives(p: Array) -> tuple[Array, Array]:
+        return jax.jvp(act, (p,), (jnp.ones_like(p),))
+
+    def at(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, slope = (np.asarray(x, np.float64).reshape(len(points), -1) for x in derivatives(points))
+        return value, slope
+
+    with jax.ensure_compile_time_eval(), np.errstate(all="ignore"):
+        grid = np.asarray(grid, dtype)
+        if not checks.is_concrete(derivatives(jnp.asarray(grid))):
+            return None
+        value, slope = at(grid)
+        size = min(1.0, float(np.nanmax(np.abs(np.where(np.isfinite(value), value, 0)))))
+
+        def excess(x: np.ndarray, f: np.ndarray, g: np.ndarray) -> np.ndarray:
+            """What is left of the change between the ends of each cell, (2, cell, output), over what may be left."""
+            change = np.diff(f, axis=0)[0] - np.diff(x, axis=0)[0][:, None] * g.mean(axis=0)
+            # rounding: of the values, and of the argument at which they are taken
+            allowed = (
+                1e-3 * size + 1e-5 * np.abs(f).sum(axis=0) + 4e-7 * np.abs(x).max(axis=0)[:, None] * np.abs(g).sum(0)
+            )
+            ratio = np.abs(change) / allowed
+            # NaN is no pass, but where the values themselves overflow or are not defined
+            ratio = np.where(np.isnan(ratio), np.where(change == 0, 0, np.inf), ratio)
+            return np.where(np.isfinite(f).all(axis=0), ratio, 0).max(axis=1)
+
+        x = np.stack([grid[:-1], grid[1:]])
+        f, g = np.stack([value[:-1], value[1:]]), np.stack([slope[:-1], slope[1:]])
+        left = excess(x, f, g)
+        for _ in range(_BISECTIONS if (left > 1).any() else 0):
+            middle = (0.5 * x.sum(axis=0)).astype(dtype)
+            value, now = at(middle)
+            halves = []
+            for side in (0, 1):
+                ends = [x[side], middle], [f[side], value], [g[side], now]
+                halves.append([np.stack(pair[:: 1 - 2 * side]) for pair in ends])
+            first, second = (excess(*half) for half in halves)
+            later = second > first
+            x, f, g = (np.where(later.reshape(1, -1, *(1,) * (a.ndim - 2)), b, a) for a, b in zip(*halves, strict=True))
+            left = np.maximum(first, second)
+        worst = int(left.argmax())
+        return _Probe(float(x[:, worst].mean()) if left[worst] > 1 else None, bool(np.ptp(slope) == 0))
+
+
+def _slope(act: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda p: jax.jvp(act, (p,), (jnp.ones_like(p),))[1]
 
 
 @functools.lru_cache(maxsize=128)
-def _shape_of(act: Callable[[Array], Array]) -> _Shape:
-    return _Shape(act)
+def _activation_probe(act: Callable[[Array], Array], order: int) -> _Probe:
+    return _probe(act, order, _ACTIVATION_GRID, np.float32) or _Probe(None, False)
 
 
-def require_smooth(model: SRNN, purpose: str) -> None:
-    """Refuse an activation whose slope jumps: its Hessian is zero almost everywhere and misses what the jump does."""
-    kinks = _shape_of(activation_of(model.activation)).kinks
-    if kinks.size:
-        raise ValueError(
-            f"activation {_name(model)} has a kink near {kinks[0]:.3g}, which its second derivative misses: "
-            f"{purpose} by pathwise derivatives would be wrong, not just noisy; use a smooth activation (tanh, "
-            "softplus, gelu), or srnn.response_kernel(..., method='malliavin')"
-        )
+@functools.lru_cache(maxsize=128)
+def _readout_probe(readout: Callable[[Array], Array], order: int, hidden: int, dtype: Any) -> _Probe | None:
+    rng = np.random.default_rng(0)
+    through, along = rng.normal(size=(2, _LINES, hidden)).astype(dtype)
+
+    def on_lines(s: Array) -> Array:
+        return jax.vmap(readout)(through + s * along)
+
+    return _probe(on_lines, order, _LINE_GRID, dtype)
+
+
+def _is_affine(model: SRNN) -> bool:
+    return _activation_probe(activation_of(model.activation), 0).is_affine
+
+
+_KINDS = ("jump", "kink", "jump in its second derivative")
+
+
+def _kind(order: int) -> str:
+    return _KINDS[order] if order < len(_KINDS) else f"jump in its derivative of order {order}"
+
+
+def require_smooth(model: SRNN, readout: Callable[[Array], Array], order: int, purpose: str) -> None:
+    """Refuse an activation or a readout of which a derivative below `order` jumps.
+
+    The derivative of a jump is zero almost everywhere: along paths nothing is seen of what it does to the mean.
+    """
+    for below in range(order):
+        jump = _activation_probe(activation_of(model.activation), below).jump
+        if jump is not None:
+            raise ValueError(
+                f"activation {_name(model)} has a {_kind(below)} near {jump:.3g}, which derivatives along paths miss: "
+                f"{purpose} would be wrong, not just noisy; use a smooth activation (tanh, softplus, gelu), or "
+                "srnn.response_kernel(..., method='malliavin')"
+            )
+    for below in range(order):
+        probe = _readout_probe(readout, below, model.recurrent_kernel.shape[0], np.dtype(model.recurrent_kernel.dtype))
+        if probe is not None and probe.jump is not None:
+            raise ValueError(
+                f"readout has a {_kind(below)}, which derivatives along paths miss: {purpose} would be wrong, not just "
+                "noisy; use srnn.response_kernel(..., method='malliavin'), or a smooth readout"
+            )
 
 
 def _name(model: SRNN) -> str:
@@ -233,11 +332,12 @@ def check_model(model: SRNN) -> None:
     """A model whose shapes fit together, of one floating dtype, finite and stable."""
     if not isinstance(model, SRNN):
         raise TypeError(f"model must be an srnn.SRNN, got {type(model).__name__}; srnn.init makes one")
-    act = activation_of(model.activation)
+    activation_of(model.activation)
     recurrent = checks.array(
         "model.recurrent_kernel", model.recurrent_kernel, axes="(hidden, hidden)", shape=(None, None)
     )
     hidden, dtype = recurrent.shape[1], recurrent.dtype
+    _check_precision("model.recurrent_kernel", dtype)
     if recurrent.shape[0] != hidden or not hidden:
         raise ValueError(f"model.recurrent_kernel must be square, (hidden, hidden), got {recurrent.shape}")
     _check_kernel("decay", model.decay, (hidden, hidden), dtype)
@@ -257,7 +357,7 @@ def check_model(model: SRNN) -> None:
             f"model.decay must be positive stable (all eigenvalues with positive real part), got one at "
             f"{rates[rates.real.argmin()]:.4g}"
         )
-    if _shape_of(act).is_affine:
+    if _is_affine(model):
         rates = np.linalg.eigvals(_linear_drifts(model)[-1])
         if rates.real.max() >= 0:
             raise ValueError(
@@ -265,6 +365,14 @@ def check_model(model: SRNN) -> None:
                 f"eigenvalues of negative real part, got one at {rates[rates.real.argmax()]:.4g}; scale "
                 "recurrent_kernel down"
             )
+
+
+def _check_precision(name: str, dtype: Any) -> None:
+    """Step indices pass through the solver in the model's dtype: half precision would round them."""
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"{name} must be float32 or float64, got {dtype}, in which step numbers are not exact; convert the model"
+        )
 
 
 def _check_kernel(name: str, value: Any, shape: tuple[int | None, int], dtype: Any) -> None:
@@ -293,12 +401,13 @@ def _linear_drifts(model: SRNN) -> tuple[np.ndarray, np.ndarray]:
 def check_step(model: SRNN, dt: float, order: int) -> None:
     """Refuse a step at which an explicit Runge–Kutta method of that order (1 or 2) blows up on the linearised drift.
 
-    Looked at are the drift where the activation is flat, and at zero state; there only at directions that decay.
+    Looked at are the drift where the activation is flat (if it can be: not where it is affine), and at zero state;
+    there only at directions that decay.
     """
     if not checks.is_concrete(model.decay, model.recurrent_kernel, model.bias):
         return
     flat, at_zero = (np.linalg.eigvals(drift) for drift in _linear_drifts(model))
-    rates = np.concatenate([flat, at_zero])
+    rates = at_zero if _is_affine(model) else np.concatenate([flat, at_zero])
     limit = min((_largest_step(rate, order) for rate in rates if rate.real < 0), default=np.inf)
     if dt > limit * (1 + 1e-9):
         raise ValueError(

@@ -92,7 +92,8 @@ def response_kernel(
 
     Args:
         model: the model.
-        readout: f, a function of (hidden,) to a scalar.
+        readout: f, a function of (hidden,) to a scalar; "adjoint" and "tangent" differentiate it `order` times along
+            paths, so that up to there nothing of it may jump: an indicator has "malliavin" only.
         t1: the end, in units of time after the burn-in.
         dt: the step; t1/dt must be whole.
         key: a random key.
@@ -111,9 +112,9 @@ def response_kernel(
         `Kernel(times, values, stderr, lags, growth, diverged, drift)`.
 
     Raises:
-        ValueError: as `simulate`; if `order` is not 1 or 2; for order 2 by "adjoint" or "tangent" if the activation has
-            a kink; for "malliavin" if an input pushes in a direction that no noise reaches; or if the kernel is too
-            large.
+        ValueError: as `simulate`; if `order` is not 1 or 2; by "adjoint" or "tangent" if the activation or the readout
+            jumps, or for order 2 has a kink (the readout is looked at along random lines); for "malliavin" if an input
+            pushes in a direction that no noise reaches; or if the kernel is too large.
         TypeError: as `simulate`; or if `readout` does not give a floating scalar.
 
     Example:
@@ -139,8 +140,8 @@ def response_kernel(
         if increments != "gaussian":
             raise ValueError('increments: "malliavin" weighs with Gaussian noise; use increments="gaussian"')
         noise_shift(model, model.input_kernel, name="model.input_kernel")
-    elif order == 2:
-        require_smooth(model, "a second-order kernel")
+    else:
+        require_smooth(model, readout, order, f"a kernel of order {order}")
     key, paths = checks.random_key(key), checked_paths(paths)
     chosen = tuple(range(grid.steps)) if steps is None else steps
     chosen = checks.step_indices("steps", chosen, least=0, most=grid.steps - 1)
@@ -423,17 +424,22 @@ _ESTIMATORS: dict[tuple[str, int], Callable] = {
 
 
 def noise_shift(model: SRNN, pushes: Array, *, name: str) -> Array:
-    """The noise θ, (..., noise), that moves the state as `pushes` (..., hidden) do: θ @ noise_kernel = pushes.
+    """The noise θ, (row, noise), that moves the state as `pushes` (row, hidden) do: θ @ noise_kernel = pushes.
 
     Pushes that no noise makes are refused where they are concrete, and give NaN where they are traced.
     """
-    sigma = noise_matrix(model)
-    shift = pushes @ jnp.linalg.pinv(sigma)
-    missed, scale = jnp.abs(shift @ sigma - pushes).max(), jnp.abs(pushes).max()
-    reached = missed <= 1e3 * jnp.finfo(pushes.dtype).eps * scale
-    if checks.is_concrete(reached) and not reached:
+    with checks.concretely(model.noise_kernel, pushes):
+        sigma = noise_matrix(model)
+        shift = pushes @ jnp.linalg.pinv(sigma)
+        # row by row: a strong input must not cover for a weak one
+        missed = jnp.abs(shift @ sigma - pushes).max(axis=-1, keepdims=True)
+        scale = jnp.abs(pushes).max(axis=-1, keepdims=True)
+        reached = missed <= 1e3 * jnp.finfo(pushes.dtype).eps * scale
+    if checks.is_concrete(reached) and not np.asarray(reached).all():
+        row = int(np.asarray(reached).argmin())
+        by, of = (float(np.asarray(x).ravel()[row]) for x in (missed, scale))
         raise ValueError(
-            f"{name} pushes the state where no noise reaches (by {float(missed):.3g} of {float(scale):.3g}): it must "
+            f"{name} pushes the state where no noise reaches (row {row}, by {by:.3g} of {of:.3g}): it must "
             "lie in the range of model.noise_kernel; give that full rank, or use srnn.response_kernel(method='adjoint')"
         )
     return jnp.where(reached, shift, jnp.nan)

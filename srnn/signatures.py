@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from srnn import checks
 
 LARGEST_SIGNATURE = 2**26  # numbers
+LARGEST_DEPTH = 64  # of one channel, where numbers do not limit it
 
 
 def signature(path: Float[Array, "time channel"], depth: int) -> Float[Array, " features"]:
@@ -32,7 +33,7 @@ def signature(path: Float[Array, "time channel"], depth: int) -> Float[Array, " 
         (features,), levels 1 to depth in turn, each flat in row-major order: channel + channel² + … numbers.
 
     Raises:
-        ValueError: if the path has fewer than two points or is not finite, or the signature is too large.
+        ValueError: if the path has fewer than two points or is not finite, or the signature is too large or too deep.
         TypeError: if the path is not a floating array, or `depth` is not an integer.
 
     Example:
@@ -53,6 +54,8 @@ def signature(path: Float[Array, "time channel"], depth: int) -> Float[Array, " 
 
 def checked_size(name: str, channels: int, depth: int) -> int:
     """How many numbers a signature has, if not too many."""
+    if depth > LARGEST_DEPTH:
+        raise ValueError(f"{name} = {depth}: levels above {LARGEST_DEPTH} are not made; they fall as 1/{name}!")
     count = sum(channels**k for k in range(1, depth + 1))
     if count > LARGEST_SIGNATURE:
         raise ValueError(

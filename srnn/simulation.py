@@ -303,6 +303,11 @@ def checked_grid(model: SRNN, *, t1: Any, dt: Any, solver: Any, increments: Any,
             "diffrax.Euler() with two-point increments"
         )
     steps = checks.whole_steps(t1, dt)
+    most = 2**24
+    if steps + first >= most and model.recurrent_kernel.dtype == jnp.float32:
+        raise ValueError(
+            f"t1: {steps + first} steps cannot be told apart in float32, which counts to {most}; use a float64 model"
+        )
     solver, order = _SOLVERS[type(solver)]
     check_step(model, float(dt), order)
     return Grid(steps, float(dt), solver, increments, first)

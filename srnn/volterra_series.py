@@ -76,8 +76,8 @@ def volterra_terms(
     Equation: term_n = (1/n!) dⁿ/dεⁿ E f(h^{εu}_t1) at ε = 0, by n nested forward derivatives along each path.
 
     Args:
-        model: the model; from order 2 its activation must be smooth.
-        readout: f, a function of (hidden,) to a scalar.
+        model: the model; derivatives of its activation below order N must not jump.
+        readout: f, a function of (hidden,) to a scalar, of which the same holds.
         control: u, (step, input) or a function of time.
         max_order: N, at least 1; time grows as 2^N.
         t1: the end, in units of time after the burn-in.
@@ -93,7 +93,7 @@ def volterra_terms(
         `VolterraTerms(mean, stderr, unperturbed, diverged, shrinking)`.
 
     Raises:
-        ValueError: as `simulate`; or if `max_order` is above 1 and the activation has a kink.
+        ValueError: as `simulate`; or if a derivative below `max_order` of the activation or the readout jumps.
         TypeError: as `simulate`; or if `readout` does not give a floating scalar.
 
     Example:
@@ -112,8 +112,7 @@ def volterra_terms(
     before = checks.whole_steps(burn_in, dt, name="burn_in") if burn_in else 0
     grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
     checked_scalar(model, readout)
-    if max_order > 1:
-        require_smooth(model, "a term of order 2 or more")
+    require_smooth(model, readout, max_order, f"a term of order {max_order}")
     if control is None:
         raise TypeError("control must be (step, input) or a function of time, got None: every term would be zero")
     key, paths = checks.random_key(key), checked_paths(paths)
@@ -191,7 +190,8 @@ def volterra(
         (order,), in units of the readout; their sum is the predicted change of E f.
 
     Raises:
-        ValueError: if the kernels are not of orders 1, 2 in turn, or lack some of the control's steps.
+        ValueError: if the kernels are not of orders 1, 2 in turn, lack some of the control's steps, or
+            are at another `dt`.
         TypeError: if `kernels` holds something else.
 
     Example:
@@ -211,8 +211,8 @@ def volterra(
         "control", control, axes="(step, input), as the kernels", shape=first.shape, dtype=first.dtype
     )
     checks.finite("control", control)
-    times = kernels[0].times
-    if checks.is_concrete(times) and not np.allclose(times, np.arange(len(times)) * dt, rtol=1e-4):
+    edges = kernel_edges(kernels[0])
+    if checks.is_concrete(edges) and not same_times(edges, np.arange(len(edges)) * dt, dt):
         raise ValueError("kernels must be on all steps from 0 at this dt; leave steps=None in srnn.response_kernel")
     push = control * dt
     terms = [jnp.einsum("ki,ki->", first, push)]
@@ -236,7 +236,23 @@ def checked_kernels(kernels: Kernel | Sequence[Kernel]) -> tuple[Kernel, ...]:
         raise ValueError(
             f"kernels must be of order 1, then 2, on the same steps; got shapes {[k.values.shape for k in found]}"
         )
+    edges = [kernel_edges(kernel) for kernel in found]
+    if checks.is_concrete(edges) and not same_times(edges[0], edges[-1], np.diff(edges[0]).min()):
+        raise ValueError("kernels must be of order 1, then 2, on the same steps; got other times and lags in each")
     return found
+
+
+def kernel_edges(kernel: Kernel) -> Array:
+    """Where each step of a kernel begins, and where the last one ends, if the kernel is on all steps up to its end."""
+    with checks.concretely(kernel.times, kernel.lags):
+        return jnp.append(kernel.times, kernel.times[-1] + kernel.lags[-1])
+
+
+def same_times(times: Array, wanted: Array | np.ndarray, width: float) -> bool:
+    """Whether concrete times agree, to a thousandth of a step and rounding."""
+    found = np.asarray(times, np.float64)
+    rounding = 4 * float(jnp.finfo(times.dtype).eps) * float(np.abs(found).max())
+    return bool((np.abs(found - np.asarray(wanted, np.float64)) <= 1e-3 * float(width) + rounding).all())
 
 
 def truncation_bound(
@@ -285,7 +301,8 @@ def truncation_bound(
     checks.finite("control", control)
     if checks.is_concrete(readout_sd):
         checks.positive("readout_sd", readout_sd, zero=True)
-    pushes = control @ model.input_kernel
+    with checks.concretely(control, model.input_kernel):
+        pushes = control @ model.input_kernel
     theta = noise_shift(model, pushes, name="control @ model.input_kernel")
     square = (theta**2).sum() * dt
     # Σ_{n>N} x^n/n! = x^{N+1}/(N+1)! · (1 + x/(N+2) + x²/(N+2)(N+3) + …)

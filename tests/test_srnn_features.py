@@ -145,3 +145,41 @@ def test_bad_arguments_are_refused(key, unchecked):
         srnn.response_coefficients(kernel, times, order=4)
     with pytest.raises(TypeError, match=r"kernels must be one srnn\.Kernel"):
         srnn.response_coefficients(kernel.values, times, order=1)
+
+
+def test_a_loud_gram_keeps_its_digits_in_float32(key):
+    a = 1e4 * jax.random.normal(key, (3, 6, 2), jnp.float32)
+    a = a.at[1].set(a[0] + 0.1)
+    times = jnp.linspace(0.0, 1.0, 7, dtype=jnp.float32)
+    gram = srnn.response_gram(a, a, times, normalize=True)
+    np.testing.assert_array_equal(np.diag(gram), 1.0)
+    assert gram.max() <= 1
+    # 2 inputs that differ by 0.1 for a unit of time; controls of 1e4 know that difference to 1e-3
+    assert gram[0, 1] == pytest.approx(np.exp(-0.01), rel=1e-3)
+
+
+def test_what_overflows_or_does_not_match_is_refused(key, unchecked):
+    loud, times = jnp.full((2, 4, 1), 100.0), jnp.linspace(0.0, 1.0, 5)
+    with pytest.raises(ValueError, match="the Gram matrix overflows; use normalize=True"):
+        srnn.response_gram(loud, loud, times)
+    assert np.isinf(jax.jit(lambda a: srnn.response_gram(a, a, times))(loud)).all()
+    kernels, edges = smooth_kernels(8), jnp.linspace(0.0, 1.0, 9)
+    srnn.response_coefficients(kernels, edges + 3.0, order=1)
+    with pytest.raises(ValueError, match="times must be those of the kernels"):
+        srnn.response_coefficients(kernels, 2 * edges, order=1)
+
+
+def test_bad_numpy_arguments_are_refused_under_tracing(unchecked):
+    control, times = np.ones((4, 1)), np.linspace(0.0, 1.0, 5)
+    for bad, match in (((control, times[::-1]), "times must ascend"), ((np.nan * control, times), "must be finite")):
+        with pytest.raises(ValueError, match=match):
+            jax.jit(lambda x, bad=bad: x * srnn.response_feature(*bad, order=1, depth=1))(1.0)
+
+
+def test_numpy_arrays_are_converted_before_their_dtype_is_compared(unchecked):
+    jax.config.update("jax_enable_x64", False)
+    try:
+        control = jnp.ones((4, 1), jnp.float32)
+        assert srnn.response_feature(control, np.linspace(0.0, 1.0, 5), order=1, depth=1).dtype == jnp.float32
+    finally:
+        jax.config.update("jax_enable_x64", True)

@@ -55,3 +55,11 @@ def test_bad_arguments_are_refused(unchecked):
         srnn.memory_timescales(kernel_of(lags, jnp.ones((4, 4, 1, 1))), components=1)
     with pytest.raises(TypeError, match=r"kernel must be an srnn\.Kernel"):
         srnn.memory_timescales(lags, components=1)
+
+
+@pytest.mark.parametrize("value", [0.0, jnp.nan])
+def test_a_kernel_of_nothing_has_no_time_scale(value):
+    lags = jnp.linspace(1.0, 0.1, 10)
+    found = srnn.memory_timescales(kernel_of(lags, jnp.full((10, 1), value)), components=1)
+    assert not found.converged
+    assert np.isnan(found.timescales).all()

@@ -38,21 +38,71 @@ def test_drift_is_the_equation(key):
     np.testing.assert_allclose(srnn.drift(model, h), wanted, rtol=1e-13)  # float64, one reordering
 
 
+def smooth(activation, order, readout=jnp.sum):
+    model = srnn.init(jax.random.key(0), 1, 3, activation=activation)
+    srnn_model.require_smooth(model, readout, order, "this")
+
+
 @pytest.mark.parametrize("name", sorted(srnn_model._BY_NAME))
-def test_kinks_are_found_and_only_they(key, name):
-    model = srnn.init(key, 1, 3, activation=name)
-    kinked = name in {"relu", "leaky_relu", "abs", "hard_tanh"}
-    if kinked:
+def test_jumps_are_found_at_the_order_that_they_matter_for(name):
+    smooth(name, 1)
+    if name in {"relu", "leaky_relu", "abs", "hard_tanh"}:
         with pytest.raises(ValueError, match=r"activation .* has a kink"):
-            srnn_model.require_smooth(model, "this")
+            smooth(name, 2)
+        return
+    smooth(name, 2)
+    if name == "elu":
+        with pytest.raises(ValueError, match="activation elu has a jump in its second derivative near"):
+            smooth(name, 3)
     else:
-        srnn_model.require_smooth(model, "this")
+        smooth(name, 3)
 
 
-def test_kink_of_a_given_function_is_found(key):
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda p: jnp.tanh(30 * p),
+        lambda p: jnp.tanh(60 * p),
+        lambda p: jnp.sin(60 * p),
+        lambda p: p**3,
+        jnp.exp,
+        lambda p: jnp.sqrt(p**2 + 1e-6),
+    ],
+)
+def test_steep_functions_are_not_taken_for_kinked(act):
+    smooth(act, 2)
+
+
+def test_kinks_of_given_functions_are_found():
     with pytest.raises(ValueError, match="selu has a kink near"):
-        srnn_model.require_smooth(srnn.init(key, 1, 3, activation=jax.nn.selu), "this")
-    srnn_model.require_smooth(srnn.init(key, 1, 3, activation=lambda p: jnp.tanh(30 * p)), "this")
+        smooth(jax.nn.selu, 2)
+    with pytest.raises(ValueError, match="has a kink near 2"):  # far out
+        smooth(lambda p: jnp.minimum(p, 200.3), 2)
+    with pytest.raises(ValueError, match="has a kink near"):  # small
+        smooth(lambda p: 1e-3 * jnp.abs(p), 2)
+    with pytest.raises(ValueError, match="has a jump near"):
+        smooth(jnp.sign, 1)
+    with pytest.raises(ValueError, match="has a jump near"):  # a slope that is NaN passes no comparison
+        smooth(lambda p: jnp.sqrt(jnp.abs(p)), 2)
+
+
+def test_jumps_of_readouts_are_found():
+    def indicator(h):
+        return jnp.where(h[0] > 0, 1.0, 0.0)
+
+    with pytest.raises(ValueError, match=r"readout has a jump, .* method='malliavin'"):
+        smooth("tanh", 1, indicator)
+    smooth("tanh", 1, lambda h: jax.nn.relu(h[0]))
+    with pytest.raises(ValueError, match="readout has a kink"):
+        smooth("tanh", 2, lambda h: jax.nn.relu(h[0]))
+    smooth("tanh", 3, lambda h: jnp.tanh(h).sum() + h[0] ** 2 + jnp.sin(h @ h) + jnp.exp(h[1]))
+
+    @jax.jit
+    def traced(w):  # nothing to look at
+        smooth("tanh", 1, lambda h: jnp.where(w @ h > 0, 1.0, 0.0))
+        return w
+
+    traced(jnp.ones(3))
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -87,6 +137,9 @@ def test_bad_init_is_refused(key, unchecked):
         srnn.init(key, 1, 4, activation=3)
     with pytest.raises(TypeError, match="dtype must be floating, got int32"):
         srnn.init(key, 1, 4, dtype="int32")
+    for half in ("float16", "bfloat16"):
+        with pytest.raises(TypeError, match="dtype must be float32 or float64, got"):
+            srnn.init(key, 1, 4, dtype=half)
     with pytest.raises(TypeError, match="key must be one typed random key"):
         srnn.init(jnp.zeros(2, jnp.uint32), 1, 4)
 
@@ -119,6 +172,12 @@ def test_bad_models_are_refused(key, unchecked):
         simulate(model.replace(recurrent_kernel=jnp.ones((3, 4))))
     with pytest.raises(ValueError, match="model must be finite"):
         simulate(model.replace(bias=model.bias.at[0].set(jnp.nan)))
+    for half in (jnp.float16, jnp.bfloat16):
+        with pytest.raises(TypeError, match=r"model\.recurrent_kernel must be float32 or float64, got"):
+            simulate(jax.tree.map(lambda x, half=half: x.astype(half), model))
+    narrow = jax.tree.map(lambda x: x.astype("float32"), model)
+    with pytest.raises(ValueError, match="t1: 16777216 steps cannot be told apart in float32"):
+        simulate(narrow, t1=2.0**21)
     with pytest.raises(TypeError, match=r"model\.bias must have the dtype float64.*got float32"):
         simulate(model.replace(bias=model.bias.astype("float32")))
 
@@ -128,3 +187,11 @@ def test_a_step_past_the_stability_limit_is_refused_with_one_that_would_do(key, 
     with pytest.raises(ValueError, match=r"dt = 0\.25 is past the stability limit 0\.2 .* dt = 0\.1 would do"):
         simulate(model, dt=0.25)
     simulate(model, dt=0.1)
+
+
+def test_an_affine_activation_is_never_flat(key):
+    """Decay 1 alone would allow steps below 2, but the drift is −0.1 everywhere."""
+    model = srnn.init(key, 1, 1, activation="identity").replace(recurrent_kernel=jnp.array([[0.9]]))
+    assert np.isfinite(simulate(model, t1=20.0, dt=5.0).mean).all()
+    with pytest.raises(ValueError, match="dt = 25"):
+        simulate(model, t1=100.0, dt=25.0)

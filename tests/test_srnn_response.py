@@ -302,3 +302,24 @@ def test_a_readout_does_not_hide_divergence(key, method):
     )
     assert kernel.diverged == 2
     assert np.isnan(kernel.values).all()
+
+
+def test_a_concrete_push_out_of_range_is_refused_under_tracing(key, unchecked):
+    model, _, f, start = example()
+    silent = model.replace(noise_kernel=model.noise_kernel[:2])
+    options = {"t1": 1.0, "dt": 0.25, "key": key, "paths": 4, "initial": start, "method": "malliavin"}
+    with pytest.raises(ValueError, match="no noise reaches"):
+        jax.jit(lambda x: x * srnn.response_kernel(silent, f, **options).values)(1.0)
+
+
+def test_jumps_of_the_readout_have_malliavin_only(key, unchecked):
+    model, _, _, start = example()
+    options = {"t1": 0.5, "dt": 0.25, "key": key, "paths": 4, "initial": start}
+
+    def indicator(h):
+        return jnp.where(h[0] > 0, 1.0, 0.0)
+
+    for method in ("adjoint", "tangent"):
+        with pytest.raises(ValueError, match="readout has a jump"):
+            srnn.response_kernel(model, indicator, method=method, **options)
+    assert np.isfinite(srnn.response_kernel(model, indicator, method="malliavin", **options).values).all()

@@ -76,3 +76,14 @@ def test_bad_paths_are_refused(unchecked):
         srnn.signature(jnp.zeros((5, 1)), 0)
     with pytest.raises(TypeError, match="path must be floating"):
         srnn.signature(jnp.zeros((5, 1), int), 2)
+
+
+def test_bad_paths_are_refused_under_tracing(unchecked):
+    with pytest.raises(ValueError, match="path must be finite"):
+        jax.jit(lambda x: x * srnn.signature(np.array([[0.0], [np.nan]]), 2))(1.0)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_too_deep_a_signature_is_refused(unchecked, channels):
+    with pytest.raises(ValueError, match="depth = 20000: levels above 64 are not made"):
+        srnn.signature(jnp.zeros((5, channels)), 20_000)

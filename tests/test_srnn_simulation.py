@@ -247,3 +247,17 @@ def test_readouts_that_are_not_one_floating_array_are_refused(key, unchecked):
             run(model, readout=readout)
     narrow = run(model, readout=lambda h: h.astype(jnp.float16))
     assert narrow.times.dtype == model.bias.dtype
+
+
+def test_bad_numpy_controls_are_refused_under_tracing(key, unchecked):
+    model, _ = setting(key)
+    with pytest.raises(ValueError, match="control must be finite"):
+        jax.jit(lambda x: x * run(model, np.full((STEPS, 2), np.nan)).mean)(1.0)
+
+
+def test_half_a_step_is_refused_however_many_there_are(key, unchecked):
+    model, _ = setting(key)
+    with pytest.raises(ValueError, match="t1 must be a whole number of steps"):
+        run(model, t1=500_000.4 * 0.125, dt=0.125)
+    with pytest.raises(TypeError, match="t1 must be a number, got str"):
+        run(model, t1="abc")

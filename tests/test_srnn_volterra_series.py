@@ -231,7 +231,7 @@ def test_a_readout_does_not_hide_divergence(key):
     wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))
     terms = srnn.volterra_terms(
         model,
-        lambda h: jnp.where(h[0] > 1, 1.0, 0.5 + 0.0 * h[1]),
+        lambda h: jnp.nan_to_num(jnp.clip(h[0], -1, 1)),
         jnp.ones((12, 1)),
         max_order=1,
         t1=1.5,
@@ -243,3 +243,24 @@ def test_a_readout_does_not_hide_divergence(key):
     assert terms.diverged == 2
     assert np.isnan(terms.mean).all()
     assert np.isnan(terms.unperturbed)
+
+
+def test_kernels_of_other_steps_are_refused(key, unchecked):
+    model, control = eight_units(key)
+    kernels = [
+        srnn.response_kernel(model, readout, order=n, t1=n * 0.25, dt=n * 0.125, key=key, paths=2) for n in (1, 2)
+    ]
+    with pytest.raises(ValueError, match="kernels must be of order 1, then 2, on the same steps; got other times"):
+        srnn.volterra(kernels, control[:2], 0.125)
+    with pytest.raises(ValueError, match="kernels must be on all steps from 0 at this dt"):
+        srnn.volterra(kernels[0], control[:2], 0.25)
+
+
+def test_a_weak_push_out_of_range_is_refused_beside_a_strong_one(key, unchecked):
+    model = srnn.init(key, 2, 2).replace(input_kernel=jnp.array([[1e12, 0.0], [0.0, 1e-3]]))
+    model = model.replace(noise_kernel=jnp.array([[1.0, 0.0]]))
+    bound = {"dt": 0.125, "order": 1, "readout_sd": 1.0}
+    with pytest.raises(ValueError, match=r"no noise reaches \(row 1, by 0\.001 of 0\.001\)"):
+        srnn.truncation_bound(model, jnp.eye(2), **bound)
+    with pytest.raises(ValueError, match="no noise reaches"):  # all concrete, while something else is traced
+        jax.jit(lambda x: x * srnn.truncation_bound(model, np.eye(2), **bound))(1.0)
