@@ -44,7 +44,8 @@ def array(name: str, value: Any, *, rank: int, axes: str, dtype: Any = None) -> 
         raise ValueError(f"{name} must be {axes}, of rank {rank}, got shape {value.shape}{hint}")
     if dtype is not None and value.dtype != dtype:
         raise TypeError(f"{name} must have the network's dtype {dtype}, got {value.dtype}; convert one of them")
-    return jnp.asarray(value)
+    with jax.ensure_compile_time_eval():  # what is concrete stays so while something else is traced
+        return jnp.asarray(value)
 
 
 def finite(name: str, value: Any) -> None:

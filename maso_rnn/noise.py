@@ -111,8 +111,9 @@ def noise_penalty(
     if not callable(loss):
         raise TypeError(f"loss must be a function of the output (output,), got {type(loss).__name__}")
     value = jax.eval_shape(loss, affine.output)
-    if not isinstance(value, jax.ShapeDtypeStruct) or value.shape != ():
-        raise ValueError(f"loss must map the output {affine.output.shape} to a scalar, got {value}")
+    is_scalar = isinstance(value, jax.ShapeDtypeStruct) and value.shape == ()
+    if not is_scalar or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(f"loss must map the output {affine.output.shape} to a floating scalar, got {value}")
     covariance = sum(g @ g.T for g in affine.initial_slope)
     curvature = jax.hessian(loss)(affine.output)
     return scale.astype(affine.output.dtype) ** 2 / 2 * jnp.sum(curvature * covariance)
@@ -122,7 +123,10 @@ def _checked_scale(scale: Any) -> Array:
     """A standard deviation: one number, finite and not negative where it is concrete."""
     if not isinstance(scale, int | float | jax.Array | np.ndarray | np.number) or isinstance(scale, bool):
         raise TypeError(f"scale must be a number, got {type(scale).__name__}")
-    checked = jnp.asarray(scale, None if hasattr(scale, "dtype") else float)
+    if hasattr(scale, "dtype") and not jnp.issubdtype(scale.dtype, jnp.number):
+        raise TypeError(f"scale must be a number, got {scale.dtype}")
+    with jax.ensure_compile_time_eval():  # what is concrete stays so while something else is traced
+        checked = jnp.asarray(scale, None if hasattr(scale, "dtype") else float)
     if checked.shape != ():
         raise TypeError(f"scale must be one number, got shape {checked.shape}")
     if checks.is_concrete(checked) and not 0 <= float(checked) < float("inf"):

@@ -2,7 +2,8 @@
 
 With the codes known the network is linear, h_t = M_t h_{t-1} + c_t with M_t = D_t Uᵀ in column vectors, and a linear
 recurrence can be solved in parallel over time. So: guess codes, solve, see which codes the solution would really have,
-and repeat until they no longer change; then it is the sequential answer up to rounding. Each round makes at least
+and repeat until they no longer change; then it is the sequential answer up to rounding (where the network expands,
+roundings grow, and two valid answers may part). Each round makes at least
 one more step of each layer right, so that it ends after time + layers rounds at most, and on most networks far sooner.
 
 Each round multiplies (hidden, hidden) matrices where the scan multiplies vectors, and holds one for each step: on a CPU
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from maso_rnn import checks
@@ -23,12 +25,14 @@ from maso_rnn.network import RNN, States, Trajectory, checked_arguments, read_ou
 
 
 class ParallelResult(NamedTuple):
-    """A trajectory solved in parallel over time, and whether it is the sequential one.
+    """A trajectory solved in parallel over time, and whether it is one.
 
     Attributes:
         trajectory: as from `trajectory`; right in its first steps only, if not converged.
         iterations: the rounds that were made, the last of which found nothing to correct if converged.
-        converged: whether the codes are those that the solution really has, and its numbers are finite.
+        converged: whether the codes are those that the solution really has, its numbers are finite, and every state
+            follows from the one before up to rounding. On a network that expands, one rounding grows over the steps:
+            it is then a trajectory up to rounding, but not always the one that `trajectory` gives.
     """
 
     trajectory: Trajectory
@@ -110,7 +114,25 @@ def parallel_forward(
     states, _ = correct(codes, rnn, xs, state)
     outputs = read_out(rnn, states[-1])
     finite = jnp.isfinite(outputs).all() & jnp.stack([jnp.isfinite(h).all() for h in states]).all()
-    return ParallelResult(Trajectory(outputs, states, codes), rounds, settled & finite)
+    obeys = _obeys(rnn, act, xs, state, states)
+    return ParallelResult(Trajectory(outputs, states, codes), rounds, settled & finite & obeys)
+
+
+def _obeys(rnn: RNN, act: PiecewiseAffine, xs: Array, state: Any, states: tuple[Array, ...]) -> Array:
+    """Whether every state follows from the one before: long products can cancel, and codes alone do not show it."""
+    obeyed, below = [], xs
+    for layer, h, solved in zip(rnn.layers, state, states, strict=True):
+        before = jnp.concatenate([h[None], solved[:-1]])
+        p = below @ layer.input_kernel + before @ layer.recurrent_kernel
+        size = jnp.abs(below) @ jnp.abs(layer.input_kernel) + jnp.abs(before) @ jnp.abs(layer.recurrent_kernel)
+        if layer.bias is not None:
+            p, size = p + layer.bias, size + jnp.abs(layer.bias)
+        steepest, furthest = np.abs(act.slopes).max(), np.abs(act.offsets).max()
+        # a thousand roundings of the largest number that goes in
+        allowed = 1e3 * jnp.finfo(p.dtype).eps * (steepest * size.max() + furthest)
+        obeyed.append((jnp.abs(solved - act(p)) <= allowed).all())
+        below = solved
+    return jnp.stack(obeyed).all()
 
 
 def _solve(act: PiecewiseAffine, kernel: Array, driven: Array, h: Array, code: Array) -> Array:

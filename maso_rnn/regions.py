@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt8
 
+from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
 from maso_rnn.network import RNN, States, check_network, checked_arguments
 from maso_rnn.network import step as network_step
@@ -120,7 +121,8 @@ def unpack(packed: UInt8[Array | np.ndarray, "*batch packed"], rnn: RNN) -> Batc
         For each layer (*batch, time, hidden), bool or uint8, as `Trajectory.codes`.
 
     Raises:
-        ValueError: if the bytes are not whole steps of that network, or its activation has no pieces.
+        ValueError: if the bytes are not whole steps of that network, concrete codes are none that it can have, or its
+            activation has no pieces.
         TypeError: if `packed` is not a uint8 array.
 
     Example:
@@ -149,10 +151,16 @@ def unpack(packed: UInt8[Array | np.ndarray, "*batch packed"], rnn: RNN) -> Batc
     steps = packed.reshape(*packed.shape[:-1], -1, sum(lengths))
     parts = jnp.split(steps, np.cumsum(lengths)[:-1].tolist(), axis=-1)
     if whole_bytes:
-        return tuple(parts)
-    return tuple(
-        jnp.unpackbits(part, axis=-1, count=width).astype(bool) for part, width in zip(parts, widths, strict=True)
-    )
+        codes = tuple(parts)
+        fits = packed < len(act.slopes)
+    else:
+        codes = tuple(
+            jnp.unpackbits(part, axis=-1, count=width).astype(bool) for part, width in zip(parts, widths, strict=True)
+        )
+        fits = pack(codes) == packed  # the bits that fill up a byte are zero
+    if checks.is_concrete(fits) and not fits.all():
+        raise ValueError("packed holds codes that this network cannot have; it comes from a network of another form")
+    return codes
 
 
 def count_regions(codes: BatchedCodes) -> RegionCounts:
@@ -239,8 +247,10 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
         first = sum(widths[:l])
         from_state[l] = from_state[l].at[first : first + widths[l]].set(layer.recurrent_kernel)
 
-    def body(carry: tuple[States, Array, Array], x: Array) -> tuple[tuple[States, Array, Array], None]:
-        state, gram, nearest = carry  # gram of the states' gradients
+    def body(carry: tuple[Any, ...], x: Array) -> tuple[tuple[Any, ...], None]:
+        # the Gram matrix of the states' gradients, each in units of 2 ** exponent, since their squares leave the
+        # range of floats long before the gradients do
+        state, gram, exponent, nearest = carry
         state, pre_activations = network_step(rnn, state, x)
         slopes = [act.slope(act.code(p), dtype) for p in pre_activations]
         by_state, by_input = [from_state[0]], [rnn.layers[0].input_kernel]
@@ -249,14 +259,23 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
             by_state.append(from_state[l] + by_state[-1] @ below)
             by_input.append(by_input[-1] @ below)
         through, onto = jnp.concatenate(by_state, axis=1), jnp.concatenate(by_input, axis=1)
+        onto = jnp.ldexp(onto, -exponent)
         gram = through.T @ gram @ through + onto.T @ onto
         p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
-        nearest = jnp.minimum(nearest, _nearest_kink(act, p, jnp.diagonal(gram)))
-        return (state, slope[:, None] * gram * slope, nearest), None
+        nearest = jnp.minimum(nearest, jnp.ldexp(_nearest_kink(act, p, jnp.diagonal(gram)), -exponent))
+        grown = jnp.maximum(_exponent(jnp.diagonal(gram)) // 2, least - exponent)
+        gram = jnp.ldexp(slope[:, None] * gram * slope, -2 * grown)
+        return (state, gram, exponent + grown, nearest), None
 
-    start = (state, jnp.zeros((sum(widths), sum(widths)), dtype), jnp.asarray(jnp.inf, dtype))
-    (_, _, nearest), _ = jax.lax.scan(body, start, xs)
+    least = _exponent(rnn.layers[0].input_kernel)  # inputs come in anew at every step
+    start = (state, jnp.zeros((sum(widths), sum(widths)), dtype), least, jnp.asarray(jnp.inf, dtype))
+    (_, _, _, nearest), _ = jax.lax.scan(body, start, xs)
     return nearest
+
+
+def _exponent(values: Array) -> Array:
+    """The power of two just above the largest magnitude; 0 where all are zero."""
+    return jnp.frexp(jax.lax.stop_gradient(jnp.abs(values).max()))[1].astype(jnp.int32)
 
 
 def _nearest_kink(act: PiecewiseAffine, p: Array, squared_norms: Array) -> Array:

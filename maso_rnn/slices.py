@@ -546,7 +546,11 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
         raise TypeError(f"walk must be a LineWalk, from maso_rnn.walk_line, got {type(walk).__name__}")
     refresh_every = checks.size("refresh_every", refresh_every)
     pieces = int(walk.pieces)
-    codes = [np.asarray(code) for code in unpack(np.asarray(walk.codes)[:pieces], rnn)]
+    wanted, got = rnn.readout.kernel.shape[1], walk.outputs.shape[1]
+    if wanted != got:
+        raise ValueError(f"walk must be of this network, of {wanted} outputs, got one of {got}")
+    with jax.ensure_compile_time_eval():
+        codes = [np.asarray(code) for code in unpack(np.asarray(walk.codes)[:pieces], rnn)]
     host = _on_host(rnn, None)
     inputs, units = len(host.layers[0][0]), len(host.state)
     outputs, time = host.readout.shape[1], codes[0].shape[1]
@@ -730,7 +734,9 @@ def partition_plane(
     max_regions = checks.size("max_regions", max_regions)
     sides = host.directions[1:].reshape(2, -1)
     lengths = np.linalg.norm(sides, axis=1, keepdims=True)
-    if not lengths.all() or np.linalg.matrix_rank(sides / lengths) < 2:
+    # the corners are as exact as the dtype they came in
+    rounding = 8 * max(float(jnp.finfo(corner.dtype).eps) for corner in (origin, u, v))
+    if not lengths.all() or np.linalg.matrix_rank(sides / lengths, tol=rounding) < 2:
         raise ValueError("u and v must span a plane: origin, origin + u and origin + v are three collinear corners")
 
     polygons = _Polygons(host.points(np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])), np.array([4]))
@@ -876,7 +882,8 @@ def _host(rnn: RNN, h0: States | None, corners: dict[str, Any], advice: str) -> 
         raise TypeError(f"rnn, h0, {', '.join(corners)} must not be traced: this is a host function; {advice}")
     check_network(rnn)
     require_pieces(rnn.activation)
-    _checked_corners(rnn, corners)
+    with jax.ensure_compile_time_eval():  # a host function looks at concrete values even while others are traced
+        _checked_corners(rnn, corners)
     directions = np.stack([np.array(corner, np.float64) for corner in corners.values()])
     return _on_host(rnn, h0)._replace(directions=directions)
 
@@ -887,6 +894,9 @@ def _on_host(rnn: RNN, h0: States | None) -> _Host:
     def numbers(value: Any) -> np.ndarray:
         return np.array(value, np.float64)
 
+    with jax.ensure_compile_time_eval():
+        state = initial_state(rnn, h0)
+
     def maybe(value: Any) -> np.ndarray | None:
         return None if value is None else numbers(value)
 
@@ -895,7 +905,7 @@ def _on_host(rnn: RNN, h0: States | None) -> _Host:
         layers=tuple((numbers(l.input_kernel), numbers(l.recurrent_kernel), maybe(l.bias)) for l in rnn.layers),
         readout=numbers(rnn.readout.kernel),
         readout_bias=maybe(rnn.readout.bias),
-        state=np.concatenate([numbers(h) for h in initial_state(rnn, h0)]),
+        state=np.concatenate([numbers(h) for h in state]),
         directions=np.zeros((0, 0, len(rnn.layers[0].input_kernel))),
     )
 
@@ -912,6 +922,10 @@ def _checked_corners(rnn: RNN, corners: dict[str, Any], dtype: Any = None) -> li
         if corner.shape != arrays[0].shape:
             raise ValueError(f"{name} must have the shape of {first_name}, {arrays[0].shape}, got {corner.shape}")
         checks.finite(name, arrays[-1])
-    if "stop" in corners and checks.is_concrete(corners) and (np.asarray(corners["start"]) == corners["stop"]).all():
+    if (
+        "stop" in corners
+        and checks.is_concrete(corners)
+        and np.array_equal(np.asarray(corners["start"]), np.asarray(corners["stop"]))
+    ):
         raise ValueError("stop must differ from start: the segment has length zero")
     return arrays

@@ -167,3 +167,16 @@ def test_bad_input_is_refused(key):
         maso_rnn.random_initial_state(key, (), 0.1)
     with pytest.raises(ValueError, match="h0"):
         maso_rnn.noise_penalty(rnn, xs, (jnp.ones(3),), scale=0.1, loss=loss)
+
+
+@pytest.mark.parametrize("scale", [-1.0, np.float32("nan")])
+def test_concrete_scales_are_checked_inside_jit_too(key, unchecked, scale):
+    with pytest.raises(ValueError, match="scale must be a standard deviation"):
+        jax.jit(lambda carry: maso_rnn.random_initial_state(key, carry, scale))(jnp.zeros(3))
+
+
+def test_a_loss_that_is_not_a_floating_scalar_is_refused(key, unchecked):
+    rnn = maso_rnn.init(key, 1, [4], 3)
+    for loss in (lambda z: z.argmax(), lambda z: z):
+        with pytest.raises(ValueError, match="floating scalar"):
+            maso_rnn.noise_penalty(rnn, jnp.ones((5, 1)), scale=0.1, loss=loss)

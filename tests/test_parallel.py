@@ -99,3 +99,12 @@ def test_bad_input_is_refused(key):
         maso_rnn.parallel_forward(rnn.replace(activation=jnp.tanh), xs)
     with pytest.raises(ValueError, match="xs must be finite"):
         maso_rnn.parallel_forward(rnn, xs.at[0].set(jnp.inf))
+
+
+def test_cancelled_products_are_not_called_converged():
+    # |h| stays below 1 while the products of slopes grow as 1.9 ** 200: the solution of the last round is noise
+    one = jnp.ones((1, 1))
+    layer = maso_rnn.Layer(0 * one, 1.9 * one, jnp.array([-0.9]))
+    rnn = maso_rnn.RNN((layer,), maso_rnn.Readout(one), activation=maso_rnn.abs)
+    result = maso_rnn.parallel_forward(rnn, jnp.zeros((200, 1)), (jnp.array([0.3]),))
+    assert not result.converged

@@ -116,3 +116,13 @@ def test_rounds_are_counted(networks, data):
     assert section.values["lengths"].tolist() == [4, 8]  # no longer than the sequences
     wanted = np.mean([maso_rnn.parallel_forward(networks[0], x).iterations for x in xs[:2]])
     assert section.values["rounds"]["trained"][1] == wanted
+
+
+def test_a_class_that_wins_inside_a_piece_is_said():
+    from maso_rnn.report.partition import _said_along
+
+    # scores (-x, 1/2, x) from -1 to 1 in one piece, and again cut at places where nobody overtakes
+    at = [np.array([-x, 0.5, x]) for x in (-1.0, 1.0)]
+    assert _said_along(np.stack(at)) == [0, 1, 2]
+    many = np.stack([np.array([-x, 0.5, x]) for x in np.linspace(-1, 1, 8)])
+    assert _said_along(many) == [0, 1, 2]

@@ -169,3 +169,24 @@ def test_bad_input_is_refused(key):
         maso_rnn.boundary_distance(network(key, 1, "tanh"), jnp.ones((4, 3)))
     with pytest.raises(ValueError, match="xs must be finite"):
         maso_rnn.boundary_distance(rnn, jnp.full((4, 3), jnp.nan))
+
+
+def test_boundary_distance_when_squared_gradients_leave_the_range_of_floats():
+    one = jnp.ones((1, 1), "float32")
+    for steps in (40, 90):  # gradients to 2 ** 90, squares beyond float32
+        rnn = maso_rnn.RNN((maso_rnn.Layer(one, 2 * one),), maso_rnn.Readout(one))
+        xs = jnp.ones((steps, 1), "float32")
+        # h_t = 2 ** t - 1 with gradient (1, 2, 4, …): the first kink is at p_1 = x_1 = 1, at distance 1
+        assert maso_rnn.boundary_distance(rnn, xs) == pytest.approx(1, rel=1e-6)  # float32
+    rnn = maso_rnn.init(jax.random.key(0), 1, [8], 1, dtype="float32", bias_init=None)
+    small = rnn.replace(layers=(rnn.layers[0].replace(input_kernel=1e-24 * rnn.layers[0].input_kernel),))
+    xs = jnp.linspace(-1.0, 1.0, 7, dtype="float32")[:, None]
+    assert maso_rnn.boundary_distance(small, xs) == pytest.approx(maso_rnn.boundary_distance(rnn, xs), rel=1e-5)
+
+
+def test_codes_of_another_network_are_refused(key):
+    wide = maso_rnn.init(key, 1, [8], 1)
+    packed = maso_rnn.pack((jnp.ones((5, 8), bool),))
+    assert maso_rnn.unpack(packed, wide)[0].all()
+    with pytest.raises(ValueError, match="another form"):
+        maso_rnn.unpack(packed, maso_rnn.init(key, 1, [5], 1))

@@ -398,3 +398,21 @@ def test_traced_trouble_is_in_the_result():
     lost = walk(rnn, start, jnp.full_like(start, jnp.nan), max_regions=10)
     assert np.isnan(lost.reached)
     assert lost.overflow
+
+
+def test_corners_are_as_exact_as_their_dtype(key):
+    rnn = maso_rnn.init(key, 3, [4], 1, dtype="float32")
+    first, second = jax.random.normal(key, (2, 6, 3), "float32")
+    third = first + jnp.float32(0.37) * (second - first)
+    with pytest.raises(ValueError, match="collinear"):
+        maso_rnn.partition_plane(rnn, first, second - first, third - first, max_regions=10)
+
+
+def test_concrete_ends_may_be_closed_over_inside_jit(key):
+    rnn = maso_rnn.init(key, 1, [4], 1)
+    start, stop = jnp.zeros((4, 1)), jnp.ones((4, 1))
+    outside = maso_rnn.walk_line_on_device(rnn, start, stop, max_regions=5)
+    inside = jax.jit(lambda: maso_rnn.walk_line_on_device(rnn, start, stop, max_regions=5))()
+    assert int(inside.pieces) == int(outside.pieces)
+    with pytest.raises(ValueError, match="length zero"):
+        jax.jit(lambda: maso_rnn.walk_line_on_device(rnn, start, start, max_regions=5))()

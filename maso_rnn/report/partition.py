@@ -205,8 +205,7 @@ def digit_walk(
     plots.scores_along(places, np.asarray(walk.outputs), axes=upper)
     plots.breakpoint_density(np.asarray(walk.breakpoints), axes=lower)
     lower.set_xlabel(f"from {names[0]} (0) to {names[1]} (1)")
-    winners = np.asarray(walk.outputs).argmax(axis=1)
-    said = [int(winners[0]), *(int(b) for a, b in itertools.pairwise(winners) if a != b)]
+    said = _said_along(np.asarray(walk.outputs))
     gaps = np.diff(places)
     return Section(
         "walk",
@@ -258,7 +257,8 @@ def digit_plane(
     """
     origin, second, third = (np.asarray(corner, np.float64) for corner in corners)
     u, v = second - origin, third - origin
-    across = [walk_line(rnn, origin, end, max_regions=100_000).pieces for end in (second, third)]
+    sides = [walk_line(rnn, origin, end, max_regions=100_000) for end in (second, third)]
+    across = [walk.pieces for walk in sides]
     side = min(1.0, float(np.sqrt(0.5 * max_regions / (across[0] * across[1]))))
     whole = _class_grid(rnn, origin, u, v, resolution)
     corner = np.clip(_decision_near(whole, (1 / 3, 1 / 3)) - side / 2, 0, 1 - side)
@@ -308,8 +308,26 @@ def digit_plane(
             "smallest_area": plane.areas.min() * side**2,
             "share_of_each_class": {str(c): n / whole.size for c, n in zip(classes, points, strict=True)},
         },
-        _cut_short("partitions", int(plane.overflow), max_regions),
+        [
+            *_cut_short("partitions", int(plane.overflow), max_regions),
+            *_cut_short("walks along the sides", sum(int(walk.overflow) for walk in sides), 100_000),
+        ],
     )
+
+
+def _said_along(outputs: np.ndarray) -> list[int]:
+    """The classes that win one after the other, from outputs (breakpoint, class) that are affine in between."""
+    said = [int(outputs[0].argmax())]
+    for first, last in itertools.pairwise(outputs):
+        pace, place = last - first, 0.0
+        while True:
+            lead, gain = first[said[-1]] - first, pace - pace[said[-1]]
+            overtakes = np.where(gain > 0, lead / np.where(gain > 0, gain, 1), np.inf).clip(place)
+            place = overtakes.min()
+            if place > 1 or not np.isfinite(place):
+                break
+            said.append(int(np.flatnonzero(overtakes == place)[gain[overtakes == place].argmax()]))
+    return said
 
 
 def _class_grid(rnn: RNN, origin: np.ndarray, u: np.ndarray, v: np.ndarray, resolution: int) -> np.ndarray:
@@ -504,9 +522,9 @@ def rounds(
         )(key)
         for name, start in starts.items()
     } | dict(trained)
-    counted = {
-        name: np.array([np.mean(_rounds(rnn, xs[:, :length])) for length in lengths]) for name, rnn in networks.items()
-    }
+    found = {name: np.array([_rounds(rnn, xs[:, :length]) for length in lengths]) for name, rnn in networks.items()}
+    counted = {name: rows[:, 0] for name, rows in found.items()}
+    lost = {name: int(rows[:, 1].sum()) for name, rows in found.items()}
     figure = plots.new_figure(8, 4.5)
     plots.rounds_by_length(lengths, counted, axes=figure.add_subplot())
     return Section(
@@ -524,7 +542,8 @@ def rounds(
                 + ".",
             )
         ],
-        {"lengths": np.asarray(lengths), "rounds": counted},
+        {"lengths": np.asarray(lengths), "rounds": counted, "not_converged": lost},
+        [f"{name}: {count} evaluations did not converge" for name, count in lost.items() if count],
     )
 
 
@@ -627,5 +646,6 @@ def _gaps(rnn: RNN, xs: Array, labels: Array, states: Any, key: Array, scales: A
 
 
 @jax.jit
-def _rounds(rnn: RNN, xs: Array) -> Array:
-    return jax.lax.map(lambda x: parallel_forward(rnn, x).iterations, xs)
+def _rounds(rnn: RNN, xs: Array) -> tuple[Array, Array]:
+    results = jax.lax.map(lambda x: parallel_forward(rnn, x)[1:], xs)
+    return results[0].mean(), (~results[1]).sum()
