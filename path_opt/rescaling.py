@@ -74,7 +74,8 @@ def balance(params: PyTree, graph: ReductionGraph) -> PyTree:
     from inputs and biases into unit i, and q_i² the same from unit i to the outputs; then r_i = q_i.
 
     A rescaling multiplies r_i by c_i and divides q_i by it, so that all rescalings of a network have the same
-    balanced one. A unit that no path enters or leaves keeps its scale.
+    balanced one. A unit that paths only enter, as under a readout of zeros, gets r_i = 1, one that they only leave
+    q_i = 1, and a unit that a path neither enters nor leaves keeps its scale.
 
     Args:
         params: the parameters.
@@ -106,8 +107,9 @@ def balance(params: PyTree, graph: ReductionGraph) -> PyTree:
 def gauge(weights: RNN) -> list[Array]:
     """For each unit (r_i / q_i)^(1/2): what a rescaling by c multiplies by c, and 1 where the network is balanced.
 
-    r² starts from ones at inputs and at the constant of the biases, q² from ones at the outputs, and each follows the
-    squared weights for 4 recurrent steps.
+    Where no path leaves a unit it is r_i, where none enters one 1 / q_i, and 1 where neither does. r² starts from ones
+    at inputs and at the constant of the biases, q² from ones at the outputs, and each follows the squared weights for 4
+    recurrent steps.
     """
     squared = jax.tree.map(jnp.square, weights)
     dtype = weights.readout.kernel.dtype
@@ -132,5 +134,7 @@ def gauge(weights: RNN) -> list[Array]:
     for r, q in zip(into, out_of[::-1], strict=True):
         connected = (r > 0) & (q > 0)
         # r² / q² to the power 1/4
-        ratios.append(jnp.where(connected, jnp.where(connected, r, 1) / jnp.where(connected, q, 1), 1) ** 0.25)
+        both = (jnp.where(connected, r, 1) / jnp.where(connected, q, 1)) ** 0.25
+        one = jnp.where(r > 0, r, 1 / jnp.where(q > 0, q, 1)) ** 0.5
+        ratios.append(jnp.where(connected, both, one))
     return ratios

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import maso_rnn
@@ -59,11 +60,60 @@ def test_balanced_units_are_as_far_from_the_inputs_as_from_the_outputs():
     np.testing.assert_allclose(into, out_of, rtol=1e-12)  # rounding of a fourth root
 
 
-def test_a_unit_without_paths_keeps_its_scale():
-    rnn = network("one-layer")
-    dead = rnn.replace(readout=rnn.readout.replace(kernel=jnp.zeros_like(rnn.readout.kernel)))
+def without(rnn, *, into=None, out_of=None):
+    """A network of one layer in which no path enters the units `into` or leaves the units `out_of`."""
+    layer, readout = rnn.layers[0], rnn.readout
+    if into is not None:
+        kernel, bias = layer.input_kernel.at[:, into].set(0), layer.bias.at[into].set(0)
+        layer = layer.replace(
+            input_kernel=kernel, bias=bias, recurrent_kernel=layer.recurrent_kernel.at[:, into].set(0)
+        )
+    if out_of is not None:
+        layer = layer.replace(recurrent_kernel=layer.recurrent_kernel.at[out_of].set(0))
+        readout = readout.replace(kernel=readout.kernel.at[out_of].set(0))
+    return rnn.replace(layers=(layer,), readout=readout)
+
+
+def test_a_unit_that_a_path_neither_enters_nor_leaves_keeps_its_scale():
+    dead = without(network("one-layer"), into=1, out_of=1)
     balanced = balance(dead, graph_of(dead))
-    np.testing.assert_array_equal(flat(balanced), flat(dead))
+    assert balanced.initial[0][1] == dead.initial[0][1]
+    assert (balanced.initial[0] != dead.initial[0]).sum() == 3
+
+
+HALF_DEAD = {"zero readout": {"out_of": slice(None)}, "nothing in": {"into": 2}}
+
+
+@pytest.mark.parametrize("case", HALF_DEAD)
+def test_units_that_paths_only_enter_or_only_leave_are_balanced(case, key):
+    rnn = without(network("one-layer"), **HALF_DEAD[case])
+    graph = graph_of(rnn, "modulo")
+    other = rescale(rnn, graph, log_normal(graph, key))
+    # rounding of sums and roots of rescaled numbers
+    np.testing.assert_allclose(flat(balance(other, graph)), flat(balance(rnn, graph)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", HALF_DEAD)
+def test_equivariant_adam_trains_them_alike_from_rescaled_starts(case, key):
+    rnn = without(network("one-layer"), **HALF_DEAD[case])
+    graph = graph_of(rnn, "modulo")
+    xs = sequence(graph.inputs)
+    transform = path_opt.equivariant_adam(0.01, graph=graph)
+
+    @jax.jit
+    def step(params, state):
+        gradient = jax.grad(lambda rnn: ((maso_rnn.forward(rnn, xs) - 1) ** 2).mean())(params)
+        updates, state = transform.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    outputs = []
+    for start in (rnn, rescale(rnn, graph, log_normal(graph, key))):
+        params, state = start, transform.init(start)
+        for _ in range(4):
+            params, state = step(params, state)
+        outputs.append(forward(params, xs))
+    assert abs(outputs[0] - forward(rnn, xs)).max() > 1e-3
+    np.testing.assert_allclose(*outputs, rtol=1e-8, atol=1e-10)  # a few steps of rounding
 
 
 @pytest.mark.usefixtures("unchecked")
