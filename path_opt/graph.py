@@ -217,16 +217,16 @@ def reduction_graph_from_paths(
         readout: a `maso_rnn.Readout` with names in place of arrays.
         activation: the activation of every layer, a name or the function: the tree cannot show it.
         initial: for each layer the name of its learned initial state, or None.
-        tied: the names of leaves whose array is used elsewhere too, as a readout shared with an embedding: the tree
-            cannot show it.
+        tied: the names of leaves (or the name of one) whose array is used elsewhere too, as a readout shared with an
+            embedding: the tree cannot show it.
         skeleton: as for `reduction_graph`.
 
     Returns:
         The graph: static, hashable.
 
     Raises:
-        ValueError: if the activation is not positively homogeneous, the tree lacks a leaf, shapes do not fit, or a
-            leaf is tied.
+        ValueError: if the activation is not positively homogeneous, the tree lacks a leaf or has two of one name,
+            shapes do not fit, or a leaf is tied.
         TypeError: if a name is not a string, a leaf is not a floating array, or is traced where the skeleton is to be
             the largest.
 
@@ -260,6 +260,11 @@ def reduction_graph_from_paths(
     for role in jax.tree.leaves(names):
         if not isinstance(role, str):
             raise TypeError(f"layers, readout and initial must hold names of leaves, as strings, got {role!r}")
+    tied = (tied,) if isinstance(tied, str) else tuple(tied)
+    leaves = _named_leaves(params)
+    unknown = [name for name in tied if name not in leaves]
+    if unknown:
+        raise ValueError(f"tied names a leaf that params lacks: {_list(unknown)}; it has {_list(leaves) or 'none'}")
     shared = [name for name, count in Counter(jax.tree.leaves(names)).items() if count > 1 or name in tied]
     if shared:
         raise ValueError(
@@ -339,12 +344,13 @@ def _require_homogeneous(activation: Activation) -> None:
     if isinstance(activation, PiecewiseAffine):
         homogeneous = activation.is_positively_homogeneous
     else:
-        # such a function is |p| times its value at the sign of p
-        probes = jnp.exp2(jnp.arange(-8.0, 9.0))
-        homogeneous = all(
-            bool(jnp.allclose(activation(side * probes), probes * activation(jnp.asarray(side)), rtol=1e-5, atol=0))
-            for side in (-1.0, 1.0)
-        )
+        # such a function is |p| times its value at the sign of p; the numbers are needed within jax.jit as well
+        with jax.ensure_compile_time_eval():
+            probes = jnp.exp2(jnp.arange(-8.0, 9.0))
+            homogeneous = all(
+                bool(jnp.allclose(activation(side * probes), probes * activation(jnp.asarray(side)), rtol=1e-5, atol=0))
+                for side in (-1.0, 1.0)
+            )
     if not homogeneous:
         name = getattr(activation, "__name__", repr(activation))
         raise ValueError(
@@ -400,7 +406,15 @@ def _names(tree: PyTree) -> tuple[list[str], Any]:
 
 
 def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+    leaves = jax.tree.leaves_with_path(tree)
+    named = {_name(path): leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        twice = [name for name, count in Counter(_name(path) for path, _ in leaves).items() if count > 1]
+        raise ValueError(
+            f"two leaves have the name {_list(twice)}, the key path joined by '/': rename a key, so that every leaf "
+            "has a name of its own"
+        )
+    return named
 
 
 def _shapes(graph: ReductionGraph) -> dict[str, tuple[int, ...]]:

@@ -227,6 +227,30 @@ def test_tied_weights_are_refused():
         )
 
 
+def test_tied_may_be_one_name_and_must_be_one_of_the_leaves():
+    with pytest.raises(ValueError, match="leaf head/kernel is tied"):
+        path_opt.reduction_graph_from_paths(PARAMS, [LAYER], READOUT, activation="relu", tied="head/kernel")
+    with pytest.raises(ValueError, match="tied names a leaf that params lacks: head/kernels"):
+        path_opt.reduction_graph_from_paths(PARAMS, [LAYER], READOUT, activation="relu", tied="head/kernels")
+    with pytest.raises(ValueError, match="tied names a leaf that params lacks: embed"):
+        path_opt.reduction_graph_from_paths(PARAMS, [LAYER], READOUT, activation="relu", tied=["embed"])
+
+
+def test_two_leaves_of_one_name_are_refused():
+    params = PARAMS | {"head/kernel": jnp.zeros((3, 2))}
+    with pytest.raises(ValueError, match="two leaves have the name head/kernel"):
+        path_opt.reduction_graph_from_paths(params, [LAYER], READOUT, activation="relu")
+
+
+def test_a_function_is_probed_within_jit():
+    def edges(params):
+        return path_opt.reduction_graph_from_paths(
+            params, [LAYER], READOUT, activation=nn.relu, skeleton="modulo"
+        ).edges
+
+    assert jax.jit(edges)(PARAMS) == edges(PARAMS)
+
+
 def test_traced_weights_are_refused_for_the_largest_and_fine_for_modulo():
     rnn = network("one-layer")
     with pytest.raises(TypeError, match=r"outside of jax\.jit"):
