@@ -68,6 +68,15 @@ def test_it_writes_a_line_for_each_run_and_resumes(tmp_path, monkeypatch):
         path_space.run("huge", tmp_path)
 
 
+def test_half_a_line_is_taken_out_of_the_results_once(tmp_path, capsys):
+    results = tmp_path / "results.jsonl"
+    results.write_text('{"seed": 0}\n{"seed": 1}\n{"see')
+    for warnings in (1, 0):
+        assert [line["seed"] for line in path_space.read(results)] == [0, 1]
+        assert capsys.readouterr().err.count("a line that is not whole") == warnings
+    assert results.read_text() == '{"seed": 0}\n{"seed": 1}\n'
+
+
 def test_the_table_in_the_documentation_is_that_of_the_stored_results():
     page = tables.PAGE.read_text()
     assert tables.with_table(page, list(path_space.read(tables.STORED))) == page

@@ -120,17 +120,21 @@ def run(size: str, output: Path) -> None:
 
 
 def read(results: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a results file that are whole; an interrupted run may have left half of one, which it ends."""
+    """The lines of a results file that are whole; half of one, as an interrupted run leaves it, is taken out of it."""
     if not results.exists():
         return
-    if results.stat().st_size and not results.read_bytes().endswith(b"\n"):
-        with results.open("a") as lines:
-            lines.write("\n")
-    for text in results.read_text().splitlines():
+    text, whole = results.read_text(), []
+    for line in text.splitlines():
         try:
-            yield json.loads(text)
+            yield json.loads(line)
         except json.JSONDecodeError:
-            print(f"{results}: a line that is not whole is left out and done again", file=sys.stderr)
+            print(f"{results}: a line that is not whole is taken out and done again", file=sys.stderr)
+        else:
+            whole.append(line + "\n")
+    if "".join(whole) != text:
+        mended = results.with_suffix(".mended")
+        mended.write_text("".join(whole))
+        mended.replace(results)
 
 
 def _groups(size: str) -> Iterator[list[dict[str, Any]]]:
