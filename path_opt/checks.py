@@ -24,12 +24,17 @@ def floating(name: str, value: Any) -> None:
 
 
 def learning_rate(value: optax.ScalarOrSchedule) -> None:
-    """Positive and not NaN, where it is a concrete number; schedules and traced numbers pass."""
+    """Positive and finite, where it is a concrete number; schedules and traced numbers pass.
+
+    A zero in a `jax.Array` passes too: `optax.inject_hyperparams` makes the transform anew from the value that a
+    schedule has at each step, which may start from 0 or end there.
+    """
     if callable(value) or not is_concrete(value):
         return
     if isinstance(value, bool) or jnp.ndim(value):
         raise TypeError(f"learning_rate must be one number or a schedule, got {value}")
-    if not (float(value) > 0 and math.isfinite(float(value))):
+    is_scheduled_zero = isinstance(value, jax.Array) and float(value) == 0
+    if not is_scheduled_zero and not (float(value) > 0 and math.isfinite(float(value))):
         raise ValueError(f"learning_rate must be positive and finite, got {value}; the sign of descent is built in")
 
 

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from maso_rnn.network import RNN
 from path_opt import checks
 from path_opt.graph import ReductionGraph, at_sources, at_targets, require_graph
-from path_opt.guard import guarded
+from path_opt.guard import guarded, like
 from path_opt.rescaling import rescaled
 
 
@@ -52,8 +52,10 @@ class PathSpaceState(NamedTuple):
 
     Attributes:
         inner: the state of the inner transform, on path values.
-        crossings: how many times a step took the skeleton weight into a unit to zero or across it (new over old at
-            most 0): the unit's other weights change sign with it.
+        crossings: how many times a step took the path value at the skeleton edge into a unit to zero or across it:
+            the skeleton weight into the unit changes sign, and with it the other weights of the unit and the skeleton
+            weights above it whose path values kept theirs. An edge that is frozen as the one out of the unit below
+            has no value of its own to cross.
         smallest_skeleton: the smallest magnitude of a skeleton weight so far; steps grow as its inverse.
     """
 
@@ -233,17 +235,19 @@ def in_path_space(inner: optax.GradientTransformation, graph: ReductionGraph) ->
         return PathSpaceState(inner.init(graph.write(values, params)), jnp.zeros((), jnp.int32), smallest)
 
     def update(updates: PyTree, state: PathSpaceState, params: PyTree, **extra: Any) -> tuple[PyTree, PathSpaceState]:
-        weights, gradients = graph.read(params), graph.read(updates, "updates")
+        weights = graph.read(params)
+        gradients = like(graph.read(updates, "updates"), weights)
         values, frozen = _encode(weights, graph)
         before, pull_back = jax.vjp(lambda values: _decode(values, frozen, graph), values)
         (slopes,) = pull_back(gradients)
         steps, inner_state = inner.update(
             graph.write(slopes, updates), state.inner, graph.write(values, params), **extra
         )
-        stepped = jax.tree.map(jnp.add, values, graph.read(steps, "the inner transform's updates"))
+        steps = like(graph.read(steps, "the inner transform's updates"), values)
+        stepped = jax.tree.map(jnp.add, values, steps)
         after = _decode(stepped, frozen, graph)
         smallest = jnp.minimum(state.smallest_skeleton, _smallest_skeleton(after, graph))
-        new = PathSpaceState(inner_state, state.crossings + _crossings(before, after, graph), smallest)
+        new = PathSpaceState(inner_state, state.crossings + _crossings(values, stepped, graph), smallest)
         return graph.write(jax.tree.map(jnp.subtract, after, before), updates), new
 
     return guarded(optax.GradientTransformationExtraArgs(init, update), "in_path_space")
@@ -390,9 +394,12 @@ def _smallest_skeleton(weights: RNN, graph: ReductionGraph) -> Array:
 
 
 def _crossings(before: RNN, after: RNN, graph: ReductionGraph) -> Array:
-    """How many units have a skeleton edge into them whose weight reached or crossed zero."""
-    pairs = zip(_incoming(before, graph), _incoming(after, graph), strict=True)
-    return sum(((old * new <= 0).sum(dtype=jnp.int32) for old, new in pairs), start=jnp.zeros((), jnp.int32))
+    """How many units have a skeleton edge into them, not a frozen one, whose path value reached or crossed zero."""
+    count = jnp.zeros((), jnp.int32)
+    for old, new, shared in zip(_incoming(before, graph), _incoming(after, graph), _shared(graph), strict=True):
+        # signs, since products of small numbers are 0
+        count += ((jnp.sign(old) * jnp.sign(new) <= 0) & ~shared).sum(dtype=jnp.int32)
+    return count
 
 
 def _require_skeleton(weights: RNN, graph: ReductionGraph) -> None:

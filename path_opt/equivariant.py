@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from path_opt import checks
 from path_opt.graph import ReductionGraph, at_sources, at_targets, require_graph
-from path_opt.guard import guarded
+from path_opt.guard import guarded, like
 from path_opt.rescaling import gauge
 
 
@@ -71,7 +71,7 @@ def equivariant_adam(
 
         def following(tree: PyTree, what: str) -> PyTree:
             """N times what is in `tree`."""
-            edges = graph.read(tree, what)
+            edges = like(graph.read(tree, what), weights)
             return graph.write(jax.tree.map(lambda e, s, t: e * (t / s), edges, sources, targets), tree)
 
         steps, state = adam.update(following(updates, "updates"), state)

@@ -46,6 +46,8 @@ def guarded(transform: optax.GradientTransformation, name: str) -> optax.Gradien
         if params is None:
             raise ValueError(f"{name} needs the parameters: call update(updates, state, params), not params=None")
         steps, inner = transform.update(updates, state.inner, params, **extra)
+        # a learning rate of a wider dtype would widen both
+        steps, inner = like(steps, params), like(inner, state.inner)
         finite = _is_finite(jax.tree.map(jnp.add, params, steps))
         steps = jax.tree.map(lambda step: jnp.where(finite, step, 0), steps)
         inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), inner, state.inner)
@@ -56,6 +58,11 @@ def guarded(transform: optax.GradientTransformation, name: str) -> optax.Gradien
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def like(tree: PyTree, other: PyTree) -> PyTree:
+    """The leaves of `tree` in the dtypes of those of `other`."""
+    return jax.tree.map(lambda leaf, model: jnp.asarray(leaf).astype(jnp.asarray(model).dtype), tree, other)
 
 
 def _is_finite(tree: PyTree) -> Bool[Array, ""]:

@@ -22,13 +22,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from maso_rnn.network import RNN, Layer, Readout
 from path_opt import checks
 from path_opt.graph import ReductionGraph, require_graph
-from path_opt.guard import guarded
+from path_opt.guard import guarded, like
 
 
 class PathNormState(NamedTuple):
@@ -116,22 +117,30 @@ def scale_by_path_norm(
     Equation: g ↦ g · γ² / κ where κ > 0, else 0; with κ = κ¹, or κ¹ + κ².
 
     A rescaling multiplies g_e by c_s / c_t and κ_e by its square, so that the direction follows the weights. Adding a
-    small number to κ would break that, hence the zero. κ¹ costs one pass of a single sequence, κ² a product of two
-    (hidden, hidden) matrices at each step; neither depends on the batch. Clipping or decay of weights before it in a
-    chain is not invariant.
+    small number to κ would break that, hence the zero.
+
+    Nothing bounds a step where κ is small but not zero. In a network that contracts, the learned initial state has by
+    the last of many steps next to no share of γ², and under `readout="last"` its steps are larger by the inverse of
+    that share: they are finite, and so are taken and not counted as skipped. Such a network does better without a
+    learned initial state, or with `equivariant_adam`.
+
+    κ¹ costs one pass of a single sequence, κ² a product of two (hidden, hidden) matrices at each step; neither depends
+    on the batch. Clipping or decay of weights before it in a chain is not invariant.
 
     Args:
         graph: the reduction graph of the parameters.
         num_steps: T, the length of the sequences trained on.
         second_order: whether κ² is added; it matters where recurrent weights are near the identity.
         normalize: whether κ is divided by γ², which keeps steps of the gradient's own order; False is the paper's
-            rule, whose steps vanish where γ² is large.
+            rule, whose steps vanish where γ² is large, and are zero where it overflows: it is for few time steps, or
+            float64.
         readout: `"last"` if the loss reads the last step's output, `"every"` if every one's.
         refresh_every: how many steps one κ serves; invariance is exact for 1 and, since all starts see κ at the same
             steps, for any other.
 
     Returns:
-        A transform with the state `GuardedState(inner=PathNormState(...), ...)`.
+        A transform with the state `GuardedState(inner=PathNormState(...), ...)`. Its `init` and `update` refuse
+        parameters that do not fit the graph, and its `init` a readout that is all zeros.
 
     Raises:
         ValueError: if `num_steps` or `refresh_every` is below 1, or `readout` is neither.
@@ -210,12 +219,15 @@ def _direction(
         return _kappa(weights, num_steps, readout, second_order=second_order, normalize=normalize)
 
     def init(params: PyTree) -> PathNormState:
-        zeros = jax.tree.map(jnp.zeros_like, graph.read(params))
+        weights = graph.read(params)
+        _require_readout(weights, graph)
+        zeros = jax.tree.map(jnp.zeros_like, weights)
         return PathNormState(graph.write(zeros, params), jnp.zeros((), jnp.int32))
 
     def update(updates: PyTree, state: PathNormState, params: PyTree, **extra: Any) -> tuple[PyTree, PathNormState]:
         del extra
-        weights, gradients = graph.read(params), graph.read(updates, "updates")
+        weights = graph.read(params)
+        gradients = like(graph.read(updates, "updates"), weights)
         if refresh_every == 1:
             kappa = kappa_of(weights)
         else:
@@ -226,6 +238,16 @@ def _direction(
         return graph.write(scaled, updates), PathNormState(graph.write(kappa, params), state.step + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _require_readout(weights: RNN, graph: ReductionGraph) -> None:
+    """A readout that is not all zeros, where it is concrete: without it γ² is 0, and every step 0 / 0."""
+    if checks.is_concrete(weights.readout) and not any(np.any(leaf) for leaf in jax.tree.leaves(weights.readout)):
+        raise ValueError(
+            f"leaf {graph.names.readout.kernel!r}: the readout is all zeros, so that no path reaches an output and "
+            "the path norm is 0; start from a readout that is not zero, as maso_rnn.init draws by default, or train "
+            "with path_opt.equivariant_adam"
+        )
 
 
 def _check_options(num_steps: Any, readout: Any) -> None:
@@ -256,7 +278,8 @@ def _kappa(weights: RNN, num_steps: int, readout: str, *, second_order: bool, no
     if normalize:
         return kappa
     norm = value * _power_of_two(exponent, value.dtype)
-    return jax.tree.map(lambda share: share * norm, kappa)
+    # a weight that no path uses has none of an infinite norm either
+    return jax.tree.map(lambda share: jnp.where(share == 0, 0, share * norm), kappa)
 
 
 def _forward(squared: RNN, num_steps: int) -> _Run:

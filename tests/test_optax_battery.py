@@ -100,6 +100,27 @@ def test_dtypes_are_kept(name, dtype):
     assert set(inexact) <= {jnp.dtype(dtype)}
 
 
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "scale_by_path_norm"])  # it has no rate
+@pytest.mark.parametrize(("dtype", "rate"), [(jnp.float32, np.float64(RATE)), (jnp.bfloat16, jnp.float32(RATE))])
+def test_a_learning_rate_of_a_wider_dtype_widens_nothing(name, dtype, rate):
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), RNN)
+    transform = made(name, rate=rate)
+    state = transform.init(params)
+    updates, after = jax.eval_shape(transform.update, params, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+@pytest.mark.parametrize(("dtype", "other"), [(jnp.float64, jnp.float32), (jnp.float32, jnp.float64)])
+def test_gradients_of_another_dtype_are_taken_in_that_of_the_weights(name, dtype, other):
+    params, gradient = (jax.tree.map(lambda leaf, d=d: leaf.astype(d), RNN) for d in (dtype, other))
+    transform = made(name)
+    state = transform.init(params)
+    updates, after = jax.eval_shape(transform.update, gradient, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
 def test_jit_equals_eager_and_the_second_step_does_not_recompile(name):
     transform = made(name)
     traces = []
@@ -165,6 +186,20 @@ def test_inject_hyperparams(name):
     np.testing.assert_allclose(flat(still), 0, atol=1e-18)
 
 
+@pytest.mark.parametrize("name", [name for name, (_, options) in TRANSFORMS.items() if options is not None])
+def test_injected_schedules_may_start_from_zero_and_end_there(name):
+    factory, options = TRANSFORMS[name]
+    schedule = optax.warmup_cosine_decay_schedule(0.0, RATE, warmup_steps=1, decay_steps=2)
+    transform = optax.inject_hyperparams(factory, **options)(learning_rate=schedule, graph=GRAPH)
+    state, update = transform.init(RNN), jax.jit(transform.update)
+    for is_still in (True, False, True):
+        if is_still:
+            eager, _ = transform.update(GRADIENT(RNN), state, RNN)
+            np.testing.assert_allclose(flat(eager), 0, atol=1e-18)  # decode(v) - decode(v) of equal numbers
+        updates, state = update(GRADIENT(RNN), state, RNN)
+        assert np.allclose(flat(updates), 0, rtol=0, atol=1e-18) == is_still
+
+
 @pytest.mark.parametrize("name", [name for name in TRANSFORMS if name != "scale_by_path_norm"])  # it has no rate
 def test_schedules(name):
     scheduled = made(name, rate=lambda count: jnp.where(count < 1, RATE, 0.0))
@@ -227,7 +262,9 @@ def test_an_overflowing_step_is_left_out_though_the_gradient_is_finite(name):
     assert (int(state.skipped), int(state.nonfinite_gradients)) == (1, 0)
 
 
-@pytest.mark.parametrize("rate", [0.0, -0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "rate", [0.0, np.zeros(()), -0.1, float("nan"), float("inf"), jnp.array(-0.1), jnp.array(jnp.nan)]
+)
 @pytest.mark.parametrize(
     "name", [name for name in TRANSFORMS if name.split()[0] not in ("in_path_space", "scale_by_path_norm")]
 )

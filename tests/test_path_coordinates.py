@@ -230,6 +230,30 @@ def test_crossings_and_the_smallest_skeleton_weight_are_counted():
     np.testing.assert_allclose(state.inner.smallest_skeleton, min(incoming, abs(edges).min()), rtol=1e-6)
 
 
+def test_crossings_are_those_of_path_values():
+    rnn = network("widening")
+    graph = graph_of(rnn, "modulo")
+
+    def flip_one(gradient, values):
+        # unit 0 of the lower layer; by it the skeleton weight into unit 2 of the upper one changes sign as well
+        still = jax.tree.map(jnp.zeros_like, values)
+        kernel = still.layers[0].input_kernel.at[0, 0].set(-2 * values.layers[0].input_kernel[0, 0])
+        return still.replace(layers=(still.layers[0].replace(input_kernel=kernel), still.layers[1]))
+
+    transform = path_opt.in_path_space(optax.stateless(flip_one), graph)
+    updates, state = jax.jit(transform.update)(rnn, transform.init(rnn), rnn)
+    assert float(updates.layers[1].input_kernel[0, 2] * rnn.layers[1].input_kernel[0, 2]) < 0
+    assert int(state.inner.crossings) == 1
+
+    # 1e-30 squared is 0 in float32
+    small = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), rnn)
+    kernel = small.layers[0].input_kernel * jnp.float32(1e-30)
+    small = small.replace(layers=(small.layers[0].replace(input_kernel=kernel), small.layers[1]))
+    still = path_opt.in_path_space(optax.set_to_zero(), graph)
+    _, state = jax.jit(still.update)(small, still.init(small), small)
+    assert int(state.inner.crossings) == 0
+
+
 def test_skeleton_weights_of_zero_are_refused_by_leaf():
     rnn = network("one-layer")
     zero = rnn.replace(readout=rnn.readout.replace(kernel=jnp.zeros_like(rnn.readout.kernel)))

@@ -136,6 +136,34 @@ def test_unused_weights_get_no_update():
     assert bool((updates.layers[0].input_kernel != 0).all())
 
 
+def test_a_readout_of_zeros_is_refused_by_leaf():
+    rnn = network("one-layer")
+    zero = rnn.replace(readout=jax.tree.map(jnp.zeros_like, rnn.readout))
+    graph = graph_of(rnn)
+    for transform in (path_opt.path_sgd(0.1, graph=graph, num_steps=4), path_opt.scale_by_path_norm(graph, 4)):
+        with pytest.raises(ValueError, match=r"leaf 'readout/kernel': the readout is all zeros"):
+            transform.init(zero)
+        # a bias alone is a path, and the readout's weights begin to move by it
+        transform.init(zero.replace(readout=zero.readout.replace(bias=rnn.readout.bias)))
+
+
+def test_a_metric_that_overflows_has_no_share_of_unused_weights():
+    rnn = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), network("one-layer"))
+    # nothing leaves unit 0, and all else grows past float32
+    recurrent = (100 * rnn.layers[0].recurrent_kernel).at[0].set(0)
+    rnn = rnn.replace(
+        layers=(rnn.layers[0].replace(recurrent_kernel=recurrent),),
+        readout=rnn.readout.replace(kernel=rnn.readout.kernel.at[0].set(0)),
+    )
+    graph = graph_of(rnn, "modulo")
+    assert jnp.isinf(path_norm(rnn, graph, 30))
+    transform = path_opt.scale_by_path_norm(graph, 30, normalize=False)
+    updates, state = jax.jit(transform.update)(jax.tree.map(jnp.ones_like, rnn), transform.init(rnn), rnn)
+    assert int(state.skipped) == 0
+    np.testing.assert_array_equal(state.inner.kappa.layers[0].input_kernel[:, 0], 0)
+    np.testing.assert_array_equal(updates.layers[0].input_kernel, 0)
+
+
 def test_a_metric_serves_until_it_is_due():
     rnn = network("one-layer")
     graph = graph_of(rnn)
