@@ -241,13 +241,15 @@ def _probe(act: Callable[[Array], Array], order: int, grid: np.ndarray, dtype: A
         value, slope = at(grid)
         size = min(1.0, float(np.nanmax(np.abs(np.where(np.isfinite(value), value, 0)))))
 
+        near = np.where(np.isfinite(value), np.abs(value), 0)[np.abs(grid) < _near[-1] + 1]
+        peak = near.max(axis=0)  # sums of many large terms are rounded as the terms are
+
         def excess(x: np.ndarray, f: np.ndarray, g: np.ndarray) -> np.ndarray:
             """What is left of the change between the ends of each cell, (2, cell, output), over what may be left."""
             change = np.diff(f, axis=0)[0] - np.diff(x, axis=0)[0][:, None] * g.mean(axis=0)
             # rounding: of the values, and of the argument at which they are taken
-            allowed = (
-                1e-3 * size + 1e-5 * np.abs(f).sum(axis=0) + 4e-7 * np.abs(x).max(axis=0)[:, None] * np.abs(g).sum(0)
-            )
+            argument = (1 + np.abs(x).max(axis=0))[:, None]
+            allowed = 1e-3 * size + 3e-6 * peak + 1e-5 * np.abs(f).sum(axis=0) + 4e-7 * argument * np.abs(g).sum(axis=0)
             ratio = np.abs(change) / allowed
             # NaN is no pass, but where the values themselves overflow or are not defined
             ratio = np.where(np.isnan(ratio), np.where(change == 0, 0, np.inf), ratio)

@@ -97,6 +97,10 @@ def test_jumps_of_readouts_are_found():
         smooth("tanh", 2, lambda h: jax.nn.relu(h[0]))
     smooth("tanh", 3, lambda h: jnp.tanh(h).sum() + h[0] ** 2 + jnp.sin(h @ h) + jnp.exp(h[1]))
 
+    weights = jnp.array([1e3, -800.0, 300.0], jnp.float32)  # large terms that cancel
+    narrow = srnn.init(jax.random.key(0), 1, 3, dtype="float32")
+    srnn_model.require_smooth(narrow, lambda h: jnp.tanh(h) @ weights, 3, "this")
+
     @jax.jit
     def traced(w):  # nothing to look at
         smooth("tanh", 1, lambda h: jnp.where(w @ h > 0, 1.0, 0.0))
