@@ -263,7 +263,7 @@ def test_an_overflowing_step_is_left_out_though_the_gradient_is_finite(name):
 
 
 @pytest.mark.parametrize(
-    "rate", [0.0, np.zeros(()), -0.1, float("nan"), float("inf"), jnp.array(-0.1), jnp.array(jnp.nan)]
+    "rate", [0.0, np.float64(0.0), -0.1, float("nan"), float("inf"), jnp.array(-0.1), jnp.array(jnp.nan)]
 )
 @pytest.mark.parametrize(
     "name", [name for name in TRANSFORMS if name.split()[0] not in ("in_path_space", "scale_by_path_norm")]
