@@ -137,7 +137,7 @@ def _start(data: Dataset, training: Training, key: Array) -> RNN:
 
 
 def _loss(rnn: RNN, inputs: Array, targets: Array, sigma: Array, key: Array) -> Array:
-    zeros = jax.tree.map(lambda h: jnp.zeros((len(inputs), *h.shape)), maso_rnn.initial_state(rnn))
+    zeros = jax.tree.map(lambda h: jnp.zeros((len(inputs), *h.shape), h.dtype), maso_rnn.initial_state(rnn))
     noise = maso_rnn.random_initial_state(key, zeros, sigma)
     logits = jax.vmap(lambda xs, h0: maso_rnn.forward(rnn, xs, h0)[-1])(inputs, noise)
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
