@@ -1,0 +1,79 @@
+"""Files of data: where they lie, what must be in them, and how much of them is read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LIMIT = 2**28  # bytes of one file, unpacked; the largest that is asked for, text8, has 10^8
+
+
+def folder() -> Path:
+    """Where downloaded data lie: the environment's RNN_GEOMETRY_DATA, else `data`."""
+    return Path(os.environ.get("RNN_GEOMETRY_DATA", "data"))
+
+
+def first(*places: Path, get: str) -> Path:
+    """The first of the places that is there.
+
+    Args:
+        places: paths, the preferred first.
+        get: how to come by it, for the error.
+
+    Raises:
+        FileNotFoundError: if none is.
+    """
+    for place in places:
+        if place.exists():
+            return place
+    raise FileNotFoundError(f"no {' and no '.join(map(str, places))}; {get}")
+
+
+def read(path: Path, *, sha256: str = "") -> bytes:
+    """What is in a file, unpacked where its name ends in .gz.
+
+    Args:
+        path: of the file.
+        sha256: of what must be in it, in hexadecimal; empty where that is not known.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it cannot be unpacked, holds more than `LIMIT` bytes, or something else than it must.
+    """
+    with unpacking(str(path)), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = bounded(file, name=str(path))
+    check(content, sha256, name=str(path))
+    return content
+
+
+def bounded(file: io.BufferedIOBase, *, name: str) -> bytes:
+    """What is in an open file, refused beyond `LIMIT` bytes: a small archive may unpack to more than a machine has."""
+    content = file.read(LIMIT + 1)
+    if len(content) > LIMIT:
+        raise ValueError(f"{name} holds more than {LIMIT} bytes once unpacked; no file of these data is that large")
+    return content
+
+
+def check(content: bytes, sha256: str, *, name: str) -> None:
+    """Refuse what is not the content that this SHA-256 was taken of; an empty one takes anything."""
+    if sha256 and (came := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ValueError(
+            f"{name} is not the file that the results were computed from: its SHA-256 is {came}, not {sha256}; "
+            "it may have been cut off or be of another version, so remove it and get it again"
+        )
+
+
+@contextmanager
+def unpacking(name: str) -> Iterator[None]:
+    """Whatever an archive may be broken by, as a ValueError that names it."""
+    try:
+        yield
+    except (EOFError, NotImplementedError, RuntimeError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{name} cannot be unpacked ({error}); remove it and get it again") from error
