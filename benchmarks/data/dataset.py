@@ -12,7 +12,8 @@ class Split(NamedTuple):
 
     Attributes:
         inputs: (example, time, input), padded with zeros where sequences differ in length.
-        targets: (example,) classes, or (example, output) numbers.
+        targets: (example,) classes, or (example, time) classes, one to be said at each step: whole numbers; or
+            (example, output) numbers.
         lengths: (example,), how many steps of each are real.
     """
 

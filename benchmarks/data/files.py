@@ -13,11 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LIMIT = 2**28  # bytes of one file, unpacked; the largest that is asked for, text8, has 10^8
+SYSTEM = Path("/")
 
 
 def folder() -> Path:
     """Where downloaded data lie: the environment's RNN_GEOMETRY_DATA, else `data`."""
     return Path(os.environ.get("RNN_GEOMETRY_DATA", "data"))
+
+
+def debian(path: str) -> list[Path]:
+    """Where a file of a Debian package may lie: installed, or unpacked by `make data`."""
+    return [SYSTEM / path, folder() / "debian" / path]
 
 
 def first(*places: Path, get: str) -> Path:
