@@ -38,6 +38,7 @@ def ts(key, examples, channels, time):
 @pytest.fixture
 def wheel(tmp_path, monkeypatch, key):
     monkeypatch.setenv("RNN_GEOMETRY_DATA", str(tmp_path))
+    monkeypatch.setattr(aeon_wheel, "CHECKSUMS", {})
     with zipfile.ZipFile(tmp_path / "aeon-0.0-py3-none-any.whl", "w") as file:
         for folder, name, channels, time in [("ACSF1", "ACSF1", 1, 40), ("JapaneseVowels", "JapaneseVowels_eq", 2, 9)]:
             for part, examples in [("TRAIN", 21), ("TEST", 10)]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 LIMIT = 2**28  # bytes of one file, unpacked; the largest that is asked for, text8, has 10^8
 SYSTEM = Path("/")
+
+
+class Readable(Protocol):
+    """A file that is open for reading bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes."""
 
 
 def folder() -> Path:
@@ -59,7 +66,7 @@ def read(path: Path, *, sha256: str = "") -> bytes:
     return content
 
 
-def bounded(file: io.BufferedIOBase, *, name: str) -> bytes:
+def bounded(file: Readable, *, name: str) -> bytes:
     """What is in an open file, refused beyond `LIMIT` bytes: a small archive may unpack to more than a machine has."""
     content = file.read(LIMIT + 1)
     if len(content) > LIMIT:
