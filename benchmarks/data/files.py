@@ -66,6 +66,14 @@ def read(path: Path, *, sha256: str = "") -> bytes:
     return content
 
 
+def text(path: Path) -> str:
+    """What is in a file of UTF-8, plain or .gz; refused as by `read`, and where it is not UTF-8."""
+    try:
+        return read(path).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be text in UTF-8: {error}") from error
+
+
 def bounded(file: Readable, *, name: str) -> bytes:
     """What is in an open file, refused beyond `LIMIT` bytes: a small archive may unpack to more than a machine has."""
     content = file.read(LIMIT + 1)
