@@ -91,9 +91,10 @@ def test_text8_is_read_packed_or_not(tmp_path, monkeypatch):
     packed = characters.text8(time=4)
     assert [len(part.inputs) for part in packed[:3]] == [44, 2, 2]
     monkeypatch.setattr(files, "LIMIT", 199)
-    with pytest.raises(ValueError, match=r"text8\.zip holds more than 199 bytes"):
+    with pytest.raises(ValueError, match=r"text8\.zip/text8 holds more than 199 bytes"):
         characters.text8()
     monkeypatch.undo()
+    (tmp_path / "text8" / "text8.zip").unlink()
     (tmp_path / "text8" / "text8").write_text(text)
     plain = characters.text8(time=4, folder=tmp_path / "text8")
     np.testing.assert_array_equal(plain.train.inputs, packed.train.inputs)

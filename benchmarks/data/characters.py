@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -96,15 +95,8 @@ def text8(*, time: int = 50, folder: Path | None = None) -> Dataset:
         ValueError: if it cannot be unpacked, or has other characters.
     """
     home = folder or files.folder() / "text8"
-    path = files.first(home / "text8", home / "text8.zip", get=f"put mattmahoney.net/dc/text8.zip in {home}")
-    if path.suffix == ".zip":
-        with files.unpacking(str(path)), zipfile.ZipFile(path) as archive:
-            if "text8" not in archive.namelist():
-                raise ValueError(f"{path} must hold text8, it holds {archive.namelist()[:3]}")
-            with archive.open("text8") as file:
-                content = files.bounded(file, name=str(path))
-    else:
-        content = files.read(path)
+    path = files.first(files.root(home, "text8.zip") / "text8", get=f"put mattmahoney.net/dc/text8.zip in {home}")
+    content = files.read(path)
     if strange := set(content) - set(b"abcdefghijklmnopqrstuvwxyz "):
         raise ValueError(f"{path} must be of a to z and spaces, it has {bytes(sorted(strange))[:9]!r}")
     parts = _cut(content.decode())

@@ -10,10 +10,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 LIMIT = 2**28  # bytes of one file, unpacked; the largest that is asked for, text8, has 10^8
 SYSTEM = Path("/")
+
+P = TypeVar("P", Path, Path | zipfile.Path)
 
 
 class Readable(Protocol):
@@ -33,7 +35,17 @@ def debian(path: str) -> list[Path]:
     return [SYSTEM / path, folder() / "debian" / path]
 
 
-def first(*places: Path, get: str) -> Path:
+def root(home: Path, archive: str) -> Path | zipfile.Path:
+    """What is to be read from: the archive where it lies in the folder, else the folder; nothing is written anywhere.
+
+    Raises:
+        ValueError: if the archive is broken.
+    """
+    with unpacking(str(home / archive)):
+        return zipfile.Path(home / archive) if (home / archive).is_file() else home
+
+
+def first(*places: P, get: str) -> P:
     """The first of the places that is there.
 
     Args:
@@ -49,7 +61,7 @@ def first(*places: Path, get: str) -> Path:
     raise FileNotFoundError(f"no {' and no '.join(map(str, places))}; {get}")
 
 
-def read(path: Path, *, sha256: str = "") -> bytes:
+def read(path: Path | zipfile.Path, *, sha256: str = "") -> bytes:
     """What is in a file, unpacked where its name ends in .gz.
 
     Args:
@@ -60,13 +72,16 @@ def read(path: Path, *, sha256: str = "") -> bytes:
         FileNotFoundError: if there is none.
         ValueError: if it cannot be unpacked, holds more than `LIMIT` bytes, or something else than it must.
     """
-    with unpacking(str(path)), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with (
+        unpacking(str(path)),
+        gzip.open(path) if isinstance(path, Path) and path.suffix == ".gz" else path.open("rb") as file,
+    ):
         content = bounded(file, name=str(path))
     check(content, sha256, name=str(path))
     return content
 
 
-def text(path: Path) -> str:
+def text(path: Path | zipfile.Path) -> str:
     """What is in a file of UTF-8, plain or .gz; refused as by `read`, and where it is not UTF-8."""
     try:
         return read(path).decode()
