@@ -53,8 +53,13 @@ def finite(name: str, value: Any) -> None:
     if not is_concrete(value):
         return
     with jax.ensure_compile_time_eval():  # concrete values are looked at even while something else is traced
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(value)):
+        if not bool(_all_finite(value)):
             raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+
+
+@jax.jit
+def _all_finite(value: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(value)]).all()
 
 
 def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.Array]:

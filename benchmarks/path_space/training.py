@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -121,15 +122,20 @@ def starts(data: Dataset, seed: int, training: Training) -> dict[str, RNN]:
     """A balanced network, and a rescaling of it: the same function."""
     classes = np.issubdtype(data.train.targets.dtype, np.integer)
     outputs = int(data.train.targets.max()) + 1 if classes else data.train.targets.shape[1]
-    init_key, scale_key = jax.random.split(jax.random.key(seed))
-    rnn = maso_rnn.init(init_key, data.train.inputs.shape[-1], training.hidden, outputs, dtype=jnp.float32)
-    graph = path_opt.reduction_graph(rnn)
-    balanced = jax.jit(path_opt.balance)(rnn, graph)
+    return _starts(jax.random.key(seed), data.train.inputs.shape[-1], outputs, training)
+
+
+@functools.partial(jax.jit, static_argnames=("inputs", "outputs", "training"))
+def _starts(key: Array, inputs: int, outputs: int, training: Training) -> dict[str, RNN]:
+    init_key, scale_key = jax.random.split(key)
+    rnn = maso_rnn.init(init_key, inputs, training.hidden, outputs, dtype=jnp.float32)
+    graph = path_opt.reduction_graph(rnn, skeleton="modulo")  # neither map hangs on the skeleton
+    balanced = path_opt.balance(rnn, graph)
     scales = tuple(
         training.spread * jax.random.normal(key, (width,), jnp.float32)
         for key, width in zip(jax.random.split(scale_key, len(training.hidden)), training.hidden, strict=True)
     )
-    return {"balanced": balanced, "rescaled": jax.jit(path_opt.rescale)(balanced, graph, scales)}
+    return {"balanced": balanced, "rescaled": path_opt.rescale(balanced, graph, scales)}
 
 
 def train(

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -67,10 +67,6 @@ def main(arguments: Sequence[str]) -> None:
         training = dataclasses.replace(training, hidden=16, epochs=settings.epochs or 3)
         data = data._replace(train=data.train.first(256), test=data.test.first(60))
     trained = train(data, training)
-    sections = [accuracies(trained, data)]
-    for number, make in enumerate(SECTIONS, start=1):
-        print(f"section {number} of {len(SECTIONS)}: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
-        sections.append(make(trained, data, settings))
     facts = {
         "configuration": {**dataclasses.asdict(training), "smoke": settings.smoke, "data": data.name},
         "seed": settings.seed,
@@ -84,10 +80,17 @@ def main(arguments: Sequence[str]) -> None:
         "What is this RNN made of?",
         "Two ReLU RNNs read handwritten digits one pixel at a time. They start alike and see the same batches; one has "
         "noise on its initial state while it trains. Everything below is about digits that neither has seen.",
-        sections,
+        _sections(trained, data, settings),
         facts,
     )
     print(f"{settings.output / 'report.html'} ({time.monotonic() - began:.0f} s)")
+
+
+def _sections(trained: Trained, data: Dataset, settings: Quickstart) -> Iterator[Section]:
+    yield accuracies(trained, data)
+    for number, make in enumerate(SECTIONS, start=1):
+        print(f"section {number} of {len(SECTIONS)}: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
+        yield make(trained, data, settings)
 
 
 def accuracies(trained: Trained, data: Dataset) -> Section:

@@ -61,7 +61,7 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
     panels[0].legend()
     apart = {name: float(np.abs(second / first - 1).max()) for name, (first, second) in curves.items()}
 
-    small = jax.jit(lambda key: maso_rnn.init(key, 2, [4, 3], 2))(jax.random.key(settings.seed))
+    small = maso_rnn.init(jax.random.key(settings.seed), 2, [4, 3], 2)
     small_graph = path_opt.reduction_graph(small)
     drawing = plots.new_figure(8, 4.4)
     draw_graph(small, small_graph, axes=drawing.add_subplot())

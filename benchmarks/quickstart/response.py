@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.data.dataset import Dataset
 from benchmarks.quickstart.training import Trained
@@ -19,14 +21,14 @@ if TYPE_CHECKING:
 def response(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
     """How a stochastic RNN in continuous time responds to a digit's pixels: predicted and simulated."""
     del trained  # this network is not trained: its response follows from its weights
-    signal = jnp.asarray(data.test.inputs[0], float).reshape(-1, 1)
+    signal = np.asarray(data.test.inputs[0], float).reshape(-1, 1)
     if settings.smoke:
         signal = signal[: len(signal) // 4]
     signal = (signal - signal.mean()) / signal.std()
     model_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 5))
     setting = kernels.Setting(
-        model=kernels.tanh_srnn(model_key, inputs=1, hidden=4 if settings.smoke else 16),
-        control=signal,
+        model=jax.jit(partial(kernels.tanh_srnn, inputs=1, hidden=4 if settings.smoke else 16))(model_key),
+        control=jnp.asarray(signal),
         dt=0.1,
         paths=100 if settings.smoke else 2000,
         orders=1 if settings.smoke else 3,

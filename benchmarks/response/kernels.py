@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -103,15 +104,7 @@ def measure(setting: Setting, key: Array) -> Responses:
         predicted = np.cumsum(np.asarray(terms.mean)[:, None] * powers, axis=0)
         # sd at an upper limit of 99.9% for near-normal values
         sd = float(free.values.std(ddof=1)) * (1 + 3.1 / math.sqrt(2 * setting.paths))
-        bounds = np.array(
-            [
-                [
-                    float(srnn.truncation_bound(model, a * control, dt=setting.dt, order=n, readout_sd=sd))
-                    for a in setting.amplitudes
-                ]
-                for n in range(1, setting.orders + 1)
-            ]
-        )
+        bounds = np.asarray(_bounds(model, control, amplitudes, sd, setting.dt, setting.orders))
         errors = np.abs(changes.mean(axis=1) - predicted)
         small = slice(0, 3)
         slopes = tuple(float(np.polyfit(np.log(amplitudes[small]), np.log(error[small]), 1)[0]) for error in errors)
@@ -129,6 +122,16 @@ def measure(setting: Setting, key: Array) -> Responses:
             bool(terms.shrinking),
             int(free.diverged + sum(ensemble.diverged for ensemble in driven)),
         )
+
+
+@functools.partial(jax.jit, static_argnames=("dt", "orders"))
+def _bounds(model: srnn.SRNN, control: Array, amplitudes: Array, sd: Array, dt: float, orders: int) -> Array:
+    """(order, amplitude), on the error of the series."""
+
+    def bound(order: int, amplitude: Array) -> Array:
+        return srnn.truncation_bound(model, amplitude * control, dt=dt, order=order, readout_sd=sd)
+
+    return jnp.stack([jax.vmap(functools.partial(bound, n))(amplitudes) for n in range(1, orders + 1)])
 
 
 def pictures(setting: Setting, found: Responses, *, prefix: str) -> list[Picture]:

@@ -14,7 +14,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ class Section(NamedTuple):
     warnings: Sequence[str] = ()
 
 
-def write(folder: Path, title: str, introduction: str, sections: Sequence[Section], facts: Mapping[str, Any]) -> None:
+def write(folder: Path, title: str, introduction: str, sections: Iterable[Section], facts: Mapping[str, Any]) -> None:
     """Write `report.html`, one PNG a picture and `result.json` into `folder`, all of them or none.
 
     Everything is written beside the folder first and then moved into its place, so that an interrupted run leaves an
@@ -69,7 +70,7 @@ def write(folder: Path, title: str, introduction: str, sections: Sequence[Sectio
         folder: where the report goes; an earlier report there is replaced, anything else there stops it.
         title: the heading.
         introduction: one paragraph under it.
-        sections: the sections, in order.
+        sections: the sections, in order; where a generator makes them, each is drawn while the next is made.
         facts: configuration, seed and versions, for `result.json` and the foot of the page.
 
     Raises:
@@ -78,18 +79,11 @@ def write(folder: Path, title: str, introduction: str, sections: Sequence[Sectio
         OSError: if it cannot be written.
     """
     folder = refuse_foreign(folder)
-    pictures = [picture for section in sections for picture in section.pictures]
-    for names in ([section.name for section in sections], [picture.name for picture in pictures]):
-        for name in names:
-            if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-                raise ValueError(f"name must be lower-case words with hyphens, got {name!r}")
-        if len(set(names)) < len(names):
-            raise ValueError(f"names must differ, got {sorted(names)}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for picture in pictures:
-            picture.figure.savefig(draft / f"{picture.name}.png", dpi=130, metadata={"Software": None})
+        sections = _drawn(sections, draft)
+        pictures = [picture for section in sections for picture in section.pictures]
         result = {
             "title": title,
             **facts,
@@ -104,6 +98,36 @@ def write(folder: Path, title: str, introduction: str, sections: Sequence[Sectio
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _drawn(sections: Iterable[Section], draft: Path) -> list[Section]:
+    """The sections, once all of their pictures are files in `draft`; a second thread draws them."""
+    done: list[Section] = []
+    drawings: dict[str, Future[None]] = {}
+    with ThreadPoolExecutor(max_workers=1) as pen:
+        try:
+            for section in sections:
+                _check_name(section.name, [other.name for other in done])
+                done.append(section)
+                for picture in section.pictures:
+                    _check_name(picture.name, drawings)
+                    path = draft / f"{picture.name}.png"
+                    drawings[picture.name] = pen.submit(
+                        picture.figure.savefig, path, dpi=130, metadata={"Software": None}
+                    )
+            for drawing in drawings.values():
+                drawing.result()
+        except BaseException:
+            pen.shutdown(cancel_futures=True)
+            raise
+    return done
+
+
+def _check_name(name: str, taken: Collection[str]) -> None:
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"name must be lower-case words with hyphens, got {name!r}")
+    if name in taken:
+        raise ValueError(f"names must differ, got {name!r} twice")
 
 
 def refuse_foreign(folder: Path) -> Path:

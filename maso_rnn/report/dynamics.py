@@ -22,23 +22,23 @@ ACTIVATIONS = ("identity", "tanh", "relu")
 PULSE = 0.1  # its largest entry: small against the states that the input drives
 
 
-def eigenvalues(networks: Mapping[str, RNN], xs: Array, *, steps: int = 64) -> Section:
+def eigenvalues(networks: Mapping[str, RNN], xs: Array | Mapping[str, Array], *, steps: int = 64) -> Section:
     """The section on eigenvalues: the spectrum of the first recurrent kernel, and the memory it promises, measured.
 
     Args:
         networks: by name, the networks to compare, at most three: as {"before training": …, "after training": …}.
-        xs: (time, input), a sequence that the networks read while the pulses decay.
+        xs: (time, input), a sequence that the networks read while the pulses decay; or by name, one for each.
         steps: up to which power the growth is followed.
 
     Returns:
         The section.
     """
+    measured = jax.jit(partial(spectrum, steps=steps))
     spectra = {
-        name: jax.tree.map(np.asarray, spectrum(rnn.layers[0].recurrent_kernel, steps=steps))
-        for name, rnn in networks.items()
+        name: jax.tree.map(np.asarray, measured(rnn.layers[0].recurrent_kernel)) for name, rnn in networks.items()
     }
     decays = {
-        name: {act: jax.tree.map(np.asarray, _measure(rnn.layers[0], activation_of(act), xs)) for act in ACTIVATIONS}
+        name: jax.tree.map(np.asarray, _measure(rnn.layers[0], xs[name] if isinstance(xs, Mapping) else xs))
         for name, rnn in networks.items()
         if not spectra[name].defective
     }
@@ -62,16 +62,19 @@ def eigenvalues(networks: Mapping[str, RNN], xs: Array, *, steps: int = 64) -> S
     )
 
 
-@partial(jax.jit, static_argnames="act")
-def _measure(layer: Layer, act: Activation, xs: Array) -> PulseDecay:
-    """The decay of a pulse in every mode of a layer that starts at zero and reads `xs`, under any activation."""
+@jax.jit
+def _measure(layer: Layer, xs: Array) -> dict[str, PulseDecay]:
+    """By activation, the decay of a pulse in every mode of a layer that starts at zero and reads `xs`."""
 
-    def step(h: Array, x: Array) -> Array:
+    def step(act: Activation, h: Array, x: Array) -> Array:
         p = x @ layer.input_kernel + h @ layer.recurrent_kernel
         return act(p if layer.bias is None else p + layer.bias)
 
     state = jnp.zeros_like(layer.recurrent_kernel, shape=layer.recurrent_kernel.shape[:1])
-    return pulse_decay(step, layer.recurrent_kernel, state, xs, amplitude=PULSE)
+    return {
+        name: pulse_decay(partial(step, activation_of(name)), layer.recurrent_kernel, state, xs, amplitude=PULSE)
+        for name in ACTIVATIONS
+    }
 
 
 def _values(found: Spectrum, decays: Mapping[str, PulseDecay]) -> dict[str, Any]:

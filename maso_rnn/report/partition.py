@@ -129,7 +129,7 @@ def code_distances(
     same = classes[pairs[0]] == classes[pairs[1]]
     others = distances + np.diag(np.full(len(xs), np.nan))
     nearest, furthest = np.nanargmin(others, axis=1), np.nanargmax(others, axis=1)
-    agree = classes[nearest] == labels
+    agree = classes[nearest] == classes
     chance = same.mean()
 
     histogram = plots.new_figure(9, 4)
@@ -238,6 +238,7 @@ def digit_plane(
     names: tuple[str, str, str],
     *,
     max_regions: int = 4_000,
+    max_along: int = 100_000,
     resolution: int = 200,
 ) -> Section:
     """The section on the plane through three inputs: where the decision changes, and the pieces around one such place.
@@ -250,6 +251,7 @@ def digit_plane(
         corners: three inputs (time, input), at (0, 0), (1, 0) and (0, 1).
         names: what they are.
         max_regions: the cap of the partition.
+        max_along: the cap of the walks along the sides; what lies beyond it is taken to be as dense.
         resolution: points to a side at which the class is evaluated, for the decision boundary.
 
     Returns:
@@ -257,8 +259,8 @@ def digit_plane(
     """
     origin, second, third = (np.asarray(corner, np.float64) for corner in corners)
     u, v = second - origin, third - origin
-    sides = [walk_line(rnn, origin, end, max_regions=100_000) for end in (second, third)]
-    across = [walk.pieces for walk in sides]
+    sides = [walk_line(rnn, origin, end, max_regions=max_along) for end in (second, third)]
+    across = [round(walk.pieces / walk.reached) for walk in sides]
     side = min(1.0, float(np.sqrt(0.5 * max_regions / (across[0] * across[1]))))
     whole = _class_grid(rnn, origin, u, v, resolution)
     corner = np.clip(_decision_near(whole, (1 / 3, 1 / 3)) - side / 2, 0, 1 - side)
@@ -310,7 +312,7 @@ def digit_plane(
         },
         [
             *_cut_short("partitions", int(plane.overflow), max_regions),
-            *_cut_short("walks along the sides", sum(int(walk.overflow) for walk in sides), 100_000),
+            *_cut_short("walks along the sides", sum(int(walk.overflow) for walk in sides), max_along),
         ],
     )
 
@@ -381,7 +383,7 @@ def boundary_distances(networks: Mapping[str, RNN], xs: Array, labels: Array) ->
                 "on_a_kink": on_kink.mean(),
                 "median_right": medians[0],
                 "median_wrong": medians[1],
-                "share_of_pairs_where_the_wrong_one_is_nearer": _nearer(found[~right], found[right]),
+                "share_of_pairs_where_the_wrong_one_is_nearer": nearer(found[~right], found[right]),
             }
         half = values[name]["second half"]
         if half["on_a_kink"] == 1:
@@ -452,8 +454,7 @@ def noise(
     readings = [
         f"{name}: "
         + ", ".join(
-            f"{f.measured[i] / f.predicted[i]:.2g} ± {2 * f.stderr[i] / f.predicted[i]:.1g} times the prediction at "
-            f"σ = {scales[i]:g}, where {f.left[i]:.0%} of samples leave their region"
+            f"{_times_predicted(f, i)} at σ = {scales[i]:g}, where {f.left[i]:.0%} of samples leave their region"
             for i in (0, -1)
         )
         for name, f in found.items()
@@ -508,20 +509,24 @@ def rounds(
         return jnp.eye(shape[0], dtype=dtype)
 
     starts = {"orthogonal": jax.nn.initializers.orthogonal(), "identity": eye, "He": jax.nn.initializers.he_normal()}
-    networks = {
-        f"{name} start": jax.jit(
-            partial(
-                init,
-                input_size=xs.shape[2],
-                hidden_sizes=[hidden],
-                output_size=2,
+    outputs = next((rnn.readout.kernel.shape[1] for rnn in trained.values()), 1)
+
+    @jax.jit
+    def fresh(key: Array) -> dict[str, RNN]:
+        return {
+            f"{name} start": init(
+                key,
+                xs.shape[2],
+                [hidden],
+                outputs,
                 recurrent_init=start,
                 bias_init=jax.nn.initializers.normal(0.1),
                 dtype=xs.dtype,
             )
-        )(key)
-        for name, start in starts.items()
-    } | dict(trained)
+            for name, start in starts.items()
+        }
+
+    networks = {**fresh(key), **trained}
     found = {name: np.array([_rounds(rnn, xs[:, :length]) for length in lengths]) for name, rnn in networks.items()}
     counted = {name: rows[:, 0] for name, rows in found.items()}
     lost = {name: int(rows[:, 1].sum()) for name, rows in found.items()}
@@ -556,11 +561,18 @@ class _Gaps(NamedTuple):
     left: Array
 
 
+def _times_predicted(gaps: _Gaps, i: int) -> str:
+    if gaps.predicted[i] == 0:
+        return f"{gaps.measured[i]:.2g} ± {2 * gaps.stderr[i]:.1g} where the prediction is nothing"
+    ratio, error = gaps.measured[i] / gaps.predicted[i], 2 * gaps.stderr[i] / gaps.predicted[i]
+    return f"{ratio:.2g} ± {error:.1g} times the prediction"
+
+
 def _cut_short(what: str, count: int, cap: int) -> list[str]:
     return [f"{count} of the {what} hit the cap of {cap} pieces: what is shown is part of the answer"] if count else []
 
 
-def _nearer(a: np.ndarray, b: np.ndarray) -> float | None:
+def nearer(a: np.ndarray, b: np.ndarray) -> float | None:
     """Of all pairs of one of each, the share in which the one of `a` is the smaller; ties count half."""
     if not len(a) or not len(b):
         return None
