@@ -1,0 +1,285 @@
+"""The engine of the experiments: what is stored, what is done again, and that a killed run ends like any other."""
+
+import dataclasses
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import maso_rnn
+from benchmarks import experiment, results, training
+from benchmarks.data.adding import adding
+from benchmarks.data.copying import copy_memory
+from benchmarks.data.tomita import tomita
+from benchmarks.results import Line, Results
+from tests import tiny_experiment
+from tests.tiny_experiment import EXPERIMENT, Configuration
+
+LINES = [Line({"rate": 0.1, "seed": seed}, {"loss": seed / 3}, {"cpu": 1.0}) for seed in range(3)]
+
+
+def same(folder):
+    """The lines of a folder, but for what the run is told by."""
+    return [(line.configuration, line.result) for line in results.read(folder / "results.jsonl")]
+
+
+def pretended(monkeypatch, loss=lambda one: abs(one.rate - 0.01) + one.seed):
+    """The experiment without its training; the groups that were asked for."""
+    asked = []
+
+    def train(group, state, advanced):
+        asked.append(list(group))
+        curve = {"steps": [0, 1]}
+        return [curve | {"validation_loss": [1.0, loss(one)], "train_loss": [1.0]} for one in group]
+
+    return dataclasses.replace(EXPERIMENT, train=train), asked
+
+
+def test_rates_are_chosen_on_the_first_seed_and_trained_from_others(monkeypatch, tmp_path, capsys):
+    tiny, asked = pretended(monkeypatch)
+    experiment.run(tiny, "smoke", tmp_path)
+    assert "6 of 6 runs to do, 240 steps, then 6 runs" in capsys.readouterr().out
+    assert [[(one.method, one.rate, one.seed) for one in group] for group in asked] == [
+        [("sgd", 1e-3, 0), ("sgd", 1e-2, 0), ("sgd", 1e-1, 0)],
+        [("adam", 1e-3, 0), ("adam", 1e-2, 0), ("adam", 1e-1, 0)],
+        [("sgd", 1e-2, 1), ("sgd", 1e-2, 2), ("sgd", 1e-2, 3)],
+        [("adam", 1e-2, 1), ("adam", 1e-2, 2), ("adam", 1e-2, 3)],
+    ]
+    told = json.loads((tmp_path / "report" / "result.json").read_text())
+    assert told["sections"]["losses"] == {"sgd": 0.01, "adam": 0.01}
+    assert told["runs"] == 12
+    before = (tmp_path / "results.jsonl").read_bytes()
+    experiment.run(tiny, "smoke", tmp_path)
+    assert len(asked) == 4
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_other_settings_are_never_mistaken_for_done(monkeypatch, tmp_path):
+    tiny, asked = pretended(monkeypatch)
+    experiment.run(tiny, "smoke", tmp_path)
+    size = EXPERIMENT.sizes["smoke"]()
+    longer = dataclasses.replace(size, contenders=[Configuration("sgd", steps=41), Configuration("adam")])
+    experiment.run(dataclasses.replace(tiny, sizes={"smoke": lambda: longer}), "smoke", tmp_path)
+    assert [[(one.method, one.steps) for one in group] for group in asked[4:]] == [[("sgd", 41)] * 3] * 2
+
+
+def test_a_rate_that_diverged_is_not_chosen(monkeypatch, tmp_path):
+    tiny, asked = pretended(monkeypatch, lambda one: {1e-3: float("nan"), 1e-2: float("-inf"), 1e-1: 5.0}[one.rate])
+    experiment.run(tiny, "smoke", tmp_path)
+    assert {one.rate for group in asked[2:] for one in group} == {1e-1}
+
+
+def test_every_contender_has_as_many_rates(tmp_path):
+    size = dataclasses.replace(
+        EXPERIMENT.sizes["smoke"](), rates=lambda one: (0.1,) if one.method == "sgd" else (0.1, 0.2)
+    )
+    with pytest.raises(ValueError, match=r"as many rates as the others, got \[1, 2\]"):
+        experiment.run(dataclasses.replace(EXPERIMENT, sizes={"smoke": lambda: size}), "smoke", tmp_path)
+    with pytest.raises(ValueError, match="size must be one of smoke, got 'huge'"):
+        experiment.run(EXPERIMENT, "huge", tmp_path)
+
+
+def test_published_results_make_the_report_and_none_may_be_missing(monkeypatch, tmp_path):
+    tiny, _ = pretended(monkeypatch)
+    tiny = dataclasses.replace(tiny, sizes={"small": EXPERIMENT.sizes["smoke"]})
+    monkeypatch.setattr(experiment, "PUBLISHED", tmp_path / "published")
+    with pytest.raises(FileNotFoundError, match="run the experiment at size small"):
+        experiment.published(tiny)
+    experiment.run(tiny, "small", tmp_path / "run")
+    file = experiment.publish(tiny, tmp_path / "run")
+    experiment.write(tiny, "small", experiment.published_lines(tiny), tmp_path / "report")
+    for name in ("report.html", "result.json", "losses.png"):
+        assert (tmp_path / "report" / name).read_bytes() == (tmp_path / "run" / "report" / name).read_bytes()
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match="1 of 6 results are missing"):
+        experiment.published(tiny)
+
+
+def test_lines_are_read_as_they_were_written(tmp_path):
+    with Results(tmp_path) as stored:
+        stored.add([Line({"seed": 0}, {"loss": float("nan"), "curve": np.float32([1, np.inf])}, {})])
+    (line,) = results.read(tmp_path / "results.jsonl")
+    assert line == Line({"seed": 0}, {"loss": "nan", "curve": [1.0, "inf"]}, {})
+    assert stored.lines == {'{"seed": 0}': line}
+
+
+@pytest.mark.parametrize("left", [b'{"configuration": {"se', b'{"loss": 1}\n', b"\xff\xfe\n", b"{}"])
+def test_what_is_left_of_a_line_is_named_and_taken_out_once(tmp_path, capsys, left):
+    file = tmp_path / "results.jsonl"
+    file.write_bytes(results.text(LINES).encode() + left)
+    for warnings in (1, 0):
+        with Results(tmp_path) as stored:
+            assert list(stored.lines.values()) == LINES
+        assert capsys.readouterr().err.count("a line that is not whole") == warnings
+    assert file.read_text() == results.text(LINES)
+
+
+def test_a_second_run_in_a_folder_is_refused_at_once(tmp_path):
+    with Results(tmp_path), pytest.raises(BlockingIOError, match="in use by another run"), Results(tmp_path):
+        pass
+    with Results(tmp_path):
+        pass
+
+
+def test_a_lock_does_not_outlive_a_killed_run(tmp_path):
+    hold = (
+        "import sys, time; from pathlib import Path; from benchmarks.results import Results\n"
+        "with Results(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError), Results(tmp_path):
+            pass
+        other.kill()
+    with Results(tmp_path):
+        pass
+
+
+def test_a_full_disk_leaves_earlier_results_whole(tmp_path):
+    with Results(tmp_path) as stored:
+        stored.add(LINES[:2])
+        file = tmp_path / "results.jsonl"
+        before = file.read_bytes()
+        # a limit on file sizes lets half a line through, as a full disk does
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+        try:
+            with pytest.raises(OSError, match=r"results\.jsonl cannot be written .*the results before are kept"):
+                stored.add(LINES[2:])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert file.read_bytes() == before
+        assert list(stored.lines.values()) == LINES[:2]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OSError, match="file/results cannot hold results: Not a directory"),
+        Results(tmp_path / "file" / "results"),
+    ):
+        pass
+    if os.geteuid():  # nothing is read-only to root
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError, match="cannot hold results: Permission denied"), Results(tmp_path):
+            pass
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Three runs, two of them alike, as they are trained when nothing stops them."""
+    return training.train(training.layered(), adding(5, examples=32), RUNS, tiny_experiment.adam, **SETTING)
+
+
+RUNS = [
+    training.Run(tiny_experiment.start(seed), seed, {"rate": rate, "sigma": sigma})
+    for seed, rate, sigma in [(0, 0.01, 0.0), (0, 0.01, 0.0), (1, 0.02, 0.5)]
+]
+SETTING = {"steps": 12, "batch": 4, "points": 4, "measure": lambda rnn: {"bias": rnn.readout.bias}}
+
+
+def test_what_training_tells(trained):
+    data = adding(5, examples=32)
+    for run, one in zip(RUNS, trained, strict=True):
+        outputs = jax.vmap(lambda xs, rnn=one.params: training.layered().states(rnn, xs, (np.zeros(4, "f4"),)))(
+            data.test.inputs
+        )
+        said = np.asarray(outputs)[:, -1] @ one.params.readout.kernel + one.params.readout.bias
+        assert one.result["test_loss"] == pytest.approx(((said - data.test.targets) ** 2).mean(), rel=1e-4)  # float32
+        assert one.result["steps"] == [0, 3, 6, 9, 12]
+        assert [len(one.result[name]) for name in ("train_loss", "validation_loss", "bias")] == [4, 5, 5]
+        assert one.result["bias"][0] == [0]
+        assert one.result["bias"][-1] == pytest.approx(one.params.readout.bias, rel=1e-5)
+        assert run.start.readout.kernel is not one.params.readout.kernel
+    same_seed, other = trained[0].result == trained[1].result, trained[0].result == trained[2].result
+    assert (same_seed, other) == (True, False)
+
+
+def test_a_state_on_the_disk_goes_on_to_the_same_bits(trained, tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    done = []
+
+    def stop(steps):
+        done.append(steps)
+        if len(done) == 3:
+            raise Stopped
+
+    state = tmp_path / "state.npz"
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    arguments = (training.layered(), adding(5, examples=32), RUNS, tiny_experiment.adam)
+    with pytest.raises(Stopped):
+        training.train(*arguments, **SETTING, state=state, advanced=stop)
+    done.clear()
+    again = training.train(*arguments, **SETTING, state=state, advanced=done.append)
+    assert done == [18, 9, 9]  # two points of three steps and runs were there
+    for one, other in zip(trained, again, strict=True):
+        assert one.result == other.result
+        for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="the state of other runs"):
+        training.train(*arguments[:2], RUNS[:2], arguments[3], **SETTING, state=state)
+    state.write_bytes(state.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="not a state of training"):
+        training.train(*arguments, **SETTING, state=state)
+
+
+def test_padding_is_not_read_and_every_step_may_have_a_target():
+    grammar, copied = tomita(4, examples=8, longest=(3, 5, 6)), copy_memory(2, examples=4)
+    for data in (grammar, copied):
+        inputs, outputs = data.train.inputs.shape[-1], training.outputs_of(data)
+        rnn = maso_rnn.init(jax.random.key(0), inputs, [4], outputs, dtype=np.float32)
+        (one,) = training.train(
+            training.layered(),
+            data,
+            [training.Run(rnn, 0, {"rate": 0.0})],
+            tiny_experiment.sgd,
+            steps=1,
+            batch=2,
+            points=1,
+        )
+        losses, rights = [], []
+        said = np.asarray(jax.vmap(lambda xs, rnn=rnn: maso_rnn.forward(rnn, xs))(jax.numpy.asarray(data.test.inputs)))
+        for outputs, target, length in zip(said, *data.test[1:], strict=True):
+            logs = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
+            pairs = [(length - 1, target)] if target.ndim == 0 else list(enumerate(target))[:length]
+            losses.append(np.mean([-logs[t, label] for t, label in pairs]))
+            rights.append(np.mean([outputs[t].argmax() == label for t, label in pairs]))
+        assert one.result["test_loss"] == pytest.approx(np.mean(losses), rel=1e-5)  # six digits are kept
+        assert one.result["test_accuracy"] == pytest.approx(np.mean(rights), rel=1e-5)
+
+
+def test_points_divide_steps():
+    with pytest.raises(ValueError, match="points must divide steps, got 3, 5 and 12"):
+        training.train(training.layered(), adding(5), RUNS, tiny_experiment.adam, steps=12, batch=4, points=5)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(tmp_path):
+    def begin(folder):
+        return subprocess.Popen([sys.executable, "-m", "tests.tiny_experiment", str(folder)], stderr=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert begin(tmp_path / "whole").wait() == 0
+    took = time.monotonic() - began
+    moments = random.Random(20190501)
+    for _ in range(3):
+        with begin(tmp_path / "killed") as run:
+            time.sleep(moments.uniform(0.3, 0.95) * took)
+            run.kill()
+    assert run.returncode == -signal.SIGKILL
+    assert begin(tmp_path / "killed").wait() == 0
+    assert same(tmp_path / "killed") == same(tmp_path / "whole")
+    assert not list((tmp_path / "killed").glob("state-*"))
+    # and so do two that nothing stops
+    assert begin(tmp_path / "again").wait() == 0
+    assert same(tmp_path / "again") == same(tmp_path / "whole")
