@@ -140,7 +140,7 @@ def _from_hub(published: Published, *, by: str) -> Dataset:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"the hub is reached through the library `datasets`, which is not here; `pip install datasets`, or "
-            f"load('{published.name}-by-{by}') from files"
+            f"load('{published.name}') from files"
         ) from error
     arrays = []
     for part in ("train", "test"):
