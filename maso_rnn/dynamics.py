@@ -26,7 +26,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
 
 from maso_rnn import checks
-from maso_rnn.host import on_host
+from maso_rnn.host import eigenbasis, on_host
 from maso_rnn.network import RNN
 
 
@@ -39,7 +39,8 @@ class Spectrum(NamedTuple):
         horizons: (hidden,), −1 / ln|λ| in steps: infinite on the unit circle, negative outside it (growth).
         periods: (hidden,), 2π / |arg λ| in steps: infinite for a positive eigenvalue, 2 for a negative one.
         norm: the 2-norm, the most that one step can stretch a state.
-        condition: the condition number of the eigenvectors, at unit length each: 1 where the kernel is normal.
+        condition: the condition number of the eigenvectors, at unit length each: 1 where the kernel is normal and no
+            eigenvalue repeated.
         departure: Henrici's departure from normality, the Frobenius norm of the Schur form above its diagonal.
         growth: (steps + 1,), the 2-norms of W^0, W^1, ….
         transient: the largest ‖W^k‖ / max(1, radius)^k: growth that no eigenvalue foretells, 1 where W is normal.
@@ -75,7 +76,7 @@ class Lyapunov(NamedTuple):
 
     Attributes:
         exponents: (hidden,), natural logarithm per unit of time, largest first.
-        growth: (time, hidden), the rate of every step, warm-up included: what `exponents` are the means of.
+        growth: (time, hidden), the rate of every step, warm-up included, in the order of `exponents`, their means.
         warmup: how many of the first steps were left out of the means.
     """
 
@@ -112,7 +113,8 @@ class PulseDecay(NamedTuple):
     Attributes:
         eigenvalues: (hidden,), in the order of `spectrum`.
         predicted: (hidden,), −1 / ln|λ| in steps.
-        measured: (hidden,), −1 / (the slope of ln `amplitudes` over time) in steps, 0 where the pulse is gone at once.
+        measured: (hidden,), −1 / (the slope of ln `amplitudes` over time) in steps, 0 where the pulse is gone at once,
+            NaN where rounding hides it from the start.
         amplitudes: (hidden, time + 1), what is left of the pulse in the mode it was given to, 1 at the start.
     """
 
@@ -134,7 +136,8 @@ def spectrum(kernel: Float[Array, "hidden hidden"], *, steps: int = 64) -> Spect
     departure can be differentiated where they are simple; `condition` and `defective` are taken as constants.
 
     Args:
-        kernel: (hidden, hidden); for a cell, and for one kernel of several gates, see `spectra`.
+        kernel: (hidden, hidden); for a cell, and for one kernel of several gates, see `spectra`. Below float32 it is
+            taken to have been rounded to its dtype, and all but `defective` is computed in float32.
         steps: up to which power the growth is followed, at least 1.
 
     Returns:
@@ -156,8 +159,9 @@ def spectrum(kernel: Float[Array, "hidden hidden"], *, steps: int = 64) -> Spect
     """
     kernel = _square("kernel", kernel)
     steps = checks.size("steps", steps)
-    eigenvalues, departure = _eigenvalues(kernel)
     system = _eigensystem(jax.lax.stop_gradient(kernel))
+    kernel = _wide(kernel)
+    eigenvalues, departure = _eigenvalues(kernel)
     modulus = jnp.abs(eigenvalues)
     radius = modulus.max()
     # powers of the kernel at radius 1 or below first, so that an unstable one loses no digits of the difference
@@ -341,7 +345,8 @@ def modal_coordinates(
         choice; NaN for a traced kernel that is defective.
 
     Raises:
-        ValueError: if `kernel` is not square, not finite or defective, or `states` does not fit it.
+        ValueError: if `kernel` is not square, not finite or, up to the rounding of its dtype, defective, or `states`
+            does not fit it.
         TypeError: if either is not a floating array.
 
     Example:
@@ -401,13 +406,13 @@ def jacobian_spectra(
     def body(carry: tuple[Array, Array, Array], x: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
         h, product, log_scale = carry
         after, push = jax.linearize(lambda h: flat(h, x), h)
-        product = jax.vmap(push, 1, 1)(product)
+        product = _pushed(push, product, h.dtype)
         size = jnp.abs(product).max()
         size = jnp.where(size > 0, size, 1)
         product, log_scale = product / size, log_scale + jnp.log(size)
         return (after, product, log_scale), (product, log_scale)
 
-    start = (h, jnp.eye(h.size, dtype=h.dtype), jnp.zeros((), h.dtype))
+    start = (h, jnp.eye(h.size, dtype=_wide(h).dtype), jnp.zeros((), _wide(h).dtype))
     _, (products, log_scales) = jax.lax.scan(body, start, inputs)
     singular_values = jnp.linalg.svd(products, compute_uv=False)
     eigenvalues = jax.vmap(lambda product: _eigenvalues(product)[0])(products)
@@ -436,7 +441,7 @@ def lyapunov_exponents(
 
     Returns:
         `Lyapunov(exponents, growth, warmup)`, natural logarithm per unit of time; minus infinity where a direction is
-        lost for good, NaN where the trajectory diverged.
+        lost for good, to 0 or in the rounding of one step, NaN where the trajectory diverged.
 
     Raises:
         ValueError: if `inputs` is not (time, input), `warmup` leaves no step to count, `dt` is not positive, or
@@ -460,15 +465,23 @@ def lyapunov_exponents(
     if not 0 < dt < math.inf:
         raise ValueError(f"dt must be positive and finite, got {dt}; it is the time of one step")
 
+    precision = float(jnp.finfo(h.dtype).eps)
+
     def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
         h, basis = carry
         after, push = jax.linearize(lambda h: flat(h, x), h)
-        basis, upper = jnp.linalg.qr(jax.vmap(push, 1, 1)(basis))
-        return (after, basis), jnp.log(jnp.abs(jnp.diagonal(upper))) / dt
+        pushed = _pushed(push, basis, h.dtype)
+        basis, upper = jnp.linalg.qr(pushed)
+        size = jnp.abs(jnp.diagonal(upper))
+        # rounding leaves so much in a column by QR, and so much of each entry's row by the product with the Jacobian
+        rows = jnp.linalg.norm(pushed, axis=1) @ jnp.abs(basis)
+        lost = size <= 10 * precision * jnp.maximum(jnp.linalg.norm(pushed, axis=0), rows)
+        return (after, basis), jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, 1, size)) / dt)
 
-    _, growth = jax.lax.scan(body, (h, jnp.eye(h.size, dtype=h.dtype)), inputs)
-    exponents = jnp.sort(growth[warmup:].mean(axis=0), descending=True)
-    return Lyapunov(exponents, growth, jnp.asarray(warmup))
+    _, growth = jax.lax.scan(body, (h, jnp.eye(h.size, dtype=_wide(h).dtype)), inputs)
+    exponents = growth[warmup:].mean(axis=0)
+    order = jnp.argsort(exponents, descending=True)
+    return Lyapunov(exponents[order], growth[:, order], jnp.asarray(warmup))
 
 
 def fixed_points(
@@ -477,7 +490,7 @@ def fixed_points(
     x: Float[Array, " input"] | None = None,
     *,
     learning_rate: float = 0.05,
-    max_steps: int = 1000,
+    max_steps: int = 500,
     tolerance: float = 1e-10,
     distance: float = 1e-3,
     outlier_scale: float = 10.0,
@@ -491,7 +504,8 @@ def fixed_points(
 
     Args:
         step: the cell, `(carry, x) -> carry`. The compiled search is kept for each `step` object: pass the same one
-            again rather than a new lambda.
+            again rather than a new lambda. What it closes over is read when it is first searched: after training,
+            make a new one.
         starts: carries with a leading axis of starts, as states that trajectories passed through.
         x: (input,), the constant input; by default (0,), for a cell without input.
         learning_rate: of Adam, falling to 0 along a cosine; a step moves no unit by much more than this.
@@ -499,7 +513,7 @@ def fixed_points(
         tolerance: a point is kept if q is at most this.
         distance: points closer than this (Euclidean) are one.
         outlier_scale: points further from the centroid of the starts than this many times the starts' mean distance
-            are rejected; there is nothing to measure by, and none is, where all starts are one.
+            are rejected; there is nothing to measure by, and none is, where all starts are one, up to `distance`.
 
     Returns:
         `FixedPoints(states, residuals, eigenvalues, stable, reached, outliers, unconverged)`; none found is an
@@ -507,7 +521,8 @@ def fixed_points(
 
     Raises:
         ValueError: if there are no starts, they are not finite, or an option is not positive.
-        TypeError: if `starts` or `x` is traced or not floating, or `step` does not return a carry like a start.
+        TypeError: if `starts` or `x` is traced or not floating, `starts` below float32, or `step` is not hashable or
+            does not return a carry like a start.
 
     Example:
         >>> starts = jnp.linspace(-2.0, 2.0, 8)[:, None]
@@ -529,8 +544,6 @@ def fixed_points(
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
     max_steps = checks.size("max_steps", max_steps)
-    x = jnp.zeros(0) if x is None else checks.array("x", x, rank=1, axes="(input,)")
-    checks.finite("x", x)
     leaves = jax.tree.leaves(starts)
     if not leaves or any(jnp.ndim(leaf) == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
         raise ValueError(
@@ -539,10 +552,21 @@ def fixed_points(
     if not len(leaves[0]):
         raise ValueError("starts must hold at least one start, got an empty leading axis")
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], starts)
+    x = jnp.zeros(0, leaves[0].dtype) if x is None else checks.array("x", x, rank=1, axes="(input,)")
+    checks.finite("x", x)
     _check_carry(step, "starts", first, x)
     checks.finite("starts", starts)
     starts = jax.tree.map(jnp.asarray, starts)
     begin = np.asarray(jax.vmap(lambda carry: ravel_pytree(carry)[0])(starts))
+    if begin.dtype.itemsize < 4:
+        raise TypeError(f"starts must be float32 or float64, got {begin.dtype}; search in float32, step with it")
+    try:
+        hash(step)
+    except TypeError:
+        raise TypeError(
+            f"step must be hashable, as the compiled search is kept for it, got {type(step).__name__}; wrap it once, "
+            "as in cell = lambda h, x: step(h, x)"
+        ) from None
 
     # not done yet at this point, but Newton's method knows the way from there
     near = max(tolerance, (0.1 * distance) ** 2)
@@ -555,9 +579,11 @@ def fixed_points(
         polished = _polish(step, first, _padded(points), x, 10 * distance)
         points, residuals = (np.asarray(array)[: len(points)] for array in polished)
 
-    centre = begin.mean(axis=0)
-    spread = np.linalg.norm(begin - centre, axis=1).mean()
-    far = np.linalg.norm(points - centre, axis=1) > (outlier_scale * spread if spread else np.inf)
+    # from the first start on, so that equal ones are exactly at their centroid
+    offsets = begin.astype(np.float64) - begin[0]
+    strays = np.linalg.norm(offsets - offsets.mean(axis=0), axis=1)
+    limit = outlier_scale * strays.mean() if strays.max() > distance else np.inf
+    far = np.linalg.norm(points - begin[0] - offsets.mean(axis=0), axis=1) > limit
     converged = residuals <= tolerance
     chosen, chosen_of = _distinct(points, residuals, converged & ~far, distance)
     stand_for = np.bincount(candidate_of[candidate_of >= 0], minlength=len(candidates))  # starts of each candidate
@@ -607,7 +633,8 @@ def pulse_decay(
         amplitude: the largest entry of the pulse, positive; small against 1, a tanh network is linear.
 
     Returns:
-        `PulseDecay(eigenvalues, predicted, measured, amplitudes)`; NaN for a traced kernel that is defective.
+        `PulseDecay(eigenvalues, predicted, measured, amplitudes)`; NaN for a traced kernel that is defective, and
+        measured NaN where the pulse is lost in the rounding of the state from the start.
 
     Raises:
         ValueError: if the kernel is not square, not finite or defective, shapes do not fit, or `amplitude` is not
@@ -634,13 +661,14 @@ def pulse_decay(
     pulses = system.inverse.real
     pulses = amplitude * pulses / jnp.abs(pulses).max(axis=1, keepdims=True)
 
-    precision = float(jnp.finfo(kernel.dtype).eps)
+    precision = float(jnp.finfo(state.dtype).eps)
+    root = math.sqrt(precision)
 
     def left(pulsed: Array, state: Array) -> tuple[Array, Array]:
         """What is left in each mode, and below what it would be rounding that other modes have carried along."""
-        change = pulsed - state
-        size = jnp.linalg.norm(state) + jnp.linalg.norm(change, axis=1)
-        floor = math.sqrt(precision) * jnp.linalg.norm(change, axis=1) + 100 * precision * size
+        change = _wide(pulsed) - _wide(state)
+        size = jnp.linalg.norm(_wide(state)) + jnp.linalg.norm(change, axis=1)
+        floor = root * jnp.linalg.norm(change, axis=1) + min(100 * precision, root) * size
         return jnp.abs(jnp.einsum("mh,hm->m", change.astype(system.vectors.dtype), system.vectors)), floor
 
     def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
@@ -648,13 +676,13 @@ def pulse_decay(
         pulsed, state = jax.vmap(lambda h: step(h, x))(pulsed), step(state, x)
         return (pulsed, state), left(pulsed, state)
 
-    start = (state + pulses, state)
+    start = (state + pulses.astype(state.dtype), state)
     _, after = jax.lax.scan(body, start, inputs)
     amplitudes, floors = (
         jnp.concatenate([first[None], later]).T for first, later in zip(left(*start), after, strict=True)
     )
     # once lost in rounding, a mode is lost: what it is driven by after that is not its own
-    seen = jnp.cumprod(amplitudes > jnp.maximum(floors, math.sqrt(precision) * amplitudes[:, :1]), axis=1)
+    seen = jnp.cumprod(amplitudes > jnp.maximum(floors, root * amplitudes[:, :1]), axis=1)
     amplitudes = amplitudes / amplitudes[:, :1]
     return PulseDecay(
         eigenvalues=system.eigenvalues,
@@ -665,14 +693,13 @@ def pulse_decay(
 
 
 def _log_slope(amplitudes: Array, seen: Array) -> Array:
-    """The least-squares slope of the logarithm over the steps seen; minus infinity where that is the first alone."""
+    """The least-squares slope of the logarithm over the steps seen: −∞ where it is the first alone, NaN where none."""
     times = jnp.arange(len(amplitudes), dtype=amplitudes.dtype)
     logs = jnp.log(jnp.where(seen, amplitudes, 1))
     mean = (seen * times).sum() / seen.sum()
     centred = seen * (times - mean)
     slope = (centred * logs).sum() / (centred * times).sum()
-    lost = jnp.where(jnp.isnan(amplitudes[0]), jnp.nan, -jnp.inf)
-    return jnp.where(seen.sum() > 1, slope, lost)
+    return jnp.where(seen.sum() > 1, slope, jnp.where(seen[0], -jnp.inf, jnp.nan))
 
 
 def _horizon(rate: Array) -> Array:
@@ -690,7 +717,12 @@ def _square(name: str, kernel: Any) -> Array:
     if not kernel.size:
         raise ValueError(f"{name} must have at least one unit, got shape {kernel.shape}")
     checks.finite(name, kernel)
-    return kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    return kernel
+
+
+def _wide(array: Array) -> Array:
+    """In float32 at least, which linear algebra needs."""
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 class _Eigensystem(NamedTuple):
@@ -703,52 +735,31 @@ class _Eigensystem(NamedTuple):
 
 
 def _eigensystem(kernel: Array) -> _Eigensystem:
-    real, n = kernel.dtype, kernel.shape[0]
+    """In float32 at least; defective up to the rounding of the kernel's dtype."""
+    n, real = kernel.shape[0], jnp.promote_types(kernel.dtype, jnp.float32)
     pair = jnp.result_type(real, jnp.complex64)
     number, matrix = jax.ShapeDtypeStruct((), real), jax.ShapeDtypeStruct((n, n), pair)
     result = _Eigensystem(
         jax.ShapeDtypeStruct((n,), pair), matrix, matrix, number, number, jax.ShapeDtypeStruct((), jnp.bool_)
     )
-    return on_host(functools.partial(_numpy_eigensystem, rounding=float(jnp.finfo(real).eps)), (kernel,), result)
+    precision = float(jnp.finfo(kernel.dtype).eps)
+    return on_host(functools.partial(_numpy_eigensystem, precision=precision), (kernel,), result)
 
 
-def _numpy_eigensystem(kernel: np.ndarray, rounding: float) -> Any:
+def _numpy_eigensystem(kernel: np.ndarray, precision: float) -> Any:
     n = len(kernel)
     if not np.isfinite(kernel).all():
         nothing = np.full((n, n), np.nan)
         return _Eigensystem(nothing[0], nothing, nothing, np.nan, np.nan, True)
-    values, vectors = np.linalg.eig(kernel)
+    values, vectors, inverse, _, defective = eigenbasis(kernel, precision)
     order = np.argsort(-np.abs(values), kind="stable")  # conjugates have equal moduli and stay together
-    values, vectors = values[order], vectors[:, order]
-    try:
-        inverse = np.linalg.inv(vectors)
-        condition = np.linalg.cond(vectors)
-    except np.linalg.LinAlgError:  # exactly singular
-        inverse, condition = np.full_like(vectors, np.inf), np.inf
-    # the Schur form, whose basis is that of the eigenvectors made orthogonal, has the departure above its diagonal
-    basis, _ = np.linalg.qr(vectors)
-    departure = np.linalg.norm(np.triu(basis.conj().T @ kernel @ basis, 1))
-    return _Eigensystem(
-        values, vectors, inverse, condition, departure, _is_defective(kernel, values, inverse, rounding)
-    )
-
-
-def _is_defective(kernel: np.ndarray, values: np.ndarray, inverse: np.ndarray, rounding: float) -> bool:
-    """Whether a change of the kernel by ten roundings could make two eigenvalues, nearly parallel, one.
-
-    By such a change δ an eigenvalue moves by κδ, where its condition κ is the length of its row of V⁻¹; near a double
-    eigenvalue κ is one over the gap, hence the least κ that counts.
-    """
-    if len(values) < 2:
-        return False
-    change = 10 * rounding * np.linalg.norm(kernel, 2)
-    gaps = np.abs(values[:, None] - values)
-    np.fill_diagonal(gaps, np.inf)
-    with np.errstate(over="ignore"):  # an infinite condition is what a defective kernel has
-        conditions = np.sqrt((np.abs(inverse) ** 2).sum(axis=1))
-        together = gaps <= change * (conditions[:, None] + conditions)
-    steep = conditions >= 1 / math.sqrt(20 * rounding)
-    return bool((together & steep[:, None] & steep).any())
+    values, vectors, inverse = values[order], vectors[:, order], inverse[order]
+    if defective:
+        departure = math.sqrt(max((np.abs(kernel) ** 2).sum() - (np.abs(values) ** 2).sum(), 0.0))
+    else:  # the same without cancellation: above the diagonal of the Schur form, in the eigenvectors made orthogonal
+        basis, _ = np.linalg.qr(vectors)
+        departure = np.linalg.norm(np.triu(basis.conj().T @ kernel @ basis, 1))
+    return _Eigensystem(values, vectors, inverse, np.linalg.cond(vectors), departure, defective)
 
 
 @jax.custom_jvp
@@ -770,15 +781,17 @@ def _eigenvalues_jvp(primals: tuple[Array], tangents: tuple[Array]) -> Any:
 
 
 def _with_eigenbasis(kernel: Array) -> _Eigensystem:
-    """The eigensystem, if there is one: else refused, or NaN under tracing."""
-    system = _eigensystem(jax.lax.stop_gradient(kernel))
-    if checks.is_concrete(system.defective):
+    """The eigensystem, if there is one: else refused, or NaN for a traced kernel."""
+    if checks.is_concrete(kernel):
+        system = _eigensystem(kernel)
         if bool(system.defective):
             raise ValueError(
-                "kernel is defective: two of its eigenvalues share one eigenvector, so that there are no modal "
-                "coordinates; maso_rnn.spectrum shows it, and maso_rnn.jacobian_spectra needs none"
+                f"kernel is defective, up to the rounding of {kernel.dtype}: two of its eigenvalues share one "
+                "eigenvector, so that there are no modal coordinates; maso_rnn.spectrum shows it, and "
+                "maso_rnn.jacobian_spectra needs none"
             )
         return system
+    system = _eigensystem(jax.lax.stop_gradient(kernel))
     lost = system.defective
     return system._replace(
         vectors=jnp.where(lost, jnp.nan, system.vectors), inverse=jnp.where(lost, jnp.nan, system.inverse)
@@ -800,6 +813,11 @@ def _log_growth(kernel: Array, steps: int) -> Array:
     start = (jnp.eye(kernel.shape[0], dtype=kernel.dtype), jnp.zeros((), kernel.dtype))
     _, log_growth = jax.lax.scan(body, start, None, length=steps)
     return jnp.concatenate([jnp.zeros(1, kernel.dtype), log_growth])
+
+
+def _pushed(push: Callable[[Array], Array], columns: Array, dtype: Any) -> Array:
+    """The Jacobian times each column: the carry's dtype in, the columns' out."""
+    return jax.vmap(push, 1, 1)(columns.astype(dtype)).astype(columns.dtype)
 
 
 def _flatten(step: Step, carry: PyTree) -> tuple[Callable[[Array, Array], Array], Array]:
@@ -841,7 +859,8 @@ def _descend(
     import optax
 
     flat, _ = _flatten(step, jax.tree.map(lambda leaf: leaf[0], starts))
-    adam = optax.adam(optax.cosine_decay_schedule(learning_rate, max_steps))
+    # the first gradients are the largest: remembered for as long as by b2 = 0.999, they would stall the descent
+    adam = optax.adam(optax.cosine_decay_schedule(learning_rate, max_steps), b2=0.9)
 
     def residuals(states: Array) -> Array:
         return 0.5 * jnp.sum((jax.vmap(lambda h: flat(h, x))(states) - states) ** 2, axis=1)
@@ -854,7 +873,8 @@ def _descend(
         k, states, memory, _ = carry
         gradient, each = jax.grad(total, has_aux=True)(states)
         change, memory = adam.update(gradient, memory)
-        return k + 1, states + change, memory, each
+        # a start that is there stays there: Adam's next step would be as long as its last ones
+        return k + 1, jnp.where((each > enough)[:, None], states + change, states), memory, each
 
     def unfinished(carry: Any) -> Array:
         k, _, _, each = carry

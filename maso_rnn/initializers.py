@@ -19,13 +19,15 @@ An equinox cell holds its kernel as (gates · hidden, hidden), so its axis is 0,
 
 The linear algebra runs on the host, in NumPy and float64, and is cast at the end: accelerators need no non-symmetric
 eigensolver for it, and low precision costs one rounding only. What cannot be drawn raises where the key is concrete;
-under `jax.jit` and `jax.vmap`, where values cannot raise, such a draw is NaN throughout.
+where it is traced, by `jax.jit` or `jax.vmap`, values cannot raise, and such a draw is NaN throughout.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -35,9 +37,11 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array
 
 from maso_rnn import checks
-from maso_rnn.host import on_host
+from maso_rnn.host import Eigenbasis, eigenbasis, on_host, rounding
 
 _GLOROT = jax.nn.initializers.glorot_normal()
+_OTHER_BASE = "use a random base of full rank, such as jax.nn.initializers.glorot_normal(), or basis='orthogonal'"
+_MODULI = 1e-5  # how far eigenvalues may miss the radius, relative to it
 
 
 def eigen(
@@ -75,9 +79,11 @@ def eigen(
 
     Raises:
         ValueError: if `radius` is not positive and finite, `max_phase` is outside (0, π], `basis` is not known or
-            has no use for `max_phase` or `base`. By the initializer: if the shape is not (hidden, hidden), or the base
-            draw has an eigenvalue 0 (no phase) or no basis of eigenvectors.
-        TypeError: by the initializer: if the dtype is not floating.
+            has no use for `max_phase` or `base`. By the initializer: if the shape is not (hidden, hidden), `radius`
+            is out of the dtype's range, or the base draw has, up to the rounding of its dtype, an eigenvalue 0 (no
+            phase) or no basis of eigenvectors.
+        TypeError: if `radius` or `max_phase` is traced or no number, or `base` not a function. By the initializer: if
+            the dtype is not floating.
 
     Example:
         >>> kernel = eigen(0.9)(jax.random.key(0), (5, 5))
@@ -88,9 +94,10 @@ def eigen(
         Dou, Principe (2023), the abstract; the basis of the Schur form: Golub, Van Loan, *Matrix computations*, 7.4.
     """
     radius = _positive("radius", radius)
+    _check_base(base)
     if basis not in ("schur", "orthogonal", "eigenvectors"):
         raise ValueError(f"basis must be 'schur', 'orthogonal' or 'eigenvectors', got {basis!r}")
-    max_phase = float(max_phase)
+    max_phase = _number("max_phase", max_phase)
     if not 0 < max_phase <= math.pi:
         raise ValueError(f"max_phase must be in (0, π] radians, got {max_phase}; eigenvalues come in conjugate pairs")
     if basis != "orthogonal" and max_phase != math.pi:
@@ -100,26 +107,22 @@ def eigen(
             "base is not used by basis='orthogonal', which draws its own; use basis='schur' to keep phases"
         )
 
-    def init(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
-        shape, dtype, drawn = _checked(shape, dtype)
-        if 0 in shape:
-            return _placed(jnp.zeros(shape, dtype), out_sharding)
+    def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         if basis == "orthogonal":
             basis_key, angle_key = jax.random.split(key)
-            gaussian = jax.random.normal(basis_key, shape, drawn)
-            uniform = jax.random.uniform(angle_key, (shape[0] // 2,), drawn)  # in [0, 1)
-            kernel = on_host(
+            gaussian = jax.random.normal(basis_key, shape, dtype)
+            uniform = jax.random.uniform(angle_key, (shape[0] // 2,), dtype)  # in [0, 1)
+            return on_host(
                 lambda gaussian, uniform: radius * _rotations_in_haar_basis(gaussian, max_phase * (1 - uniform)),
                 (gaussian, uniform),
-                jax.ShapeDtypeStruct(shape, drawn),
+                jax.ShapeDtypeStruct(shape, dtype),
             )
-        else:
-            put = _in_schur_basis if basis == "schur" else _in_eigenvectors
-            draw = _draw(base, key, shape, drawn)
-            kernel = on_host(lambda draw: radius * put(draw), (draw,), jax.ShapeDtypeStruct(shape, drawn))
-        return _placed(kernel.astype(dtype), out_sharding)
+        drawn = _draw(base, key, shape, dtype)
+        precision = float(jnp.finfo(drawn.dtype).eps)
+        put = functools.partial(_in_eigenvectors, dtype=dtype) if basis == "eigenvectors" else _in_schur_basis
+        return on_host(lambda base: radius * put(base, precision), (drawn,), jax.ShapeDtypeStruct(shape, dtype))
 
-    return init
+    return _initializer(draw, "radius", radius)
 
 
 def identity(scale: float = 1.0) -> Initializer:
@@ -134,8 +137,9 @@ def identity(scale: float = 1.0) -> Initializer:
         An initializer of square kernels; it does not use its key.
 
     Raises:
-        ValueError: if `scale` is not positive and finite. By the initializer: if the shape is not (hidden, hidden).
-        TypeError: by the initializer: if the dtype is not floating.
+        ValueError: if `scale` is not positive and finite. By the initializer: if the shape is not (hidden, hidden), or
+            `scale` is out of the dtype's range.
+        TypeError: if `scale` is traced or no number. By the initializer: if the dtype is not floating.
 
     Example:
         >>> identity(0.5)(jax.random.key(0), (2, 2)).tolist()
@@ -146,12 +150,11 @@ def identity(scale: float = 1.0) -> Initializer:
     """
     scale = _positive("scale", scale)
 
-    def init(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
+    def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         del key  # nothing is random
-        shape, dtype, _ = _checked(shape, dtype)
-        return _placed(scale * jnp.eye(shape[0], shape[1], dtype=dtype), out_sharding)
+        return scale * jnp.eye(shape[0], dtype=dtype)
 
-    return init
+    return _initializer(draw, "scale", scale)
 
 
 def np_rnn() -> Initializer:
@@ -180,15 +183,10 @@ def np_rnn() -> Initializer:
         shifted = gaussian.T @ gaussian / size + np.eye(size)
         return shifted / np.linalg.eigvalsh(shifted)[-1]
 
-    def init(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
-        shape, dtype, drawn = _checked(shape, dtype)
-        if 0 in shape:
-            return _placed(jnp.zeros(shape, dtype), out_sharding)
-        gaussian = jax.random.normal(key, shape, drawn)
-        kernel = on_host(normalised, (gaussian,), jax.ShapeDtypeStruct(shape, drawn))
-        return _placed(kernel.astype(dtype), out_sharding)
+    def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        return on_host(normalised, (jax.random.normal(key, shape, dtype),), jax.ShapeDtypeStruct(shape, dtype))
 
-    return init
+    return _initializer(draw, "radius", 1.0)
 
 
 def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initializer:
@@ -205,8 +203,10 @@ def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initial
 
     Raises:
         ValueError: if `radius` is not positive and finite. By the initializer: if the shape is not (hidden, hidden),
-            or the base draw has no eigenvalue but 0.
-        TypeError: by the initializer: if the dtype is not floating.
+            `radius` is out of the dtype's range, or the base draw has, up to the rounding of its dtype, no eigenvalue
+            but 0.
+        TypeError: if `radius` is traced or no number, or `base` not a function. By the initializer: if the dtype is
+            not floating.
 
     Example:
         >>> kernel = spectral_radius(radius=0.9)(jax.random.key(0), (5, 5))
@@ -216,22 +216,21 @@ def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initial
     Source:
         Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001), section 3.
     """
+    _check_base(base)
     radius = _positive("radius", radius)
 
-    def scaled(base: np.ndarray) -> np.ndarray:
-        largest = np.abs(np.linalg.eigvals(base)).max()
-        if not largest > _rounding(base):
+    def scaled(base: np.ndarray, precision: float) -> np.ndarray:
+        _check_finite(base)
+        if _is_nilpotent(base, precision):
             raise ValueError("base drew a kernel whose eigenvalues are all 0, which cannot be scaled; use another base")
-        return base * (radius / largest)
+        return base * (radius / np.abs(np.linalg.eigvals(base)).max())
 
-    def init(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
-        shape, dtype, drawn = _checked(shape, dtype)
-        if 0 in shape:
-            return _placed(jnp.zeros(shape, dtype), out_sharding)
-        kernel = on_host(scaled, (_draw(base, key, shape, drawn),), jax.ShapeDtypeStruct(shape, drawn))
-        return _placed(kernel.astype(dtype), out_sharding)
+    def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        drawn = _draw(base, key, shape, dtype)
+        precision = float(jnp.finfo(drawn.dtype).eps)
+        return on_host(lambda base: scaled(base, precision), (drawn,), jax.ShapeDtypeStruct(shape, dtype))
 
-    return init
+    return _initializer(draw, "radius", radius)
 
 
 def per_gate(init: Initializer, gates: int, axis: int = -1) -> Initializer:
@@ -253,8 +252,8 @@ def per_gate(init: Initializer, gates: int, axis: int = -1) -> Initializer:
 
     Raises:
         TypeError: if `gates` or `axis` is not an integer, or `init` not a function.
-        ValueError: if `gates` is below 1. By the initializer: if `axis` is out of range, or its length cannot be
-            divided by `gates`; and as `init` does.
+        ValueError: if `gates` is below 1. By the initializer: if `axis` is out of range, its length cannot be divided
+            by `gates`, or the kernel of one gate would not be (hidden, hidden); and as `init` does.
 
     Example:
         >>> per_gate(eigen(), 3)(jax.random.key(0), (4, 12)).shape
@@ -266,46 +265,96 @@ def per_gate(init: Initializer, gates: int, axis: int = -1) -> Initializer:
     if not callable(init):
         raise TypeError(f"init must be an initializer, got {type(init).__name__}; call per_gate(eigen(), {gates})")
     gates = checks.size("gates", gates)
-    axis = checks.size("axis", axis, least=-100)
+    axis = checks.integer("axis", axis)
 
     def init_gates(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
-        shape = tuple(shape)
-        if not -len(shape) <= axis < len(shape):
+        shape = _rank_2(shape, f"(hidden, {gates} * hidden)")
+        if not -2 <= axis < 2:
             raise ValueError(f"axis {axis} is out of range for shape {shape}")
+        layout = "gates is 3 for a GRU, 4 for an LSTM; axis is -1 where the kernel is (hidden, gates * hidden), as in "
+        layout += "flax, 0 where it is (gates * hidden, hidden), as in equinox"
         if shape[axis] % gates:
-            raise ValueError(
-                f"gates = {gates} does not divide axis {axis} of shape {shape}: a kernel of {gates} gates is "
-                f"(hidden, {gates} * hidden) with axis=-1; a GRU has 3, an LSTM 4"
-            )
+            raise ValueError(f"gates = {gates} does not divide axis {axis} of shape {shape}: {layout}")
         one = list(shape)
         one[axis] //= gates
-        draws = [init(gate_key, tuple(one), dtype) for gate_key in jax.random.split(key, gates)]
-        return _placed(jnp.concatenate(draws, axis=axis), out_sharding)
+        if one[0] != one[1] and 0 not in one:
+            raise ValueError(
+                f"gates = {gates} along axis {axis} of shape {shape} have kernels {tuple(one)}, which are not "
+                f"(hidden, hidden): {layout}"
+            )
+        with _at_once(key):
+            draws = [init(gate_key, tuple(one), dtype) for gate_key in jax.random.split(key, gates)]
+            kernel = jnp.concatenate(draws, axis=axis)
+        return _placed(kernel, out_sharding)
 
     return init_gates
 
 
+def _initializer(draw: Callable[[Array, tuple[int, ...], Any], Array], name: str, size: float) -> Initializer:
+    """The initializer that draws square kernels of that size, `name`, in float32 or more, and rounds them once."""
+
+    def init(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
+        shape = _rank_2(shape, "(hidden, hidden)")
+        dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"dtype must be floating, got {dtype}; use float32, or bfloat16")
+        if 0 in shape:
+            return _placed(jnp.zeros(shape, dtype), out_sharding)
+        if shape[0] != shape[1]:
+            raise ValueError(
+                f"shape must be (hidden, hidden), got {shape}: only a square kernel has eigenvalues; "
+                "for the kernel of several gates, wrap the initializer in maso_rnn.per_gate(init, gates, axis)"
+            )
+        limits = jnp.finfo(dtype)
+        least, most = float(limits.smallest_normal), float(limits.max)
+        if not least <= size <= most:
+            raise ValueError(f"{name} = {size} is out of the range of {dtype}, {least} to {most}; use a wider dtype")
+        with _at_once(key):
+            kernel = draw(key, shape, jnp.float32 if limits.bits <= 32 else dtype).astype(dtype)
+            if checks.is_concrete(kernel) and not np.isfinite(kernel).all():
+                raise ValueError(f"{name} = {size} puts entries out of the range of {dtype}; use a wider dtype")
+        return _placed(kernel, out_sharding)
+
+    return init
+
+
+def _at_once(key: Array) -> contextlib.AbstractContextManager[Any]:
+    """A concrete key draws a concrete kernel, while something else is traced too, so that bad draws can raise."""
+    return jax.ensure_compile_time_eval() if checks.is_concrete(key) else contextlib.nullcontext()
+
+
+def _rank_2(shape: Sequence[int], axes: str) -> tuple[int, ...]:
+    shape = (shape,) if np.ndim(shape) == 0 else tuple(shape)
+    if len(shape) != 2:
+        raise ValueError(f"shape must be {axes}, of rank 2, got {shape}")
+    return shape
+
+
+def _number(name: str, value: Any) -> float:
+    if not checks.is_concrete(value):
+        raise TypeError(
+            f"{name} must be a number, got a traced value: an initializer is made once, outside jax.jit; to scale a "
+            "kernel by what is traced, multiply it"
+        )
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
 def _positive(name: str, value: Any) -> float:
-    value = float(value)
+    value = _number(name, value)
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value}; 1 keeps the size of the state")
     return value
 
 
-def _checked(shape: Sequence[int], dtype: Any) -> tuple[tuple[int, ...], Any, Any]:
-    """The shape of a square (or empty) kernel, its dtype, and the dtype to draw in: at least float32."""
-    shape = tuple(shape)
-    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be floating, got {dtype}; use float32, or bfloat16")
-    if len(shape) != 2:
-        raise ValueError(f"shape must be (hidden, hidden), of rank 2, got {shape}")
-    if shape[0] != shape[1] and 0 not in shape:
-        raise ValueError(
-            f"shape must be (hidden, hidden), got {shape}: only a square kernel has eigenvalues; "
-            "for the kernel of several gates, wrap the initializer in maso_rnn.per_gate(init, gates, axis)"
+def _check_base(base: Any) -> None:
+    if not callable(base):
+        raise TypeError(
+            f"base must be an initializer (key, shape, dtype) -> array, got {base!r}; leave it out for Glorot's, or "
+            "use jax.nn.initializers.he_normal()"
         )
-    return shape, dtype, jnp.promote_types(dtype, jnp.float32)
 
 
 def _draw(base: Initializer, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -319,38 +368,54 @@ def _placed(kernel: Array, out_sharding: Any) -> Array:
     return kernel if out_sharding is None else jax.sharding.reshard(kernel, out_sharding)
 
 
-def _rounding(base: np.ndarray) -> float:
-    """What is zero up to rounding, in an eigenvalue of `base`."""
-    return float(len(base) * np.finfo(np.float64).eps * np.linalg.norm(base))
-
-
-def _eigenbasis(base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues and eigenvectors of a base draw, refused where phases or basis are not there."""
+def _check_finite(base: np.ndarray) -> None:
     if not np.isfinite(base).all():
         raise ValueError("base drew NaN or infinity; use another base")
-    values, vectors = np.linalg.eig(base)
-    if np.abs(values).min() <= _rounding(base):
-        raise ValueError(
-            "base drew a kernel with an eigenvalue 0, which has no phase to keep; use a base of full rank, such as "
-            "jax.nn.initializers.glorot_normal(), or basis='orthogonal', which needs none"
-        )
-    # beyond this half of float64's digits are lost, as with a double eigenvalue of a defective kernel
-    if not np.linalg.cond(vectors) < np.finfo(np.float64).eps ** -0.5:
-        raise ValueError(
-            "base drew a defective kernel, whose eigenvectors are no basis; use a random base, such as "
-            "jax.nn.initializers.glorot_normal(), or basis='orthogonal', which needs none"
-        )
-    return values, vectors
 
 
-def _in_eigenvectors(base: np.ndarray) -> np.ndarray:
-    values, vectors = _eigenbasis(base)
-    return np.linalg.solve(vectors.T, (vectors * (values / np.abs(values))).T).T.real
+def _is_nilpotent(base: np.ndarray, precision: float) -> bool:
+    """Whether all eigenvalues are 0, up to the rounding of the base draw.
+
+    They are if no power has a trace, tr A^k = Σ λ^k, and a change E of A moves tr A^k by k tr(A^{k-1} E). The
+    eigenvalues themselves cannot tell: rounding moves those of a nilpotent matrix as far as its n-th root.
+    """
+    largest = np.linalg.norm(base, 2)
+    base = base / (largest or 1.0)
+    change = rounding(precision) * np.linalg.norm(base)
+    power = np.eye(len(base))
+    for k in range(1, len(base) + 1):
+        size = np.linalg.norm(power)
+        if size <= k * change:  # the power itself is 0 up to rounding
+            return True
+        power = power @ base
+        if abs(np.trace(power)) > k * change * size:
+            return False
+    return True
 
 
-def _in_schur_basis(base: np.ndarray) -> np.ndarray:
+def _phased(base: np.ndarray, precision: float) -> Eigenbasis:
+    """The eigenbasis of a base draw, refused where phases or basis are not there."""
+    _check_finite(base)
+    found = eigenbasis(base, precision)
+    if found.defective:
+        raise ValueError(f"base drew a defective kernel, whose eigenvectors are no basis; {_OTHER_BASE}")
+    if (np.abs(found.values) <= precision * np.linalg.norm(base, 2) * found.conditions).any():
+        raise ValueError(f"base drew a kernel with an eigenvalue 0, up to rounding, which has no phase; {_OTHER_BASE}")
+    return found
+
+
+def _in_eigenvectors(base: np.ndarray, precision: float, dtype: Any) -> np.ndarray:
+    found = _phased(base, precision)
+    kernel: np.ndarray = ((found.vectors * (found.values / np.abs(found.values))) @ found.inverse).real
+    # rounding the kernel moves its eigenvalues too, and nearly parallel eigenvectors magnify that
+    if np.abs(np.abs(np.linalg.eigvals(kernel.astype(dtype).astype(float))) - 1).max() > _MODULI:
+        raise ValueError(f"base drew a kernel too close to a defective one for {np.dtype(dtype)}; {_OTHER_BASE}")
+    return kernel
+
+
+def _in_schur_basis(base: np.ndarray, precision: float) -> np.ndarray:
     """Re and Im of the eigenvectors, made orthogonal in their order, are the basis of the real Schur form."""
-    values, vectors = _eigenbasis(base)
+    values, vectors, *_ = _phased(base, precision)
     real = np.flatnonzero(values.imag == 0)
     pair = np.flatnonzero(values.imag > 0)  # LAPACK puts the conjugate next
     columns = vectors.real.copy()

@@ -118,6 +118,40 @@ def test_defective_kernels_are_called_so(key, name, dtype):
         modal_coordinates(jnp.ones((1, len(jordan)), dtype), turned)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_defective_up_to_the_rounding_of_a_narrow_dtype(key, dtype):
+    # rounded, and read as if its entries were exact, the kernel has two eigenvalues well apart
+    turned = np.asarray(eigen(basis="orthogonal")(key, (3, 3)))
+    turned = jnp.asarray(turned @ DEFECTIVE["one block among others"] @ turned.T, dtype)
+    assert spectrum(turned, steps=1).defective
+    assert not spectrum(turned.astype(jnp.float32), steps=1).defective
+    assert not spectrum(jnp.asarray(rotation(0.5), dtype), steps=1).defective
+
+
+def test_repeated_eigenvalues_with_eigenvectors_of_their_own_are_not_defective():
+    # LAPACK may return one eigenvector twice for the threefold 0 of the first
+    for kernel in (jnp.ones((4, 4)), jnp.kron(jnp.eye(2), jnp.ones((2, 2))), jnp.eye(4)):
+        found = spectrum(kernel, steps=1)
+        assert not found.defective
+        assert found.condition < 100  # eigenvectors of a repeated eigenvalue are LAPACK's choice
+        np.testing.assert_allclose(found.departure, 0, atol=1e-13)  # symmetric; float64, times that condition
+
+
+def test_departure_of_a_defective_kernel(key):
+    # a strictly triangular matrix, turned, is all departure; rounding leaves eigenvalues a fourth root of 1e-16
+    turn = np.asarray(eigen(basis="orthogonal")(key, (4, 4)))
+    found = spectrum(jnp.asarray(turn @ np.triu(np.ones((4, 4)), 1) @ turn.T), steps=1)
+    assert found.defective
+    np.testing.assert_allclose(found.departure, math.sqrt(6), rtol=1e-6)  # that root squared
+
+
+def test_what_a_dtype_cannot_hold_is_infinite():
+    # LAPACK's eigenvectors are (1, 0) and (-1, 1e-292): their inverse is beyond float32, which is no warning
+    found = spectrum(jnp.array([[0.0, 1.0], [0.0, 0.0]], jnp.float32), steps=1)
+    assert found.defective
+    assert np.isinf(found.condition)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_kernels_with_an_eigenbasis_are_not_called_defective(key, dtype):
     ordinary = [np.eye(5), np.zeros((3, 3)), np.ones((1, 1)), np.ones((4, 4)), rotation(0.1)]
@@ -211,6 +245,22 @@ def test_modes_of_a_linear_network_only_decay_and_turn(key):
     np.testing.assert_allclose(modes, modes[0] * values ** jnp.arange(11)[:, None], atol=1e-10)
 
 
+def test_modal_coordinates_take_narrow_dtypes(key):
+    kernel, state = jnp.asarray(rotation(0.5), jnp.bfloat16), jax.random.normal(key, (2,), jnp.bfloat16)
+    modes = modal_coordinates(state, kernel)
+    assert modes.dtype == jnp.complex64
+    wide = modal_coordinates(state.astype(jnp.float32), kernel.astype(jnp.float32))
+    np.testing.assert_array_equal(modes, wide)
+
+
+def test_concrete_defective_kernels_are_refused_inside_jit():
+    kernel = jnp.asarray(DEFECTIVE["jordan"])
+    with pytest.raises(ValueError, match="kernel is defective, up to the rounding of float64"):
+        jax.jit(lambda state: modal_coordinates(state, kernel))(jnp.ones((1, 2)))
+    with pytest.raises(ValueError, match="kernel is defective"):
+        jax.jit(lambda state: pulse_decay(lambda h, x: h @ kernel, kernel, state, SILENT))(jnp.ones(2))
+
+
 def test_modal_coordinates_of_a_traced_defective_kernel_are_nan():
     assert np.isnan(jax.jit(modal_coordinates)(jnp.ones((1, 2)), jnp.asarray(DEFECTIVE["jordan"]))).all()
 
@@ -285,6 +335,40 @@ def test_exponents_sum_to_the_mean_log_determinant(key):
         logs.append(float(jnp.log1p(-(h**2)).sum() + np.linalg.slogdet(kernel)[1]))
     np.testing.assert_allclose(found.exponents.sum(), np.mean(logs[10:]), rtol=1e-10)  # float64
     assert int(found.warmup) == 10
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_directions_lost_in_rounding_have_exponent_minus_infinity(key, dtype):
+    # of rank 2: after the first step rounding is all that is left of the others
+    left, right = jax.random.normal(key, (2, 8, 2), dtype)
+    for kernel in (left @ right.T, left @ left.T, jnp.ones((8, 8), dtype)):
+        found = lyapunov_exponents(lambda h, x, kernel=kernel: h @ kernel / 8, jnp.ones(8, dtype), SILENT.astype(dtype))
+        rank = 1 if (kernel == 1).all() else 2
+        assert np.isfinite(found.exponents).tolist() == [True] * rank + [False] * (8 - rank)
+        assert np.all(np.asarray(found.exponents[rank:]) == -np.inf)
+    # small is not lost: what one unit forgets in a step to less than the other's rounding is still exact
+    small = jnp.array([1e-12, 2.0], dtype)
+    found = lyapunov_exponents(lambda h, x: h * small, jnp.ones(2, dtype), SILENT.astype(dtype))
+    np.testing.assert_allclose(found.exponents, np.log([2.0, 1e-12]), rtol=1e-5)  # float32
+
+
+def test_growth_is_in_the_order_of_its_means(key):
+    rates = jnp.array([0.5, 2.0, 1.0])
+    inputs = jax.random.normal(key, (20, 3))
+    found = lyapunov_exponents(lambda h, x: h * rates * jnp.exp(x), jnp.ones(3), inputs, warmup=4)
+    np.testing.assert_allclose(found.growth[4:].mean(axis=0), found.exponents, atol=1e-14)  # float64
+    order = np.argsort(-np.asarray(inputs[4:].mean(axis=0) + jnp.log(rates)))
+    np.testing.assert_allclose(found.growth, (inputs + jnp.log(rates))[:, order], atol=1e-12)  # float64
+
+
+def test_narrow_carries_are_decomposed_in_float32():
+    kernel = jnp.asarray(rotation(0.5, 0.5), jnp.bfloat16)
+    arguments = lambda h, x: h @ kernel, jnp.ones(2, jnp.bfloat16), jnp.zeros((10, 0), jnp.bfloat16)
+    exponents = lyapunov_exponents(*arguments).exponents
+    assert exponents.dtype == jnp.float32
+    np.testing.assert_allclose(exponents, math.log(0.5), atol=0.01)  # bfloat16
+    singular = jacobian_spectra(*arguments).log_singular_values
+    np.testing.assert_allclose(singular[-1], 10 * math.log(0.5), atol=0.1)  # bfloat16, ten products
 
 
 def lorenz(h, x):
@@ -368,6 +452,19 @@ def test_far_fixed_points_are_outliers():
     assert near.unconverged == 0
 
 
+def _halving(h, x):
+    return 0.5 * h + x.sum()
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-6])
+def test_starts_that_are_one_have_no_outliers(apart):
+    # 0.7 has a float32 mean that is not 0.7, and no distance can be measured by that
+    starts = jnp.full((3, 2), 0.7, jnp.float32) + apart * jnp.arange(3, dtype=jnp.float32)[:, None]
+    found = fixed_points(_halving, starts)
+    assert found.outliers == 0
+    assert found.reached.tolist() == [3]
+
+
 def test_slow_points_that_are_no_fixed_points_are_unconverged():
     found = fixed_points(lambda h, x: h + 0.01 + h**2, jnp.array([[0.3], [-0.2]]))  # slowest at 0, where q is 5e-5
     assert found.states.shape == (0, 1)
@@ -429,6 +526,21 @@ def test_pulse_decay_under_relu_is_that_of_the_open_units():
     np.testing.assert_array_equal(shut.measured, 0.0)  # no unit is open: gone at once
 
 
+def test_pulse_decay_takes_narrow_dtypes(key):
+    kernel = eigen(0.9)(key, (4, 4), jnp.bfloat16)
+    silent = jnp.zeros((30, 0), jnp.bfloat16)
+    found = pulse_decay(lambda h, x: h @ kernel, kernel, jnp.zeros(4, jnp.bfloat16), silent)
+    assert found.measured.dtype == jnp.float32
+    np.testing.assert_allclose(found.measured, found.predicted, rtol=0.05)  # bfloat16: 8 bits
+
+
+def test_pulse_decay_says_nan_where_rounding_hides_the_pulse():
+    kernel = 0.5 * jnp.eye(2, dtype=jnp.float32)
+    state, silent = jnp.full(2, 1e3, jnp.float32), SILENT.astype(jnp.float32)
+    found = pulse_decay(lambda h, x: h @ kernel + 500.0, kernel, state, silent, amplitude=1e-3)
+    assert np.isnan(found.measured).all()
+
+
 def test_pulse_decay_of_a_traced_defective_kernel_is_nan():
     kernel = jnp.asarray(DEFECTIVE["jordan"])
     found = jax.jit(lambda kernel: pulse_decay(lambda h, x: h @ kernel, kernel, jnp.zeros(2), SILENT))(kernel)
@@ -486,6 +598,15 @@ def test_refused_states_and_steps(unchecked):
         pulse_decay(bistable, jnp.eye(2), jnp.ones(3), SILENT)
 
 
+class Cell(equinox.Module):
+    """Has no hash, as it holds an array."""
+
+    kernel: jax.Array
+
+    def __call__(self, h, x):
+        return h @ self.kernel
+
+
 def test_refused_starts(unchecked):
     starts = jnp.ones((3, 2))
     with pytest.raises(TypeError, match=r"outside jax\.jit"):
@@ -498,6 +619,10 @@ def test_refused_starts(unchecked):
         fixed_points(bistable, starts * jnp.nan)
     with pytest.raises(TypeError, match="step must return a carry like starts"):
         fixed_points(lambda h, x: h[:1], starts)
+    with pytest.raises(TypeError, match="starts must be float32 or float64, got bfloat16"):
+        fixed_points(lambda h, x: h, starts.astype(jnp.bfloat16))
+    with pytest.raises(TypeError, match=r"step must be hashable.* got Cell; wrap it once"):
+        fixed_points(Cell(jnp.eye(2)), starts)
     for option in ("learning_rate", "tolerance", "distance", "outlier_scale"):
         with pytest.raises(ValueError, match=f"{option} must be positive"):
             fixed_points(bistable, starts, **{option: 0.0})

@@ -333,10 +333,19 @@ def test_refused_options_that_would_do_nothing(unchecked):
 def test_refused_gates(key, unchecked):
     with pytest.raises(ValueError, match="gates = 3 does not divide axis -1 of shape"):
         per_gate(eigen(), 3)(key, (4, 16))
-    with pytest.raises(ValueError, match=r"got \(4, 8\).*per_gate"):
-        per_gate(eigen(), 2)(key, (4, 16))
-    with pytest.raises(ValueError, match="axis 2 is out of range"):
-        per_gate(eigen(), 2, axis=2)(key, (4, 8))
+    # whatever the initializer of one gate would take: orthogonal draws any shape
+    for init in (eigen(), jax.nn.initializers.orthogonal()):
+        with pytest.raises(ValueError, match=r"gates = 2 along axis -1 .*kernels \(4, 8\).*4 for an LSTM"):
+            per_gate(init, 2)(key, (4, 16))
+        with pytest.raises(ValueError, match=r"gates = 4 along axis 0 .*kernels \(1, 16\).*axis is -1"):
+            per_gate(init, 4, axis=0)(key, (4, 16))
+    for axis in (2, -3):
+        with pytest.raises(ValueError, match=f"axis {axis} is out of range"):
+            per_gate(eigen(), 2, axis=axis)(key, (4, 8))
+    with pytest.raises(ValueError, match=r"shape must be \(hidden, 3 \* hidden\), of rank 2"):
+        per_gate(eigen(), 3)(key, (4, 4, 12))
+    with pytest.raises(TypeError, match="axis must be an integer"):
+        per_gate(eigen(), 2, axis=0.0)
     with pytest.raises(ValueError, match="gates must be at least 1"):
         per_gate(eigen(), 0)
     with pytest.raises(TypeError, match="gates must be an integer"):
@@ -354,22 +363,102 @@ BAD_BASES = {
 }
 
 
+def drawing(matrix):
+    return lambda key, shape, dtype: jnp.asarray(matrix, dtype)
+
+
 @pytest.mark.parametrize("basis", ["schur", "eigenvectors"])
 @pytest.mark.parametrize("name", BAD_BASES)
 def test_refused_base_draws(key, basis, name):
     matrix, message = BAD_BASES[name]
-    init = eigen(basis=basis, base=lambda key, shape, dtype: jnp.asarray(matrix, dtype))
+    init = eigen(basis=basis, base=drawing(matrix))
     with pytest.raises(ValueError, match=message):
         init(key, (3, 3))
     # traced values cannot raise: the draw says it by NaN, and only that draw
     assert np.isnan(jax.jit(lambda key: init(key, (3, 3)))(key)).all()
+    # a concrete key can, whatever else is traced
+    with pytest.raises(ValueError, match=message):
+        jax.jit(lambda scale: scale * init(key, (3, 3)))(1.0)
 
 
-def test_refused_base_of_spectral_radius(key):
-    init = spectral_radius(jax.nn.initializers.zeros)
-    with pytest.raises(ValueError, match="eigenvalues are all 0"):
-        init(key, (3, 3))
-    assert np.isnan(jax.jit(lambda key: init(key, (3, 3)))(key)).all()
+@pytest.mark.parametrize("basis", ["schur", "eigenvectors"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bases_that_are_bad_up_to_their_rounding_are_refused(key, basis, dtype):
+    # in float64 they have full rank and distinct eigenvalues: only roundings apart
+    for size in (3, 8):
+        left, right = (jax.random.normal(k, (size, size - 1), dtype) for k in jax.random.split(key))
+        with pytest.raises(ValueError, match="eigenvalue 0, up to rounding"):
+            eigen(basis=basis, base=drawing(left @ right.T))(key, (size, size), dtype)
+        double = np.eye(size)
+        double[:3, :3] = JORDAN
+        double = _turned(key, double)
+        with pytest.raises(ValueError, match="defective"):
+            eigen(basis=basis, base=drawing(double))(key, (size, size), dtype)
+
+
+def test_draws_of_eigenvectors_that_float32_cannot_hold_are_refused(key):
+    # eigenvalues ±s and nearly parallel eigenvectors: the kernel [[1, 1 / s], [0, -1]], turned, is rounded by 6e-8 / s
+    turn = np.asarray(initializers.eigen(basis="orthogonal")(key, (2, 2)))
+    base = turn @ np.array([[3e-3, 1.0], [0.0, -3e-3]]) @ turn.T
+    init = eigen(basis="eigenvectors", base=drawing(base))
+    np.testing.assert_allclose(moduli(init(key, (2, 2), jnp.float64)), 1.0, atol=FLOAT32)
+    with pytest.raises(ValueError, match="too close to a defective one for float32"):
+        init(key, (2, 2), jnp.float32)
+
+
+NILPOTENT = {
+    "zeros": np.zeros((3, 3)),
+    "triangular": np.triu(np.ones((3, 3)), 1),
+    "dense": np.outer([1.0, 2.0, -1.0], [1.0, 1.0, 3.0]),  # u vᵀ with u ⟂ v
+}
+
+
+@pytest.mark.parametrize("name", NILPOTENT)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_refused_base_of_spectral_radius(key, name, dtype):
+    for matrix in (NILPOTENT[name], _turned(key, NILPOTENT[name])):
+        init = spectral_radius(drawing(matrix))
+        with pytest.raises(ValueError, match="eigenvalues are all 0"):
+            init(key, (3, 3), dtype)
+        assert np.isnan(jax.jit(lambda key, init=init: init(key, (3, 3), dtype))(key)).all()
+
+
+def _turned(key, matrix):
+    """In a random orthogonal basis: eigenvalues that were 0 are a root of a rounding now."""
+    turn = np.asarray(initializers.eigen(basis="orthogonal")(key, matrix.shape))
+    return turn @ matrix @ turn.T
+
+
+def test_spectral_radius_takes_bases_whose_powers_have_no_trace_for_long(key):
+    # a cycle: tr A^k is 0 until k = n, and every eigenvalue has modulus 1
+    cycle = np.roll(np.eye(7), 1, axis=0)
+    kernel = spectral_radius(drawing(cycle), RADIUS)(key, (7, 7), jnp.float32)
+    np.testing.assert_allclose(kernel, RADIUS * cycle, rtol=1e-6)  # float32
+
+
+def test_ranges_of_dtypes(key):
+    for radius in (1e6, 1e-6):
+        for init in (eigen(radius), spectral_radius(radius=radius)):
+            with pytest.raises(ValueError, match=f"radius = {radius} is out of the range of float16, 6.*e-05 to 65504"):
+                init(key, (3, 3), jnp.float16)
+    with pytest.raises(ValueError, match=r"scale = 1e\+40 is out of the range of float32"):
+        jax.jit(lambda key: initializers.identity(1e40)(key, (3, 3), jnp.float32))(key)
+    with pytest.raises(ValueError, match=r"radius = 60000\.0 puts entries out of the range of float16"):
+        eigen(6e4, basis="eigenvectors")(key, (16, 16), jnp.float16)
+    kernel = eigen(100.0)(key, (4, 4), jnp.float8_e4m3fn)
+    assert kernel.dtype == jnp.float8_e4m3fn
+    np.testing.assert_array_equal(kernel, eigen(100.0)(key, (4, 4), jnp.float32).astype(jnp.float8_e4m3fn))
+
+
+def test_refused_makers(unchecked):
+    for make in (eigen, lambda radius: spectral_radius(radius=radius), initializers.identity):
+        with pytest.raises(TypeError, match=r"must be a number, got a traced value.*outside jax\.jit"):
+            jax.jit(lambda size, make=make: make(size)(jax.random.key(0), (2, 2)))(1.0)
+        with pytest.raises(TypeError, match="must be a number, got None"):
+            make(None)
+    for make in (lambda: eigen(base=None), lambda: spectral_radius(0.9)):
+        with pytest.raises(TypeError, match=r"base must be an initializer .*leave it out for Glorot's"):
+            make()
 
 
 def test_refused_base_of_wrong_shape(key):
