@@ -1,7 +1,7 @@
 """The spline view of recurrent networks: which affine pieces an RNN is made of.
 
 The network and its pieces:
-    `init`, `RNN`, `Layer`, `Readout`, `forward`, `trajectory`, `initial_state`;
+    `init`, `RNN`, `Layer`, `Readout`, `forward`, `last_output`, `trajectory`, `initial_state`;
     `PiecewiseAffine`, `activation`, `relu`, `leaky_relu`, `abs`, `hard_tanh`, `identity`.
 Which affine map is it around this input, and does its template match?
     `affine_map`, `affine_maps`, `match`, `template_margin`; any other cell: `linearize`, `linearization_error`.
@@ -74,6 +74,7 @@ from maso_rnn.network import (
     forward,
     init,
     initial_state,
+    last_output,
     trajectory,
 )
 from maso_rnn.noise import (
@@ -137,6 +138,7 @@ __all__ = [
     "initial_state",
     "initializers",
     "jacobian_spectra",
+    "last_output",
     "leaky_relu",
     "linearization_error",
     "linearize",

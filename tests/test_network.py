@@ -28,6 +28,7 @@ def test_forward_equals_a_plain_loop(key, activation, layers, bias_init):
     wanted = reference.forward(rnn, activation, xs, h0)
     # float64, a few hundred operations: sums may round differently
     np.testing.assert_allclose(maso_rnn.forward(rnn, xs, h0), wanted, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(maso_rnn.last_output(rnn, xs, h0), wanted[-1], rtol=1e-12, atol=1e-13)
 
 
 def test_initial_state_is_given_then_learned_then_zero(key):

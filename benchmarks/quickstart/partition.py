@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.data.dataset import Dataset
 from benchmarks.quickstart.training import Trained
-from maso_rnn import forward
+from maso_rnn import last_output
 from maso_rnn.report import Section, partition
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def parallel(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
 def _three(trained: Trained, data: Dataset) -> tuple[list[np.ndarray], tuple[str, str, str]]:
     """The first test digits of three classes that the network gets right (or any, where too few are), and names."""
     rnn = next(iter(trained.networks.values()))
-    said = np.asarray(jax.jit(jax.vmap(lambda x: forward(rnn, x)[-1].argmax()))(jnp.asarray(data.test.inputs)))
+    said = np.asarray(jax.jit(jax.vmap(lambda x: last_output(rnn, x).argmax()))(jnp.asarray(data.test.inputs)))
     right = np.flatnonzero(said == data.test.targets)
     _, firsts = np.unique(data.test.targets[right], return_index=True)
     chosen = [*right[firsts], *np.setdiff1d(np.arange(len(said)), right[firsts])][:3]

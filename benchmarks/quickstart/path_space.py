@@ -39,7 +39,7 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
     graph = path_opt.reduction_graph(balanced)
 
     images = jnp.asarray(rows.validation.inputs)
-    last = jax.jit(lambda rnn: jax.vmap(lambda xs: maso_rnn.forward(rnn, xs)[-1])(images))
+    last = jax.jit(lambda rnn: jax.vmap(lambda xs: maso_rnn.last_output(rnn, xs))(images))
     outputs = {name: np.asarray(last(rnn)) for name, rnn in networks.items()}
     scale = np.abs(outputs["balanced"]).max()
     function_apart = float(np.abs(outputs["balanced"] - outputs["rescaled"]).max() / scale)

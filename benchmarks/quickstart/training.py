@@ -139,11 +139,11 @@ def _start(data: Dataset, training: Training, key: Array) -> RNN:
 def _loss(rnn: RNN, inputs: Array, targets: Array, sigma: Array, key: Array) -> Array:
     zeros = jax.tree.map(lambda h: jnp.zeros((len(inputs), *h.shape), h.dtype), maso_rnn.initial_state(rnn))
     noise = maso_rnn.random_initial_state(key, zeros, sigma)
-    logits = jax.vmap(lambda xs, h0: maso_rnn.forward(rnn, xs, h0)[-1])(inputs, noise)
+    logits = jax.vmap(lambda xs, h0: maso_rnn.last_output(rnn, xs, h0))(inputs, noise)
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
 def accuracy(rnn: RNN, split: Split) -> Array:
     """The share of sequences whose class the last output gets right."""
-    logits = jax.vmap(lambda xs: maso_rnn.forward(rnn, xs)[-1])(split.inputs)
+    logits = jax.vmap(lambda xs: maso_rnn.last_output(rnn, xs))(split.inputs)
     return (logits.argmax(-1) == split.targets).mean()

@@ -22,7 +22,7 @@ def served():
     @jax.jit
     def gradient(rnn):
         def loss(rnn):
-            outputs = jax.vmap(lambda x: maso_rnn.forward(rnn, x)[-1])(xs)
+            outputs = jax.vmap(lambda x: maso_rnn.last_output(rnn, x))(xs)
             return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
 
         return jax.grad(loss)(rnn)

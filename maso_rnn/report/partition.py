@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from maso_rnn import plots
-from maso_rnn.network import RNN, forward, init, initial_state, trajectory
+from maso_rnn.network import RNN, init, initial_state, last_output, trajectory
 from maso_rnn.noise import noise_penalty, random_initial_state
 from maso_rnn.parallel import parallel_forward
 from maso_rnn.regions import boundary_distance, count_regions, hamming
@@ -21,6 +21,7 @@ from maso_rnn.report.document import Picture, Section
 from maso_rnn.slices import partition_plane, walk_line
 
 BATCH = 100
+SAMPLED = 200  # places at which what is not walked is looked at
 
 
 def regions(
@@ -123,7 +124,30 @@ def code_distances(
     Returns:
         The section.
     """
-    distances, classes = np.asarray(_distances(rnn, xs)), np.asarray(labels)
+    return distance_section(np.asarray(_distances(rnn, xs)), xs, labels, image_shape=image_shape, shown=shown)
+
+
+def distance_section(
+    distances: np.ndarray,
+    xs: Array | np.ndarray,
+    labels: Array | np.ndarray,
+    *,
+    image_shape: tuple[int, int] | None = None,
+    shown: int = 4,
+) -> Section:
+    """The section of `code_distances`, once they are measured.
+
+    Args:
+        distances: (example, example), between codes.
+        xs: (example, time, input), the sequences.
+        labels: (example,), their classes.
+        image_shape: how a sequence folds into an image.
+        shown: how many sequences to draw with their neighbours.
+
+    Returns:
+        The section.
+    """
+    classes = np.asarray(labels)
     pairs = np.triu_indices(len(xs), 1)
     between = distances[pairs]
     same = classes[pairs[0]] == classes[pairs[1]]
@@ -199,14 +223,28 @@ def digit_walk(
         The section.
     """
     walk = walk_line(rnn, start, stop, max_regions=max_regions)
-    places = np.concatenate([[0.0], walk.breakpoints, [walk.reached]])
+    places, outputs = np.concatenate([[0.0], walk.breakpoints, [walk.reached]]), np.asarray(walk.outputs)
+    gaps = np.diff(places)
+    if walk.overflow:
+        beyond = np.linspace(float(walk.reached), 1, SAMPLED + 1)[1:]
+        places, outputs = np.append(places, beyond), np.concatenate([outputs, _scores_at(rnn, start, stop, beyond)])
     figure = plots.new_figure(10, 5)
     upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
-    plots.scores_along(places, np.asarray(walk.outputs), axes=upper)
+    plots.scores_along(places, outputs, axes=upper)
     plots.breakpoint_density(np.asarray(walk.breakpoints), axes=lower)
+    if walk.overflow:
+        for axes in (upper, lower):
+            axes.axvspan(float(walk.reached), 1, color="#eeeeee", zorder=0)
+        lower.text(
+            (1 + float(walk.reached)) / 2,
+            0.5,
+            "sampled, not walked",
+            ha="center",
+            transform=lower.get_xaxis_transform(),
+        )
     lower.set_xlabel(f"from {names[0]} (0) to {names[1]} (1)")
-    said = _said_along(np.asarray(walk.outputs))
-    gaps = np.diff(places)
+    said = _said_along(outputs)
+    way = f"The first {walk.reached:.2g} of the way" if walk.overflow else "The way"
     return Section(
         "walk",
         "A walk between two inputs",
@@ -217,8 +255,8 @@ def digit_walk(
                 "walk",
                 f"What happens to the class scores on the straight way from {names[0]} to {names[1]}?",
                 figure,
-                f"The way crosses {walk.pieces} pieces, the shortest {gaps.min():.1e} of its length, and the network "
-                "says " + ", then ".join(map(str, said)) + ".",
+                f"{way} crosses {walk.pieces} pieces, the shortest {gaps.min():.1e} of its length. From end to end the "
+                "network says " + ", then ".join(map(str, said)) + ".",
             )
         ],
         {
@@ -263,7 +301,8 @@ def digit_plane(
     across = [round(walk.pieces / walk.reached) for walk in sides]
     side = min(1.0, float(np.sqrt(0.5 * max_regions / (across[0] * across[1]))))
     whole = _class_grid(rnn, origin, u, v, resolution)
-    corner = np.clip(_decision_near(whole, (1 / 3, 1 / 3)) - side / 2, 0, 1 - side)
+    middle = _closer(rnn, origin, np.stack([u, v]), _decision_near(whole, (1 / 3, 1 / 3)))
+    corner = np.clip(middle - side / 2, 0, 1 - side)
     patch_origin = origin + corner[0] * u + corner[1] * v
     plane = partition_plane(rnn, patch_origin, side * u, side * v, max_regions=max_regions)
     covered = float(plane.areas.sum())
@@ -332,22 +371,42 @@ def _said_along(outputs: np.ndarray) -> list[int]:
     return said
 
 
+def _scores_at(rnn: RNN, start: Array | np.ndarray, stop: Array | np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(place, output): the last step's outputs at places on a line."""
+    start, stop = (np.asarray(end, np.float64) for end in (start, stop))
+    xs = (start + places[:, None, None] * (stop - start)).astype(rnn.readout.kernel.dtype)
+    return np.asarray(jax.jit(jax.vmap(lambda x: last_output(rnn, x)))(xs), np.float64)
+
+
 def _class_grid(rnn: RNN, origin: np.ndarray, u: np.ndarray, v: np.ndarray, resolution: int) -> np.ndarray:
     """The class said at each point of a grid over the parallelogram, rows along v."""
     dtype = rnn.readout.kernel.dtype
     return np.asarray(_classes(rnn, *(jnp.asarray(x, dtype) for x in (origin, u, v)), resolution))
 
 
-def _decision_near(classes: np.ndarray, place: tuple[float, float]) -> np.ndarray:
-    """The point of the grid nearest to `place` at which the class changes; `place` itself if it never does."""
-    changes = np.zeros(classes.shape, bool)
-    changes[:, 1:] |= classes[:, 1:] != classes[:, :-1]
-    changes[1:] |= classes[1:] != classes[:-1]
-    b, a = np.nonzero(changes)
-    if not len(a):
-        return np.asarray(place)
-    points = np.stack([a, b], axis=1) / (np.asarray(classes.shape[::-1]) - 1)
-    return points[np.linalg.norm(points - place, axis=1).argmin()]
+def _decision_near(classes: np.ndarray, place: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Of the neighbours on the grid between which the class changes, those nearest to `place`; else `place` twice."""
+    here = [(b, a, 0, 1) for b, a in np.argwhere(classes[:, 1:] != classes[:, :-1])]
+    here += [(b, a, 1, 0) for b, a in np.argwhere(classes[1:] != classes[:-1])]
+    if not here:
+        return np.asarray(place), np.asarray(place)
+    rows = np.asarray(here)
+    last = np.asarray(classes.shape[::-1]) - 1
+    first, second = rows[:, 1::-1] / last, (rows[:, :2] + rows[:, 2:])[:, ::-1] / last
+    nearest = np.linalg.norm((first + second) / 2 - place, axis=1).argmin()
+    return first[nearest], second[nearest]
+
+
+def _closer(rnn: RNN, origin: np.ndarray, sides: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The place between two of a plane where the class changes, much nearer than they are to each other."""
+    first, second = ends
+    places = np.linspace(0, 1, SAMPLED)
+    for _ in range(2):
+        one, other = (origin + np.tensordot(end, sides, axes=1) for end in (first, second))
+        changes = np.flatnonzero(np.diff(_scores_at(rnn, one, other, places).argmax(axis=1)))
+        at = places[changes[0] : changes[0] + 2] if len(changes) else (0.5, 0.5)
+        first, second = (first + part * (second - first) for part in at)
+    return (first + second) / 2
 
 
 def boundary_distances(networks: Mapping[str, RNN], xs: Array, labels: Array) -> Section:
@@ -608,7 +667,7 @@ def _classes(rnn: RNN, origin: Array, u: Array, v: Array, resolution: int) -> Ar
     places = jnp.linspace(0, 1, resolution, dtype=origin.dtype)
 
     def row(b: Array) -> Array:
-        return jax.vmap(lambda a: forward(rnn, origin + a * u + b * v)[-1].argmax())(places)
+        return jax.vmap(lambda a: last_output(rnn, origin + a * u + b * v).argmax())(places)
 
     return jax.lax.map(row, places)
 

@@ -39,6 +39,7 @@ def network_and_sequence(key, dtype):
 
 ROWS = (
     Row(maso_rnn.forward, network_and_sequence),
+    Row(maso_rnn.last_output, network_and_sequence),
     Row(maso_rnn.trajectory, network_and_sequence),
     Row(maso_rnn.initial_state, lambda key, dtype: (network(key, dtype),)),
     Row(
