@@ -128,5 +128,5 @@ def test_what_cannot_be_fetched_is_said(called, tmp_path, monkeypatch, capsys):
 
 
 def test_a_command_that_fails_says_its_last_line(tmp_path):
-    with pytest.raises(OSError, match="failed: the last line$"):
+    with pytest.raises(OSError, match=r"failed: the last line$"):
         fetch._call(sys.executable, "-c", "import sys; sys.exit('a line\\nthe last line')", at=tmp_path)

@@ -114,12 +114,12 @@ def read(text: str, *, name: str) -> tuple[np.ndarray, np.ndarray]:
     if channels == {0} or len(channels) != 1 or len(lengths) != 1:
         raise ValueError(
             f"{name}: series must be of equal lengths and channels, with a label after the last colon; got "
-            f"lengths {sorted(lengths)}, channels {sorted(channels)}"
+            f"lengths {sorted(lengths)[:5]}, channels {sorted(channels)[:5]}"
         )
     try:
         series = np.array([[[float(x) for x in channel.split(",")] for channel in row[:-1]] for row in rows])
     except ValueError as error:
-        raise ValueError(f"{name}: series must be complete: {error}") from error
+        raise ValueError(f"{name}: series must be complete: {error!s:.100}") from error
     if not np.isfinite(series).all():
         raise ValueError(f"{name}: series must be finite")
     return series.transpose(0, 2, 1), np.array([row[-1] for row in rows])

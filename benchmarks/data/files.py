@@ -111,5 +111,10 @@ def unpacking(name: str) -> Iterator[None]:
     """Whatever an archive may be broken by, as a ValueError that names it."""
     try:
         yield
-    except (EOFError, NotImplementedError, RuntimeError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:
+        # of the file system, with a name, or of what is in the archive
+        if error.filename is not None or isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{name} cannot be unpacked ({error}); remove it and get it again") from error
+    except (EOFError, RuntimeError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{name} cannot be unpacked ({error}); remove it and get it again") from error
