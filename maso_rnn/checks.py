@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -30,6 +31,27 @@ def size(name: str, value: Any, *, least: int = 1) -> int:
     value = integer(name, value)
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+def number(name: str, value: Any) -> float:
+    """A number that is known while something else is traced."""
+    if not is_concrete(value):
+        raise TypeError(
+            f"{name} must be a number, got a traced value; close over it, rather than passing it through jax.jit or "
+            "jax.vmap"
+        )
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def positive(name: str, value: Any) -> float:
+    """A number above 0 and finite."""
+    value = number(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
     return value
 
 

@@ -462,8 +462,7 @@ def lyapunov_exponents(
     warmup = time // 10 if warmup is None else checks.size("warmup", warmup, least=0)
     if warmup >= time:
         raise ValueError(f"warmup must be below the {time} steps of inputs, got {warmup}; give more inputs")
-    if not 0 < dt < math.inf:
-        raise ValueError(f"dt must be positive and finite, got {dt}; it is the time of one step")
+    dt = checks.positive("dt", dt)
 
     precision = float(jnp.finfo(h.dtype).eps)
 
@@ -539,10 +538,10 @@ def fixed_points(
             "starts and x must be concrete, as the number of fixed points is not known before; call fixed_points "
             "outside jax.jit and jax.vmap (it takes all starts at once)"
         )
-    options = {"learning_rate": learning_rate, "tolerance": tolerance, "distance": distance}
-    for name, value in {**options, "outlier_scale": outlier_scale}.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    learning_rate = checks.positive("learning_rate", learning_rate)
+    tolerance = checks.positive("tolerance", tolerance)
+    distance = checks.positive("distance", distance)
+    outlier_scale = checks.positive("outlier_scale", outlier_scale)
     max_steps = checks.size("max_steps", max_steps)
     leaves = jax.tree.leaves(starts)
     if not leaves or any(jnp.ndim(leaf) == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
@@ -654,8 +653,7 @@ def pulse_decay(
     state = checks.array("state", state, rank=1, axes="(hidden,)", dtype=kernel.dtype)
     if state.shape[0] != kernel.shape[0]:
         raise ValueError(f"state must be ({kernel.shape[0]},), as the kernel is {kernel.shape}, got {state.shape}")
-    if not 0 < amplitude < math.inf:
-        raise ValueError(f"amplitude must be positive and finite, got {amplitude}")
+    amplitude = checks.positive("amplitude", amplitude)
     _, state, inputs = _flat_cell(step, state, inputs)
     system = _with_eigenbasis(kernel)
     pulses = system.inverse.real

@@ -93,11 +93,11 @@ def eigen(
     Source:
         Dou, Principe (2023), the abstract; the basis of the Schur form: Golub, Van Loan, *Matrix computations*, 7.4.
     """
-    radius = _positive("radius", radius)
+    radius = checks.positive("radius", radius)
     _check_base(base)
     if basis not in ("schur", "orthogonal", "eigenvectors"):
         raise ValueError(f"basis must be 'schur', 'orthogonal' or 'eigenvectors', got {basis!r}")
-    max_phase = _number("max_phase", max_phase)
+    max_phase = checks.number("max_phase", max_phase)
     if not 0 < max_phase <= math.pi:
         raise ValueError(f"max_phase must be in (0, π] radians, got {max_phase}; eigenvalues come in conjugate pairs")
     if basis != "orthogonal" and max_phase != math.pi:
@@ -148,7 +148,7 @@ def identity(scale: float = 1.0) -> Initializer:
     Source:
         Le, Jaitly, Hinton, *A simple way to initialize recurrent networks of rectified linear units* (2015).
     """
-    scale = _positive("scale", scale)
+    scale = checks.positive("scale", scale)
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         del key  # nothing is random
@@ -217,7 +217,7 @@ def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initial
         Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001), section 3.
     """
     _check_base(base)
-    radius = _positive("radius", radius)
+    radius = checks.positive("radius", radius)
 
     def scaled(base: np.ndarray, precision: float) -> np.ndarray:
         _check_finite(base)
@@ -330,25 +330,6 @@ def _rank_2(shape: Sequence[int], axes: str) -> tuple[int, ...]:
     return shape
 
 
-def _number(name: str, value: Any) -> float:
-    if not checks.is_concrete(value):
-        raise TypeError(
-            f"{name} must be a number, got a traced value: an initializer is made once, outside jax.jit; to scale a "
-            "kernel by what is traced, multiply it"
-        )
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-
-
-def _positive(name: str, value: Any) -> float:
-    value = _number(name, value)
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}; 1 keeps the size of the state")
-    return value
-
-
 def _check_base(base: Any) -> None:
     if not callable(base):
         raise TypeError(
@@ -359,9 +340,10 @@ def _check_base(base: Any) -> None:
 
 def _draw(base: Initializer, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     draw = base(key, shape, dtype)
-    if draw.shape != shape or not jnp.issubdtype(draw.dtype, jnp.floating):
-        raise ValueError(f"base must draw a floating array of shape {shape}, got {draw.dtype} of {draw.shape}")
-    return draw
+    got = (getattr(draw, "shape", None), getattr(draw, "dtype", None))
+    if got[0] != shape or not jnp.issubdtype(got[1], jnp.floating):
+        raise ValueError(f"base must draw a floating array of shape {shape}, got {draw!r}")
+    return jnp.asarray(draw)
 
 
 def _placed(kernel: Array, out_sharding: Any) -> Array:

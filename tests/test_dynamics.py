@@ -594,6 +594,10 @@ def test_refused_states_and_steps(unchecked):
         lyapunov_exponents(bistable, jnp.ones(2), SILENT, dt=0.0)
     with pytest.raises(ValueError, match="amplitude must be positive"):
         pulse_decay(bistable, jnp.eye(2), jnp.ones(2), SILENT, amplitude=math.nan)
+    with pytest.raises(TypeError, match="dt must be a number, got a traced value; close over it"):
+        jax.jit(lambda dt: lyapunov_exponents(bistable, jnp.ones(2), SILENT, dt=dt))(1.0)
+    with pytest.raises(TypeError, match="amplitude must be a number, got None"):
+        pulse_decay(bistable, jnp.eye(2), jnp.ones(2), SILENT, amplitude=None)
     with pytest.raises(ValueError, match=r"state must be \(2,\)"):
         pulse_decay(bistable, jnp.eye(2), jnp.ones(3), SILENT)
 

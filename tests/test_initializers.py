@@ -452,7 +452,7 @@ def test_ranges_of_dtypes(key):
 
 def test_refused_makers(unchecked):
     for make in (eigen, lambda radius: spectral_radius(radius=radius), initializers.identity):
-        with pytest.raises(TypeError, match=r"must be a number, got a traced value.*outside jax\.jit"):
+        with pytest.raises(TypeError, match="must be a number, got a traced value; close over it"):
             jax.jit(lambda size, make=make: make(size)(jax.random.key(0), (2, 2)))(1.0)
         with pytest.raises(TypeError, match="must be a number, got None"):
             make(None)
@@ -464,3 +464,5 @@ def test_refused_makers(unchecked):
 def test_refused_base_of_wrong_shape(key):
     with pytest.raises(ValueError, match="base must draw a floating array of shape"):
         eigen(base=lambda key, shape, dtype: jnp.zeros((2, 2), dtype))(key, (3, 3))
+    with pytest.raises(ValueError, match=r"base must draw a floating array of shape .*got \[\[1\.0\]\]"):
+        spectral_radius(lambda key, shape, dtype: [[1.0]])(key, (1, 1))
