@@ -753,7 +753,7 @@ def _numpy_eigensystem(kernel: np.ndarray, precision: float) -> Any:
     order = np.argsort(-np.abs(values), kind="stable")  # conjugates have equal moduli and stay together
     values, vectors, inverse = values[order], vectors[:, order], inverse[order]
     if defective:
-        departure = math.sqrt(max((np.abs(kernel) ** 2).sum() - (np.abs(values) ** 2).sum(), 0.0))
+        departure = np.sqrt(max((np.abs(kernel) ** 2).sum() - (np.abs(values) ** 2).sum(), 0.0))
     else:  # the same without cancellation: above the diagonal of the Schur form, in the eigenvectors made orthogonal
         basis, _ = np.linalg.qr(vectors)
         departure = np.linalg.norm(np.triu(basis.conj().T @ kernel @ basis, 1))

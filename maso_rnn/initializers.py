@@ -323,11 +323,10 @@ def _at_once(key: Array) -> contextlib.AbstractContextManager[Any]:
     return jax.ensure_compile_time_eval() if checks.is_concrete(key) else contextlib.nullcontext()
 
 
-def _rank_2(shape: Sequence[int], axes: str) -> tuple[int, ...]:
-    shape = (shape,) if np.ndim(shape) == 0 else tuple(shape)
-    if len(shape) != 2:
+def _rank_2(shape: Any, axes: str) -> tuple[int, ...]:
+    if np.ndim(shape) != 1 or len(shape) != 2:
         raise ValueError(f"shape must be {axes}, of rank 2, got {shape}")
-    return shape
+    return tuple(shape)
 
 
 def _check_base(base: Any) -> None:
@@ -340,8 +339,7 @@ def _check_base(base: Any) -> None:
 
 def _draw(base: Initializer, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     draw = base(key, shape, dtype)
-    got = (getattr(draw, "shape", None), getattr(draw, "dtype", None))
-    if got[0] != shape or not jnp.issubdtype(got[1], jnp.floating):
+    if not hasattr(draw, "dtype") or draw.shape != shape or not jnp.issubdtype(draw.dtype, jnp.floating):
         raise ValueError(f"base must draw a floating array of shape {shape}, got {draw!r}")
     return jnp.asarray(draw)
 
