@@ -52,6 +52,11 @@ def main(arguments: list[str]) -> None:
             refuse(f"takes no arguments, got {' '.join(rest)}", "list")
         for name, what in EXPERIMENTS.items():
             print(f"{name:12} {what}")
+        from benchmarks.data import DATA
+
+        print("\ndata sets:")
+        for name, entry in DATA.items():
+            print(f"{name:20} {entry.what}")
     elif command == "run":
         run = parse(Run, rest, command="run")
         if run.experiment not in EXPERIMENTS:

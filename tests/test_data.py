@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.data import DATA, load
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.images import permuted
@@ -55,3 +56,10 @@ def test_unknown_names_are_refused_with_those_there_are():
         load("cifar")
     with pytest.raises(TypeError, match="unexpected keyword argument 'rows'"):
         load("digits", rows=3)
+
+
+def test_list_has_every_name(capsys):
+    main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-len(DATA) :]] == list(DATA)
+    assert [line.partition(" ")[2].strip() for line in lines[-len(DATA) :]] == [entry.what for entry in DATA.values()]

@@ -45,10 +45,10 @@ def test_digits_10k_are_parted_once_and_read_in_order(package):
 
 
 def test_pixels_are_those_of_the_rows():
-    for rows, pixels in zip(digits(by="row")[:3], digits(by="pixel")[:3], strict=True):
-        np.testing.assert_array_equal(rows.inputs.reshape(-1, 64, 1), pixels.inputs)
-        np.testing.assert_array_equal(rows.targets, pixels.targets)
-        assert (pixels.lengths == 64).all()
+    for rows, steps in zip(digits(by="row")[:3], digits(by="pixel")[:3], strict=True):
+        np.testing.assert_array_equal(rows.inputs.reshape(-1, 64, 1), steps.inputs)
+        np.testing.assert_array_equal(rows.targets, steps.targets)
+        assert (steps.lengths == 64).all()
 
 
 def test_digits_keep_their_order():
