@@ -63,13 +63,14 @@ class Size(Generic[C]):
 
     Attributes:
         contenders: configurations, with fields `rate` and `seed`, whose rate is to be chosen.
-        rates: the learning rates that a contender is tried with; as many for one as for another.
+        rates: the learning rates that a contender is tried with or, where more is to be chosen, values of several of
+            its fields, as `{"rate": 0.1, "sigma": 1.0}`; as many for one as for another.
         seeds: how many seeds the rate chosen is trained from.
         fixed: configurations that are run as they stand.
     """
 
     contenders: Sequence[C] = ()
-    rates: Callable[[C], Sequence[float]] = lambda contender: ()
+    rates: Callable[[C], Sequence[float | Mapping[str, Any]]] = lambda contender: ()
     seeds: int = 5
     fixed: Sequence[C] = ()
 
@@ -195,14 +196,20 @@ def _size(experiment: Experiment[C], size: str) -> Size[C]:
 
 
 def _searched(setting: Size[C]) -> list[C]:
-    return [_with(c, rate=rate, seed=0) for c in setting.contenders for rate in setting.rates(c)]
+    return [one for contender in setting.contenders for one in _tried(setting, contender)]
+
+
+def _tried(setting: Size[C], contender: C) -> list[C]:
+    """What a contender is trained with, from the first seed, before its rate is chosen."""
+    settings = [one if isinstance(one, Mapping) else {"rate": one} for one in setting.rates(contender)]
+    return [_with(contender, seed=0, **one) for one in settings]
 
 
 def _chosen(experiment: Experiment[C], setting: Size[C], lines: Mapping[str, Line]) -> list[C]:
     """Every contender with the rate of least score, the first of equals, from the seeds after the search's."""
     found = []
     for contender in setting.contenders:
-        tried = [_with(contender, rate=rate, seed=0) for rate in setting.rates(contender)]
+        tried = _tried(setting, contender)
         scores = [experiment.score(lines[results.key(one)].result) for one in tried]
         finite = [score if math.isfinite(score) else math.inf for score in scores]
         best = tried[finite.index(min(finite))]

@@ -77,6 +77,15 @@ def test_a_rate_that_diverged_is_not_chosen(monkeypatch, tmp_path):
     assert {one.rate for group in asked[2:] for one in group} == {1e-1}
 
 
+def test_more_than_a_rate_may_be_chosen(monkeypatch, tmp_path):
+    tiny, asked = pretended(monkeypatch, lambda one: abs(one.rate - 0.01) + abs(one.steps - 3))
+    tries = [{"rate": rate, "steps": steps} for rate in (1e-2, 1e-1) for steps in (2, 3)]
+    size = dataclasses.replace(EXPERIMENT.sizes["smoke"](), contenders=[Configuration("sgd")], rates=lambda one: tries)
+    experiment.run(dataclasses.replace(tiny, sizes={"smoke": lambda: size}), "smoke", tmp_path)
+    assert [(one.rate, one.steps) for one in asked[0]] == [(1e-2, 2), (1e-2, 3), (1e-1, 2), (1e-1, 3)]
+    assert [(one.rate, one.steps, one.seed) for one in asked[1]] == [(1e-2, 3, seed) for seed in (1, 2, 3)]
+
+
 def test_every_contender_has_as_many_rates(tmp_path):
     size = dataclasses.replace(
         EXPERIMENT.sizes["smoke"](), rates=lambda one: (0.1,) if one.method == "sgd" else (0.1, 0.2)
