@@ -1,0 +1,306 @@
+"""The eigenvalues of recurrent kernels, the memory they promise, and the coordinates they are for."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float
+
+from maso_rnn import checks
+from maso_rnn.dynamics.eigensystem import eigensystem, eigenvalues_and_departure, horizon, square, wide, with_eigenbasis
+from maso_rnn.network import RNN
+
+
+class Spectrum(NamedTuple):
+    """The eigenvalues of a recurrent kernel and how far they can be trusted.
+
+    Attributes:
+        eigenvalues: (hidden,), largest modulus first, conjugates next to each other.
+        radius: the largest modulus.
+        horizons: (hidden,), −1 / ln|λ| in steps: infinite on the unit circle, negative outside it (growth).
+        periods: (hidden,), 2π / |arg λ| in steps: infinite for a positive eigenvalue, 2 for a negative one.
+        norm: the 2-norm, the most that one step can stretch a state.
+        condition: the condition number of the eigenvectors, at unit length each: 1 where the kernel is normal and no
+            eigenvalue repeated.
+        departure: Henrici's departure from normality, the Frobenius norm of the Schur form above its diagonal.
+        growth: (steps + 1,), the 2-norms of W^0, W^1, ….
+        transient: the largest ‖W^k‖ / max(1, radius)^k: growth that no eigenvalue foretells, 1 where W is normal.
+        defective: whether, up to the rounding of the kernel's dtype, two eigenvalues share one eigenvector.
+    """
+
+    eigenvalues: Complex[Array, " hidden"]
+    radius: Float[Array, ""]
+    horizons: Float[Array, " hidden"]
+    periods: Float[Array, " hidden"]
+    norm: Float[Array, ""]
+    condition: Float[Array, ""]
+    departure: Float[Array, ""]
+    growth: Float[Array, " powers"]
+    transient: Float[Array, ""]
+    defective: Bool[Array, ""]
+
+
+def spectrum(kernel: Float[Array, "hidden hidden"], *, steps: int = 64) -> Spectrum:
+    """The eigenvalues of a recurrent kernel, the memory they promise, and how far it is from normal.
+
+    Equation: W = V Λ V⁻¹; horizons −1 / ln|λ|, periods 2π / |arg λ|, departure sqrt(‖W‖_F² − Σ|λ|²).
+
+    Eigenvalues are computed in float64 on the host, whatever the device. They, and what is made of them, norms and
+    departure can be differentiated where they are simple; `condition` and `defective` are taken as constants.
+
+    Args:
+        kernel: (hidden, hidden); for a cell, and for one kernel of several gates, see `spectra`. Below float32 it is
+            taken to have been rounded to its dtype, and all but `defective` is computed in float32.
+        steps: up to which power the growth is followed, at least 1.
+
+    Returns:
+        `Spectrum(eigenvalues, radius, horizons, periods, norm, condition, departure, growth, transient, defective)`;
+        all NaN for a traced kernel that is not finite.
+
+    Raises:
+        ValueError: if `kernel` is not square or empty, not finite, or `steps` below 1.
+        TypeError: if `kernel` is not a floating array.
+
+    Example:
+        >>> found = spectrum(jnp.diag(jnp.array([0.5, -0.25])))
+        >>> [round(float(horizon), 2) for horizon in found.horizons], found.periods.tolist()
+        ([1.44, 0.72], [inf, 2.0])
+
+    Source:
+        Dou, Principe (2023), the abstract; Henrici, *Bounds for iterates, inverses, spectral variation and fields of
+        values of non-normal matrices* (1962); Trefethen, Embree, *Spectra and pseudospectra* (2005), section 16.
+    """
+    kernel = square("kernel", kernel)
+    steps = checks.size("steps", steps)
+    system = eigensystem(jax.lax.stop_gradient(kernel))
+    kernel = wide(kernel)
+    eigenvalues, departure = eigenvalues_and_departure(kernel)
+    modulus = jnp.abs(eigenvalues)
+    radius = modulus.max()
+    # powers of the kernel at radius 1 or below first, so that an unstable one loses no digits of the difference
+    excess = _log_growth(kernel / jnp.maximum(radius, 1), steps)
+    log_growth = excess + jnp.arange(steps + 1) * jnp.log(jnp.maximum(radius, 1))
+    return Spectrum(
+        eigenvalues=eigenvalues,
+        radius=radius,
+        horizons=horizon(jnp.log(modulus)),
+        periods=2 * math.pi / jnp.abs(jnp.angle(eigenvalues)),
+        norm=jnp.linalg.norm(kernel, 2),
+        condition=system.condition,
+        departure=departure,
+        growth=jnp.exp(log_growth),
+        transient=jnp.exp(excess.max()),
+        defective=system.defective,
+    )
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _log_growth(kernel: Array, steps: int) -> Array:
+    """The logarithm of ‖W^k‖ for k = 0 … steps, the power kept at unit size and its scale apart."""
+
+    def body(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        power, log_scale = carry
+        power = power @ kernel
+        size = jnp.linalg.norm(power, 2)
+        log_size = jnp.where(size > 0, jnp.log(jnp.where(size > 0, size, 1)), -jnp.inf)
+        power = power / jnp.where(size > 0, size, 1)
+        return (power, log_scale + log_size), log_scale + log_size
+
+    start = (jnp.eye(kernel.shape[0], dtype=kernel.dtype), jnp.zeros((), kernel.dtype))
+    _, log_growth = jax.lax.scan(body, start, None, length=steps)
+    return jnp.concatenate([jnp.zeros(1, kernel.dtype), log_growth])
+
+
+def recurrent_kernels(cell: Any) -> dict[str, Array]:
+    """The recurrent kernel of every layer or gate of a cell, (in, out) each, by name.
+
+    Args:
+        cell: a `maso_rnn.RNN`; a flax nnx `SimpleCell`, `GRUCell`, `LSTMCell` or `OptimizedLSTMCell`; the parameters
+            of the linen cell of that name; or an equinox `GRUCell` or `LSTMCell`.
+
+    Returns:
+        Kernels by name: "layer 1", … of an `RNN`, "h" of a simple cell, "r", "z", "n" of a GRU (reset, update, new),
+        "i", "f", "g", "o" of an LSTM (input, forget, cell, output).
+
+    Raises:
+        TypeError: if there is no recurrent kernel in `cell`.
+
+    Example:
+        >>> from flax import nnx
+        >>> kernels = recurrent_kernels(nnx.GRUCell(1, 4, rngs=nnx.Rngs(0)))
+        >>> {name: kernel.shape for name, kernel in kernels.items()}
+        {'r': (4, 4), 'z': (4, 4), 'n': (4, 4)}
+
+    Source:
+        The layouts are those of flax 0.12 and equinox 0.13.
+    """
+    if isinstance(cell, RNN):
+        return {f"layer {l}": layer.recurrent_kernel for l, layer in enumerate(cell.layers, start=1)}
+    if isinstance(cell, Mapping):  # linen's parameters: one kernel for each gate, h or h<gate>
+        found = {
+            name[1:] or name: jnp.asarray(leaf["kernel"])
+            for name, leaf in cell.items()
+            if name in _LINEN and isinstance(leaf, Mapping) and "kernel" in leaf
+        }
+        for inner in ("params", "cell"):
+            if not found and inner in cell:
+                return recurrent_kernels(cell[inner])
+        if found:
+            return {name: found[name] for name in sorted(found, key="hrznifgo".index)}
+    elif hasattr(cell, "dense_h"):  # nnx: one kernel, (hidden, gates * hidden)
+        return _named(jnp.asarray(cell.dense_h.kernel[...]), axis=1)
+    elif all(hasattr(cell, name) for name in ("hi", "hf", "hg", "ho")):
+        return {gate: jnp.asarray(getattr(cell, f"h{gate}").kernel[...]) for gate in "ifgo"}
+    elif hasattr(cell, "weight_hh"):  # equinox: (gates * hidden, hidden), times columns
+        return {gate: kernel.T for gate, kernel in _named(cell.weight_hh, axis=0).items()}
+    raise TypeError(
+        f"cell must be a maso_rnn.RNN, a flax cell or its parameters, or an equinox cell, got {type(cell).__name__}; "
+        "maso_rnn.spectrum takes one (hidden, hidden) kernel"
+    )
+
+
+_LINEN = ("h", "hr", "hz", "hn", "hi", "hf", "hg", "ho")
+
+
+def _named(kernel: Array, axis: int) -> dict[str, Array]:
+    hidden = kernel.shape[1 - axis]
+    gates = {1: "h", 3: "rzn", 4: "ifgo"}.get(kernel.shape[axis] // max(hidden, 1), "")
+    if kernel.shape[axis] != hidden * len(gates) or not gates:
+        raise TypeError(f"cell has a recurrent kernel of shape {kernel.shape}, which is not that of 1, 3 or 4 gates")
+    return dict(zip(gates, jnp.split(kernel, len(gates), axis=axis), strict=True))
+
+
+def spectra(cell: Any, *, steps: int = 64) -> dict[str, Spectrum]:
+    """`spectrum` of the recurrent kernel of every layer or gate of a cell.
+
+    Args:
+        cell: as `recurrent_kernels` takes it.
+        steps: as in `spectrum`.
+
+    Returns:
+        Spectra by the name of the layer or gate.
+
+    Raises:
+        TypeError: if there is no recurrent kernel in `cell`.
+        ValueError: as `spectrum` does.
+
+    Example:
+        >>> from flax import nnx
+        >>> from maso_rnn.initializers import eigen, per_gate
+        >>> cell = nnx.OptimizedLSTMCell(1, 4, recurrent_kernel_init=per_gate(eigen(0.5), 4), rngs=nnx.Rngs(0))
+        >>> {gate: round(float(found.radius), 4) for gate, found in spectra(cell).items()}
+        {'i': 0.5, 'f': 0.5, 'g': 0.5, 'o': 0.5}
+
+    Source:
+        Dou, Principe (2023), the abstract, for the eigenvalues of LSTM and GRU.
+    """
+    return {name: spectrum(kernel, steps=steps) for name, kernel in recurrent_kernels(cell).items()}
+
+
+def spectrum_table(found: Spectrum | Mapping[str, Spectrum]) -> str:
+    """What `spectrum` or `spectra` found, to print.
+
+    Args:
+        found: one spectrum, or spectra by name.
+
+    Returns:
+        One block of lines for each spectrum; a defective kernel is called so.
+
+    Example:
+        >>> print(spectrum_table(spectrum(jnp.array([[0.5, 1.0], [0.0, 0.5]]))))
+        2 eigenvalues
+          radius              0.5       largest: 0.5, 0.5
+          memory horizons     1.443 ... 1.443 steps, median 1.443
+          periods             no oscillation
+          2-norm              1.207     one step stretches by at most this
+          eigenvectors        defective: two eigenvalues share one, and modal coordinates do not exist
+          Henrici departure   1         0 for a normal kernel
+          transient growth    1.207     largest |W^k| beyond what the radius explains, k <= 64
+
+    Source:
+        Dou, Principe (2023), the abstract.
+    """
+    if isinstance(found, Mapping):
+        return "\n".join(f"{name}: {spectrum_table(one)}" for name, one in found.items())
+    horizons = np.asarray(found.horizons, np.float64)
+    periods = np.asarray(found.periods, np.float64)
+    turning = periods[np.isfinite(periods)]
+    largest = ", ".join(_complex_text(complex(value)) for value in np.asarray(found.eigenvalues)[:3])
+    low, high = (f"{horizons[i]:.4g}" for i in (np.argmax(_rate(horizons)), np.argmin(_rate(horizons))))
+    middle = f"{-1 / np.median(-_rate(horizons)):.4g}" if np.median(_rate(horizons)) else "inf"
+    return "\n".join(
+        [
+            f"{len(horizons)} eigenvalues",
+            f"  radius              {float(found.radius):<9.4g} largest: {largest}",
+            f"  memory horizons     {low} ... {high} steps, median {middle}",
+            "  periods             "
+            + (f"{turning.min():.4g} ... {turning.max():.4g} steps" if turning.size else "no oscillation"),
+            f"  2-norm              {float(found.norm):<9.4g} one step stretches by at most this",
+            "  eigenvectors        "
+            + (
+                "defective: two eigenvalues share one, and modal coordinates do not exist"
+                if bool(found.defective)
+                else f"{float(found.condition):<9.4g} their condition number, 1 for a normal kernel"
+            ),
+            f"  Henrici departure   {float(found.departure):<9.4g} 0 for a normal kernel",
+            f"  transient growth    {float(found.transient):<9.4g} largest |W^k| beyond what the radius explains, "
+            f"k <= {len(found.growth) - 1}",
+        ]
+    )
+
+
+def _rate(horizons: np.ndarray) -> np.ndarray:
+    """The decay −ln|λ| of each horizon: what horizons on both sides of the unit circle are ordered by."""
+    with np.errstate(divide="ignore"):
+        return np.where(np.isinf(horizons), 0.0, 1 / horizons)
+
+
+def _complex_text(value: complex) -> str:
+    return f"{value.real:.3g}" if value.imag == 0 else f"{value.real:.3g}{value.imag:+.3g}i"
+
+
+def modal_coordinates(
+    states: Float[Array, "*batch hidden"], kernel: Float[Array, "hidden hidden"]
+) -> Complex[Array, "*batch hidden"]:
+    """States in the eigenbasis of the kernel, where the linear network moves each coordinate by itself.
+
+    Equation: c = h V with W V = V Λ, columns of V at unit length; so h_t = h_{t-1} W is c_t = c_{t-1} Λ.
+
+    Args:
+        states: (..., hidden), as a trajectory (time, hidden), in the kernel's dtype.
+        kernel: (hidden, hidden).
+
+    Returns:
+        (..., hidden), complex, in the order of `spectrum(kernel).eigenvalues`. The phase of each column is LAPACK's
+        choice; NaN for a traced kernel that is defective.
+
+    Raises:
+        ValueError: if `kernel` is not square, not finite or, up to the rounding of its dtype, defective, or `states`
+            does not fit it.
+        TypeError: if either is not a floating array.
+
+    Example:
+        >>> kernel = jnp.array([[0.0, 0.5], [-0.5, 0.0]])
+        >>> modes = modal_coordinates(jnp.array([[1.0, 0.0], [0.0, 0.5]]), kernel)  # one step of h @ kernel
+        >>> bool(jnp.allclose(modes[1], modes[0] * spectrum(kernel).eigenvalues))
+        True
+
+    Source:
+        Dou, Principe (2023), the abstract.
+    """
+    kernel = square("kernel", kernel)
+    if not isinstance(states, jax.Array | np.ndarray) or not states.ndim:
+        raise TypeError(f"states must be an array (..., hidden), got {type(states).__name__}")
+    states = checks.array("states", states, rank=states.ndim, axes="(..., hidden)", dtype=kernel.dtype)
+    if states.shape[-1] != kernel.shape[0]:
+        raise ValueError(
+            f"states must be (..., {kernel.shape[0]}), as the kernel is {kernel.shape}, got {states.shape}"
+        )
+    system = with_eigenbasis(kernel)
+    return states.astype(system.vectors.dtype) @ system.vectors
