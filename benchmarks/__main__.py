@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import Annotated, Literal
 import tyro
 
 from benchmarks.command import parse, refuse
+
+# where little is computed and much compiled, half the time goes when the compiler does not try hard
+QUICKLY = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 EXPERIMENTS = {
     "path-space": "path space against weight space: learning curves of the optimisers",
@@ -26,13 +28,38 @@ class Run:
 
     Attributes:
         experiment: which one; `python -m benchmarks list` names them.
-        size: smoke (a minute or two).
+        size: smoke (seconds: it shows that all of it runs), small (what is published: minutes to hours) or paper (the
+            papers' own sizes, for a GPU).
         output: the folder for its results.
     """
 
     experiment: Annotated[str, tyro.conf.Positional]
-    size: Literal["smoke"] = "smoke"
+    size: Literal["smoke", "small", "paper"] = "smoke"
     output: Path = Path("reports")
+
+
+@dataclasses.dataclass(frozen=True)
+class Publish:
+    """Copy the results of a run of size small into benchmarks/published.
+
+    Attributes:
+        experiment: which one.
+        output: the folder that it was run into.
+    """
+
+    experiment: Annotated[str, tyro.conf.Positional]
+    output: Path = Path("reports")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Make every report, and every table of the documentation, from the published results.
+
+    Attributes:
+        output: the folder for the reports.
+    """
+
+    output: Path = Path("reports/published")
 
 
 def main(arguments: list[str]) -> None:
@@ -40,13 +67,12 @@ def main(arguments: list[str]) -> None:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if command == "quickstart":
         if "--smoke" in rest:
-            # little is computed and much compiled: half the time goes when the compiler does not try hard
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+            os.environ["XLA_FLAGS"] = QUICKLY
         from benchmarks import quickstart
 
         quickstart.main(rest)
     elif command in ("-h", "--help"):
-        print("usage: python -m benchmarks {quickstart,list,run} [--help]")
+        print("usage: python -m benchmarks {quickstart,list,run,publish,report} [--help]")
     elif command == "list":
         if rest:
             refuse(f"takes no arguments, got {' '.join(rest)}", "list")
@@ -59,12 +85,30 @@ def main(arguments: list[str]) -> None:
             print(f"{name:20} {entry.what}")
     elif command == "run":
         run = parse(Run, rest, command="run")
-        if run.experiment not in EXPERIMENTS:
-            refuse(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {run.experiment}", "run")
-        module = importlib.import_module(f"benchmarks.{run.experiment.replace('-', '_')}")
-        module.run(run.size, run.output / run.experiment)
+        _require_known(run.experiment, command)
+        if run.size == "smoke":
+            os.environ["XLA_FLAGS"] = QUICKLY
+        from benchmarks import experiment
+
+        experiment.run(experiment.load(run.experiment), run.size, run.output / run.experiment)
+    elif command == "publish":
+        copied = parse(Publish, rest, command="publish")
+        _require_known(copied.experiment, command)
+        from benchmarks import experiment
+
+        print(experiment.publish(experiment.load(copied.experiment), copied.output / copied.experiment))
+    elif command == "report":
+        made = parse(Report, rest, command="report")
+        from benchmarks import documents
+
+        documents.make(EXPERIMENTS, made.output)
     else:
-        refuse(f"the command must be one of quickstart, list, run; got {command or 'none'}", "COMMAND")
+        refuse(f"the command must be one of quickstart, list, run, publish, report; got {command or 'none'}", "COMMAND")
+
+
+def _require_known(experiment: str, command: str) -> None:
+    if experiment not in EXPERIMENTS:
+        refuse(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {experiment}", command)
 
 
 if __name__ == "__main__":
@@ -73,3 +117,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except OSError as error:
+        print(f"python -m benchmarks: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -5,13 +5,15 @@ the loss on the validation set and whatever else is asked for are taken; there a
 from it to the same bits.
 
 Targets say what is learned: classes (example,) are read out after a sequence's last step, numbers (example, output)
-likewise, and classes (example, time) at every step, as the next character.
+likewise, and classes (example, time) at every step, as the next character. Inputs that are whole numbers are fed as
+one-hot vectors.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import os
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +36,7 @@ BLOCK = 250  # examples evaluated at once
 
 Params = Any
 Hyper = Mapping[str, Any]
+Optimizer = Callable[[Hyper], optax.GradientTransformation]
 
 
 class Network(NamedTuple):
@@ -56,13 +59,14 @@ class Run(NamedTuple):
     Attributes:
         start: its parameters.
         seed: of the order of the data and of the noise.
-        hyper: numbers by name, the same names in all runs trained together: what the optimiser is made from, and
-            `sigma`, where there is to be noise on the initial state, its standard deviation.
+        hyper: numbers or trees of arrays by name, of the same names and shapes in all runs trained together: what the
+            optimiser is made from, and `sigma`, where there is to be noise on the initial state, its standard
+            deviation.
     """
 
     start: Params
     seed: int
-    hyper: Mapping[str, float]
+    hyper: Mapping[str, Any]
 
 
 class Trained(NamedTuple):
@@ -111,11 +115,17 @@ def outputs_of(data: Dataset) -> int:
     return int(targets.max()) + 1 if np.issubdtype(targets.dtype, np.integer) else targets.shape[1]
 
 
+def inputs_of(data: Dataset) -> int:
+    """How many inputs a network for the data has."""
+    inputs = data.train.inputs
+    return outputs_of(data) if np.issubdtype(inputs.dtype, np.integer) else inputs.shape[-1]
+
+
 def train(
     network: Network,
     data: Dataset,
     runs: Sequence[Run],
-    optimizer: Callable[[Hyper], optax.GradientTransformation],
+    optimizer: Optimizer,
     *,
     steps: int,
     batch: int,
@@ -149,9 +159,8 @@ def train(
     """
     if not runs or steps % points:
         raise ValueError(f"there must be runs, and points must divide steps, got {len(runs)}, {points} and {steps}")
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *(run.start for run in runs))
-    hyper = jax.tree.map(lambda *values: np.asarray(values, np.float32), *(dict(run.hyper) for run in runs))
-    seeds = np.asarray([run.seed for run in runs], np.uint32)
+    params, hyper, seeds = _stacked(runs)
+    network = _fed(network, data)
     fit: Split = jax.tree.map(jnp.asarray, data.train)
 
     def taken(params: Params) -> dict[str, np.ndarray]:
@@ -194,40 +203,39 @@ def train(
     return trained
 
 
-def step_seconds(
-    network: Network, data: Dataset, runs: Sequence[Run], *, batch: int, optimizer: Callable[[Hyper], Any] | None = None
-) -> float:
+def step_seconds(network: Network, data: Dataset, runs: Sequence[Run], optimizer: Optimizer, *, batch: int) -> float:
     """The time (s) of one step of all the runs together, measured once it is compiled."""
-    params = jax.tree.map(lambda *leaves: np.stack(leaves), *(run.start for run in runs))
-    hyper = jax.tree.map(lambda *values: np.asarray(values, np.float32), *(dict(run.hyper) for run in runs))
-    seeds = np.asarray([run.seed for run in runs], np.uint32)
-    make = optimizer or _plain_descent
-    carry = (params, _memory(params, hyper, optimizer=make))
+    params, hyper, seeds = _stacked(runs)
+    arguments = ((params, _memory(params, hyper, optimizer=optimizer)), np.uint32(0), seeds, hyper)
     fit = jax.tree.map(jnp.asarray, data.train)
+    settings = {"network": _fed(network, data), "optimizer": optimizer, "penalty": None, "steps": 1, "batch": batch}
     times = []
-    for _ in range(3):
+    for _ in range(4):
         began = time.perf_counter()
-        jax.block_until_ready(
-            _advance(
-                carry,
-                np.uint32(0),
-                seeds,
-                hyper,
-                fit,
-                network=network,
-                optimizer=make,
-                penalty=None,
-                steps=1,
-                batch=batch,
-            )
-        )
+        jax.block_until_ready(_advance(*arguments, fit, **settings))
         times.append(time.perf_counter() - began)
     return min(times[1:])
 
 
-def _plain_descent(hyper: Hyper) -> optax.GradientTransformation:
-    del hyper
-    return optax.sgd(0.0)
+def _stacked(runs: Sequence[Run]) -> tuple[Params, dict[str, Any], np.ndarray]:
+    """Parameters, hyperparameters and seeds of all runs."""
+    params = jax.tree.map(lambda *leaves: np.stack(leaves), *(run.start for run in runs))
+    hyper = jax.tree.map(lambda *leaves: np.stack(leaves).astype(np.float32), *(dict(run.hyper) for run in runs))
+    return params, hyper, np.asarray([run.seed for run in runs], np.uint32)
+
+
+def _fed(network: Network, data: Dataset) -> Network:
+    """The network, fed with one-hot vectors where the data are whole numbers."""
+    is_coded = np.issubdtype(data.train.inputs.dtype, np.integer)
+    return _one_hot(network, inputs_of(data)) if is_coded else network
+
+
+@functools.cache
+def _one_hot(network: Network, inputs: int) -> Network:
+    def states(params: Params, xs: Array, h0: Any) -> Array:
+        return network.states(params, jax.nn.one_hot(xs[:, 0], inputs, dtype=jnp.float32), h0)
+
+    return network._replace(states=states)
 
 
 def _states(rnn: maso_rnn.RNN, xs: Array, h0: Any) -> Array:
@@ -268,19 +276,20 @@ def _compiled(function: Callable[..., Any], static: tuple[str, ...]) -> Callable
     """`jax.jit` that compiles quickly on a CPU: most of a short run is compiling, and the programs are as fast."""
 
     @functools.cache
-    def program(backend: str) -> Callable[..., Any]:
-        options = {"xla_backend_optimization_level": 1} if backend == "cpu" else None
+    def program(is_quick: bool) -> Callable[..., Any]:
+        options = {"xla_backend_optimization_level": 1} if is_quick else None
         return jax.jit(function, static_argnames=static, compiler_options=options)
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        return program(jax.default_backend())(*arguments, **options)
+        is_told = "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", "")
+        return program(jax.default_backend() == "cpu" and not is_told)(*arguments, **options)
 
     return call
 
 
 @functools.partial(_compiled, static=("optimizer",))
-def _memory(params: Params, hyper: Hyper, *, optimizer: Callable[[Hyper], optax.GradientTransformation]) -> Any:
+def _memory(params: Params, hyper: Hyper, *, optimizer: Optimizer) -> Any:
     return jax.vmap(lambda params, hyper: optimizer(hyper).init(params))(params, hyper)
 
 
@@ -298,7 +307,7 @@ def _advance(
     data: Split,
     *,
     network: Network,
-    optimizer: Callable[[Hyper], optax.GradientTransformation],
+    optimizer: Optimizer,
     penalty: Callable[..., Array] | None,
     steps: int,
     batch: int,

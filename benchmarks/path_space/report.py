@@ -1,102 +1,143 @@
-"""The pictures and the table of the experiment: learning curves from both starts, and the losses they end at."""
+"""The pictures of the experiment: learning curves from both starts, and the losses they end at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.path_space.training import Method, Training
+from benchmarks.experiment import Row, Rows
+from benchmarks.path_space.training import METHODS, STARTS, Configuration, shape
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
 
-Rows = Sequence[Mapping[str, Any]]
-
 
 class Outcome(NamedTuple):
-    """A method's validation loss at its best learning rate.
+    """What a method came to at the rate chosen for it.
 
     Attributes:
-        rate: the learning rate whose mean validation loss at the end is the least.
-        curve: (point,), the mean over seeds.
-        last: the mean over seeds at the end; infinite where every rate diverged.
-        stderr: its standard error over seeds.
+        rate: the learning rate.
+        at_edge: whether it is the least or the greatest that was tried.
+        curve: (point,), the mean validation loss over seeds, from the start on; infinite where one diverged.
+        test: (seed,), the test loss; infinite where it diverged.
+        accuracy: (seed,), the test accuracy; none where numbers are asked for.
     """
 
     rate: float
+    at_edge: bool
     curve: np.ndarray
-    last: float
-    stderr: float
+    test: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def loss(self) -> float:
+        """The mean test loss."""
+        return float(self.test.mean())
+
+    @property
+    def stderr(self) -> float:
+        """Its standard error over seeds; not a number where one diverged or there is one seed alone."""
+        usable = len(self.test) > 1 and bool(np.isfinite(self.test).all())
+        return float(self.test.std(ddof=1) / np.sqrt(len(self.test))) if usable else float("nan")
 
 
-def outcome(rows: Rows, task: str, method: str, start: str) -> Outcome:
-    """What one method came to on one task from one start."""
-    found: list[Outcome] = []
-    chosen = [row for row in rows if (row["task"], row["method"], row["start"]) == (task, method, start)]
-    for rate in dict.fromkeys(row["rate"] for row in chosen):
-        curves = np.asarray([row["validation_loss"] for row in chosen if row["rate"] == rate], float)
-        curves = np.where(np.isfinite(curves), curves, np.inf)
-        last = curves[:, -1]
-        finite = len(last) > 1 and bool(np.isfinite(last).all())
-        stderr = float(last.std(ddof=1) / np.sqrt(len(last))) if finite else float("nan")
-        found.append(Outcome(rate, curves.mean(axis=0), float(last.mean()), stderr))
-    return min(found, key=lambda one: one.last)
+def outcome(rows: Rows[Configuration], setting: str, method: str, start: str) -> Outcome:
+    """What one method came to in one setting from one start; the setting as `shape` names it."""
+
+    def is_asked(row: Row[Configuration]) -> bool:
+        one = row.configuration
+        return (shape(one), one.method, one.start) == (setting, method, start)
+
+    chosen = list(filter(is_asked, rows.final))
+    tried = [row.configuration.rate for row in filter(is_asked, rows.search)]
+    (rate,) = {row.configuration.rate for row in chosen}
+    curves = _finite([row.result["validation_loss"] for row in chosen])
+    tests = _finite([row.result["test_loss"] for row in chosen])
+    accuracies = np.asarray([row.result["test_accuracy"] for row in chosen if "test_accuracy" in row.result], float)
+    return Outcome(rate, rate in (min(tried), max(tried)), curves.mean(axis=0), tests, accuracies)
 
 
-def sections(rows: Rows, methods: Mapping[str, Method], training: Training) -> list[Section]:
-    """One section for each task: learning curves, and how far the two starts are apart."""
-    return [_task(rows, task, methods, training) for task in dict.fromkeys(row["task"] for row in rows)]
+def settings_of(rows: Rows[Configuration]) -> list[str]:
+    """The settings that there are, in order."""
+    return list(dict.fromkeys(shape(row.configuration) for row in rows.final))
 
 
-def _task(rows: Rows, task: str, methods: Mapping[str, Method], training: Training) -> Section:
-    starts = list(dict.fromkeys(row["start"] for row in rows))
-    table = {start: {name: outcome(rows, task, name, start) for name in methods} for start in starts}
-    steps = np.linspace(training.steps / training.points, training.steps, training.points)
-    # no loss of a method that learned anything is far above that of the first point
-    curves = [one.curve for row in table.values() for one in row.values() if np.isfinite(one.last)]
+def sections(rows: Rows[Configuration]) -> list[Section]:
+    """One section for each setting: learning curves, and how far the two starts are apart."""
+    return [_section(rows, setting) for setting in settings_of(rows)]
+
+
+def _section(rows: Rows[Configuration], setting: str) -> Section:
+    found = next(row for row in rows.final if shape(row.configuration) == setting)
+    one, steps = found.configuration, found.result["steps"]
+    table = {start: {name: outcome(rows, setting, name, start) for name in METHODS} for start in STARTS}
+    seeds = len(table[STARTS[0]]["Adam"].test)
+    # no loss of a method that learned anything is far above that of the start
+    curves = [one.curve for row in table.values() for one in row.values() if np.isfinite(one.curve).all()]
     least, most = min(curve.min() for curve in curves), np.median([curve[0] for curve in curves])
     figure = plots.new_figure(11, 4.6)
-    panels = figure.subplots(1, len(starts), sharey=True)
+    panels = figure.subplots(1, len(STARTS), sharey=True)
     styles = ("-", "--", ":")
-    for axes, start in zip(panels, starts, strict=True):
-        for i, (name, one) in enumerate(table[start].items()):
+    for axes, start in zip(panels, STARTS, strict=True):
+        for i, (name, end) in enumerate(table[start].items()):
             axes.plot(
                 steps,
-                np.where(np.isfinite(one.curve), one.curve, np.nan),
+                np.where(np.isfinite(end.curve), end.curve, np.nan),
                 styles[i // len(plots.COLOURS)],
                 color=plots.COLOURS[i % len(plots.COLOURS)],
-                linewidth=2.5 if methods[name].invariant else 1.2,
-                label=f"{name} ({one.rate:g})" if np.isfinite(one.last) else f"{name} (diverged)",
+                linewidth=2.5 if METHODS[name].invariant else 1.2,
+                label=f"{name} ({end.rate:g})" if np.isfinite(end.curve).all() else f"{name} (diverged)",
             )
         axes.set(title=f"{start} start", xlabel="step", yscale="log", ylim=(0.45 * least, 1.3 * most))
         axes.legend(fontsize=7, loc="lower left")
     panels[0].set_ylabel("validation loss")
-    best = {start: sorted((one.last, name) for name, one in row.items())[0][1] for start, row in table.items()}
-    moved = {name: table[starts[-1]][name].last / table[starts[0]][name].last for name in methods}
+    best = {start: min(row, key=lambda name, row=row: row[name].loss) for start, row in table.items()}  # type: ignore[misc]
+    moved = {name: table["rescaled"][name].loss / table["balanced"][name].loss for name in METHODS}
     reading = (
-        "; ".join(f"{start}: {best[start]} ends lowest, at {table[start][best[start]].last:.3g}" for start in starts)
+        "; ".join(
+            f"{start}: {best[start]} ends lowest, at a test loss of {table[start][best[start]].loss:.3g}"
+            for start in STARTS
+        )
         + f". From the rescaled start Adam ends at {moved['Adam']:.2f} times its loss from the balanced one, "
         f"equivariant Adam at {moved['equivariant Adam']:.2f} times. Thick: invariant methods."
     )
+    name = "-".join([one.task, *map(str, one.hidden)])
     return Section(
-        task,
-        task.replace("-", " "),
-        f"Hidden units {training.hidden}, {training.steps} steps of {training.batch} sequences. Each method is shown "
-        "at the learning rate (in brackets) whose validation loss is least in the end. The rescaled start computes the "
-        f"same function as the balanced one; the logarithms of its scales have standard deviation {training.spread:g}.",
-        [Picture(f"{task}-curves", "Which method learns fastest, and survives a rescaled start?", figure, reading)],
+        name,
+        f"{one.task.replace('-', ' ')}, {len(one.hidden)} layer(s) of {one.hidden[0]}",
+        f"{one.steps} steps of {one.batch} sequences, {'with' if one.biases else 'without'} biases; means over {seeds} "
+        "seed(s), each method at the learning rate in brackets. The rescaled start computes the same function as the "
+        f"balanced one; the logarithms of its scales have standard deviation {one.spread:g}.",
+        [Picture(f"{name}-curves", "Which method learns fastest, and survives a rescaled start?", figure, reading)],
         {
             start: {
-                name: {"rate": one.rate, "validation_loss": one.last, "stderr": one.stderr, "curve": one.curve}
-                for name, one in table[start].items()
+                name: {
+                    "rate": end.rate,
+                    "rate_at_edge": end.at_edge,
+                    "test_loss": end.loss,
+                    "stderr": end.stderr,
+                    **({"test_accuracy": end.accuracy.mean()} if len(end.accuracy) else {}),
+                    "validation_loss": end.curve,
+                }
+                for name, end in table[start].items()
             }
-            for start in starts
+            for start in STARTS
         },
         [
-            f"{name} diverged at every learning rate from the {start} start."
-            for start in starts
-            for name, one in table[start].items()
-            if not np.isfinite(one.last)
+            f"{name} from the {start} start: {what}."
+            for start in STARTS
+            for name, end in table[start].items()
+            for what, is_so in (
+                ("some runs diverged, at the best rate that was tried", not np.isfinite(end.test).all()),
+                (f"the rate chosen, {end.rate:g}, is at the edge of those tried", end.at_edge),
+            )
+            if is_so
         ],
     )
+
+
+def _finite(values: Sequence[object]) -> np.ndarray:
+    """Numbers; what is not finite is infinite."""
+    numbers = np.asarray(values, float)
+    return np.where(np.isfinite(numbers), numbers, np.inf)

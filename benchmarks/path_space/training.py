@@ -1,33 +1,39 @@
-"""One method on one task: many runs of it at once, each with its own start, learning rate and order of the data."""
+"""The methods, and how a configuration's networks start and are trained."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 import maso_rnn
 import path_opt
-from benchmarks.data.dataset import Dataset, Split
+from benchmarks import training
+from benchmarks.data.dataset import Dataset
+from benchmarks.path_space.tasks import TASKS
 from maso_rnn import RNN
 
-Factory = Callable[[Any, path_opt.ReductionGraph, int], optax.GradientTransformation]
+Factory = Callable[[training.Hyper, path_opt.ReductionGraph, int], optax.GradientTransformation]
+
+STARTS = ("balanced", "rescaled")
 
 
 class Method(NamedTuple):
     """One way to train.
 
     Attributes:
-        make: `(learning rate, graph, steps of a sequence) -> transform`.
+        make: `({"rate": learning rate, "trained": 0 where path space freezes a weight, else 1}, graph, steps of a
+            sequence) -> transform`.
         rates: the learning rates tried.
-        uses_skeleton: whether the graph's skeleton matters to it.
+        uses_skeleton: whether it is made with the skeleton of the start, and so is another program for each seed.
         invariant: whether no rescaling of the start changes what it trains.
     """
 
@@ -38,151 +44,169 @@ class Method(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """How every run is trained.
+class Configuration:
+    """Everything that a run hangs on.
 
     Attributes:
+        task: one of `TASKS`.
+        method: one of `METHODS`.
+        start: "balanced", or "rescaled": the same function.
+        rate: the learning rate.
+        seed: of the start and of the order of the data.
         hidden: hidden units of each layer.
+        biases: whether layers and readout have them.
         steps: of the optimiser.
         batch: sequences in a step.
         points: at how many evenly spaced steps the validation loss is taken.
         spread: standard deviation of the logarithms of a rescaled start's scales.
     """
 
+    task: str
+    method: str
+    start: str
+    rate: float = 0.0
+    seed: int = 0
     hidden: tuple[int, ...] = (16,)
+    biases: bool = True
     steps: int = 200
     batch: int = 32
     points: int = 10
     spread: float = 1.5
 
 
-class Curves(NamedTuple):
-    """What runs came to.
-
-    Attributes:
-        train: (run, point), mean training loss since the point before.
-        validation: (run, point).
-    """
-
-    train: Float[np.ndarray, "run point"]
-    validation: Float[np.ndarray, "run point"]
+PLAIN, ADAPTIVE, METRIC = (0.003, 0.01, 0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3, 0.01, 0.03), (1e-4, 3e-4, 1e-3, 3e-3, 0.01)
 
 
-def _freeze(graph: path_opt.ReductionGraph) -> optax.GradientTransformation:
-    """No step for the weights that path space freezes: the skeleton edges out of the hidden units."""
+def _only(trained: RNN) -> optax.GradientTransformation:
+    """Steps of the weights that are trained alone."""
+    return optax.stateless(lambda updates, params: jax.tree.map(jnp.multiply, updates, trained))
 
-    def update(updates: RNN, params: Any) -> RNN:
-        del params
-        kernels = [layer.input_kernel for layer in updates.layers[1:]] + [updates.readout.kernel]
-        kept = [
-            kernel.at[np.arange(len(targets)), np.asarray(targets)].set(0)
-            for kernel, targets in zip(kernels, graph.skeleton.outgoing, strict=True)
-        ]
-        layers = tuple(
-            dataclasses.replace(layer, input_kernel=kernel)
-            for layer, kernel in zip(updates.layers, [updates.layers[0].input_kernel, *kept], strict=False)
-        )
-        readout = dataclasses.replace(updates.readout, kernel=kept[-1])
-        return dataclasses.replace(updates, layers=layers, readout=readout)
-
-    return optax.stateless(update)
-
-
-PLAIN, ADAPTIVE, METRIC = (0.01, 0.03, 0.1), (0.003, 0.01, 0.03), (0.001, 0.003, 0.006)
 
 METHODS: dict[str, Method] = {
-    "SGD": Method(lambda rate, graph, time: optax.sgd(rate), PLAIN),
-    "momentum": Method(lambda rate, graph, time: optax.sgd(rate, 0.9), PLAIN),
-    "Adam": Method(lambda rate, graph, time: optax.adam(rate), ADAPTIVE),
+    "SGD": Method(lambda hyper, graph, time: optax.sgd(hyper["rate"]), PLAIN),
+    "momentum": Method(lambda hyper, graph, time: optax.sgd(hyper["rate"], 0.9), PLAIN),
+    "Adam": Method(lambda hyper, graph, time: optax.adam(hyper["rate"]), ADAPTIVE),
     "Path-SGD": Method(
-        lambda rate, graph, time: path_opt.path_sgd(rate, graph=graph, num_steps=time), METRIC, invariant=True
+        lambda hyper, graph, time: path_opt.path_sgd(hyper["rate"], graph=graph, num_steps=time),
+        METRIC,
+        invariant=True,
     ),
     "equivariant Adam": Method(
-        lambda rate, graph, time: path_opt.equivariant_adam(rate, graph=graph), ADAPTIVE, invariant=True
+        lambda hyper, graph, time: path_opt.equivariant_adam(hyper["rate"], graph=graph), ADAPTIVE, invariant=True
     ),
     "path-space SGD": Method(
-        lambda rate, graph, time: path_opt.path_space_sgd(rate, graph=graph), METRIC, uses_skeleton=True, invariant=True
+        lambda hyper, graph, time: path_opt.path_space_sgd(hyper["rate"], graph=graph),
+        METRIC,
+        uses_skeleton=True,
+        invariant=True,
     ),
     "path-space Adam": Method(
-        lambda rate, graph, time: path_opt.path_space_adam(rate, graph=graph),
+        lambda hyper, graph, time: path_opt.path_space_adam(hyper["rate"], graph=graph),
         ADAPTIVE,
         uses_skeleton=True,
         invariant=True,
     ),
     "SGD, frozen skeleton": Method(
-        lambda rate, graph, time: optax.chain(optax.sgd(rate), _freeze(graph)), PLAIN, uses_skeleton=True
+        lambda hyper, graph, time: optax.chain(optax.sgd(hyper["rate"]), _only(hyper["trained"])), PLAIN
     ),
     "Adam, frozen skeleton": Method(
-        lambda rate, graph, time: optax.chain(optax.adam(rate), _freeze(graph)), ADAPTIVE, uses_skeleton=True
+        lambda hyper, graph, time: optax.chain(optax.adam(hyper["rate"]), _only(hyper["trained"])), ADAPTIVE
     ),
 }
 
 
-def starts(data: Dataset, seed: int, training: Training) -> dict[str, RNN]:
+def together(one: Configuration) -> Configuration:
+    """What runs of one program share; of one seed's starts the skeleton is the same, of different seeds it is not."""
+    seed = one.seed if METHODS[one.method].uses_skeleton else 0
+    return dataclasses.replace(one, start="", rate=0.0, seed=seed)
+
+
+def shape(one: Configuration) -> str:
+    """What the time of a step hangs on most."""
+    return f"{one.task}, {'+'.join(map(str, one.hidden))} hidden"
+
+
+def starts(data: Dataset, one: Configuration) -> dict[str, RNN]:
     """A balanced network, and a rescaling of it: the same function."""
-    classes = np.issubdtype(data.train.targets.dtype, np.integer)
-    outputs = int(data.train.targets.max()) + 1 if classes else data.train.targets.shape[1]
-    return _starts(jax.random.key(seed), data.train.inputs.shape[-1], outputs, training)
+    inputs, outputs = training.inputs_of(data), training.outputs_of(data)
+    return _starts(jax.random.key(one.seed), inputs, outputs, one.hidden, one.biases, one.spread)
 
 
-@functools.partial(jax.jit, static_argnames=("inputs", "outputs", "training"))
-def _starts(key: Array, inputs: int, outputs: int, training: Training) -> dict[str, RNN]:
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _starts(
+    key: Array, inputs: int, outputs: int, hidden: tuple[int, ...], biases: bool, spread: float
+) -> dict[str, RNN]:
     init_key, scale_key = jax.random.split(key)
-    rnn = maso_rnn.init(init_key, inputs, training.hidden, outputs, dtype=jnp.float32)
+    bias_init = jax.nn.initializers.zeros if biases else None
+    rnn = maso_rnn.init(init_key, inputs, hidden, outputs, bias_init=bias_init, dtype=jnp.float32)
     graph = path_opt.reduction_graph(rnn, skeleton="modulo")  # neither map hangs on the skeleton
     balanced = path_opt.balance(rnn, graph)
     scales = tuple(
-        training.spread * jax.random.normal(key, (width,), jnp.float32)
-        for key, width in zip(jax.random.split(scale_key, len(training.hidden)), training.hidden, strict=True)
+        spread * jax.random.normal(key, (width,), jnp.float32)
+        for key, width in zip(jax.random.split(scale_key, len(hidden)), hidden, strict=True)
     )
     return {"balanced": balanced, "rescaled": path_opt.rescale(balanced, graph, scales)}
 
 
 def train(
-    data: Dataset,
-    method: Method,
-    networks: Sequence[RNN],
-    rates: Sequence[float],
-    seeds: Sequence[int],
-    training: Training,
-) -> Curves:
-    """Train every network with the rate and the data order beside it, all in one program."""
-    # of one seed's starts the skeleton is the same; methods that do not use it share any one of the graphs
-    graph = path_opt.reduction_graph(networks[0])
-    time = data.train.inputs.shape[1]
-    parts = [_arrays(part) for part in (data.train, data.validation)]
-
-    def one(rnn: RNN, rate: Array, order: Array) -> tuple[Array, Array]:
-        transform = method.make(rate, graph, time)
-        inputs, targets = parts[0]
-
-        def step(carry: tuple[RNN, Any], chosen: Array) -> tuple[Any, Array]:
-            rnn, state = carry
-            loss, gradient = jax.value_and_grad(_loss)(rnn, inputs[chosen], targets[chosen])
-            updates, state = transform.update(gradient, state, rnn)
-            return (optax.apply_updates(rnn, updates), state), loss
-
-        def until_point(carry: tuple[RNN, Any], order: Array) -> tuple[Any, tuple[Array, Array]]:
-            carry, losses = jax.lax.scan(step, carry, order)
-            return carry, (losses.mean(), _loss(carry[0], *parts[1]))
-
-        _, curves = jax.lax.scan(until_point, (rnn, transform.init(rnn)), order)
-        return curves
-
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
-    shape = (training.points, training.steps // training.points, training.batch)
-    orders = np.stack([np.random.default_rng(seed).integers(0, len(parts[0][0]), shape) for seed in seeds])
-    losses = jax.jit(jax.vmap(one))(stacked, np.asarray(rates, np.float32), orders.astype(np.int32))
-    return Curves(*(np.asarray(values, np.float64) for values in losses))
+    group: Sequence[Configuration],
+    state: Path | None = None,
+    advanced: Callable[[int], None] = lambda steps: None,
+    *,
+    data: Dataset | None = None,
+) -> list[dict[str, Any]]:
+    """Train configurations that `together` does not tell apart, on their task or on the data given."""
+    data = data or TASKS[group[0].task]()
+    runs, optimizer = _runs(group, data)
+    one = group[0]
+    found = training.train(
+        training.layered(),
+        data,
+        runs,
+        optimizer,
+        steps=one.steps,
+        batch=one.batch,
+        points=one.points,
+        state=state,
+        advanced=advanced,
+    )
+    return [trained.result for trained in found]
 
 
-def _loss(rnn: RNN, inputs: Array, targets: Array) -> Array:
-    """Mean cross-entropy of classes (nats), or mean squared error, of the last step's output."""
-    outputs = jax.vmap(lambda xs: maso_rnn.forward(rnn, xs)[-1])(inputs)
-    if jnp.issubdtype(targets.dtype, jnp.integer):
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
-    return ((outputs - targets) ** 2).mean()
+def step_seconds(group: Sequence[Configuration]) -> float:
+    """The time (s) of one step of a group."""
+    data = TASKS[group[0].task]()
+    runs, optimizer = _runs(group, data)
+    return training.step_seconds(training.layered(), data, runs, optimizer, batch=group[0].batch)
 
 
-def _arrays(part: Split) -> tuple[Array, Array]:
-    return jnp.asarray(part.inputs), jnp.asarray(part.targets)
+def _runs(group: Sequence[Configuration], data: Dataset) -> tuple[list[training.Run], training.Optimizer]:
+    networks = {one.seed: jax.device_get(starts(data, one)) for one in group}
+    # no rescaling changes the skeleton
+    graphs = {seed: path_opt.reduction_graph(of_seed["balanced"]) for seed, of_seed in networks.items()}
+    runs = [
+        training.Run(
+            networks[one.seed][one.start],
+            one.seed,
+            {"rate": one.rate, "trained": _trained(networks[one.seed][one.start], graphs[one.seed])},
+        )
+        for one in group
+    ]
+    graph = graphs[group[0].seed]
+    if not METHODS[group[0].method].uses_skeleton:
+        graph = path_opt.reduction_graph(runs[0].start, skeleton="modulo")
+    return runs, _optimizer(group[0].method, graph, data.train.inputs.shape[1])
+
+
+@functools.cache  # so that groups of one program are compiled once
+def _optimizer(method: str, graph: path_opt.ReductionGraph, time: int) -> training.Optimizer:
+    return lambda hyper: METHODS[method].make(hyper, graph, time)
+
+
+def _trained(rnn: RNN, graph: path_opt.ReductionGraph) -> RNN:
+    """0 at the weights that path space freezes, the skeleton edges out of the hidden units; 1 at the others."""
+    ones = jax.tree.map(np.ones_like, rnn)
+    kernels = [layer.input_kernel for layer in ones.layers[1:]] + [ones.readout.kernel]
+    for kernel, targets in zip(kernels, graph.skeleton.outgoing, strict=True):
+        kernel[np.arange(len(targets)), targets] = 0
+    return ones

@@ -13,7 +13,7 @@ import maso_rnn
 import path_opt
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.digits import digits
-from benchmarks.path_space.training import METHODS, Method, Training, starts, train
+from benchmarks.path_space.training import Configuration, starts, train
 from benchmarks.quickstart.training import Trained
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
@@ -29,12 +29,12 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
     """What training notices of a rescaling that the function does not notice."""
     del trained, data  # these networks are small and read rows, so that each trains in a second
     rows = digits(by="row")
-    training = Training(hidden=(16,), steps=300, points=10)
+    training = Configuration("digits-by-row", "", "", seed=settings.seed, hidden=(16,), steps=300, points=10)
     methods = SHOWN
     if settings.smoke:
         training, methods = dataclasses.replace(training, steps=10), {"Adam": 0.01}
         rows = rows._replace(train=rows.train.first(128), validation=rows.validation.first(60))
-    networks = starts(rows, settings.seed, training)
+    networks = starts(rows, training)
     balanced, rescaled = networks["balanced"], networks["rescaled"]
     graph = path_opt.reduction_graph(balanced)
 
@@ -47,8 +47,10 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
         np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(rnn)]) for rnn in (balanced, rescaled)
     ]
     weights_apart = float(np.linalg.norm(weights[0] - weights[1]) / np.linalg.norm(weights[0]))
-    curves = {name: _curves(rows, METHODS[name], networks, rate, settings, training) for name, rate in methods.items()}
-    steps = np.linspace(training.steps / training.points, training.steps, training.points)
+    curves = {
+        name: _curves(rows, dataclasses.replace(training, method=name, rate=rate)) for name, rate in methods.items()
+    }
+    steps = np.linspace(0, training.steps, training.points + 1)
 
     figure = plots.new_figure(2.6 * len(curves) + 1.4, 3.6)
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
@@ -114,17 +116,10 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
     )
 
 
-def _curves(
-    rows: Dataset,
-    method: Method,
-    networks: dict[str, maso_rnn.RNN],
-    rate: float,
-    settings: Quickstart,
-    training: Training,
-) -> np.ndarray:
+def _curves(rows: Dataset, one: Configuration) -> np.ndarray:
     """(start, point): validation losses from the balanced start and from the rescaled one."""
-    pair = [networks["balanced"], networks["rescaled"]]
-    return train(rows, method, pair, [rate, rate], [settings.seed, settings.seed], training).validation
+    pair = [dataclasses.replace(one, start=start) for start in ("balanced", "rescaled")]
+    return np.asarray([result["validation_loss"] for result in train(pair, data=rows)])
 
 
 def _limits(curves: dict[str, np.ndarray]) -> tuple[float, float]:
