@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -72,8 +73,200 @@ def sequence(xs: np.ndarray, *, image_shape: tuple[int, int] | None = None, axes
     return axes
 
 
+def templates_beside_input(
+    xs: np.ndarray,
+    slope: np.ndarray,
+    *,
+    name: str = "input",
+    said: str = "",
+    shown: Sequence[int] | None = None,
+    image_shape: tuple[int, int] | None = None,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """An input beside the templates that it meets, each with its match score ⟨template, input⟩; the best is framed.
+
+    Args:
+        xs: (time, input), the sequence.
+        slope: (output, time, input), from `affine_map` at `xs`.
+        name: what the input is.
+        said: what the network says of it.
+        shown: the classes to draw, by default all; the best match is framed if it is among them.
+        image_shape: how the sequence folds into an image; by default time runs across and inputs down.
+        axes: one for the input and one for each class shown; by default a row, or a column where nothing is folded.
+
+    Returns:
+        The axes, (1 + shown,).
+
+    Example:
+        >>> drawn = templates_beside_input(np.ones((4, 1)), np.stack([np.ones((4, 1)), -np.ones((4, 1))]))
+        >>> [panel.get_ylabel() for panel in drawn]
+        ['input', '0: +4.0', '1: -4.0']
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 4.
+    """
+    xs, slope = np.asarray(xs), np.asarray(slope)
+    shown = range(len(slope)) if shown is None else shown
+    if axes is None:
+        panels = 1 + len(shown)
+        if image_shape:
+            axes = new_figure(1.2 * panels, 1.6).subplots(1, panels)
+        else:
+            axes = new_figure(6.0, 0.5 * panels).subplots(panels, 1)
+    axes = np.asarray(axes)
+    scores = np.einsum("cti,ti->c", slope, xs, dtype=np.float64)
+    limit = float(np.abs(slope[list(shown)]).max())
+    sequence(xs, image_shape=image_shape, axes=axes[0])
+    for panel, c in zip(axes[1:], shown, strict=True):
+        template(slope[c], image_shape=image_shape, limit=limit or 1.0, axes=panel)
+    heads = [name, *(f"{c}: {scores[c]:+.1f}" for c in shown)]
+    for panel, head, one in zip(axes, heads, [None, *shown], strict=True):
+        best = one == scores.argmax()
+        weight = "bold" if best else "normal"
+        if image_shape:
+            panel.set_title(head, fontsize=9, fontweight=weight)
+        else:
+            panel.set_ylabel(head, fontsize=8, fontweight=weight, rotation=0, ha="right", va="center")
+        if one is not None:
+            for side in panel.spines.values():
+                side.set(color=COLOURS[4] if best else "#bbbbbb", linewidth=3 if best else 0.5)
+    if image_shape:
+        axes[0].set_ylabel(said, fontsize=9)
+    else:
+        axes[0].set_title(said, fontsize=9)
+        axes[-1].set_xlabel("time", fontsize=9)
+    return axes
+
+
+def barcode(
+    codes: Sequence[np.ndarray], *, order: Sequence[np.ndarray] | None = None, axes: Axes | None = None
+) -> Axes:
+    """Codes of one sequence as a barcode: which piece each unit is on, time across, units down, layer by layer.
+
+    Args:
+        codes: for each layer (time, hidden), as `Trajectory.codes`.
+        order: for each layer (hidden,), which unit is drawn where, so that two barcodes can agree; by default those
+            that are on higher pieces for longer stand above.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> barcode([np.array([[False, True], [False, False]])]).images[0].get_array().tolist()
+        [[1, 0], [0, 0]]
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the codes.
+    """
+    axes = new_axes(axes, height=4)
+    codes = [np.asarray(code).astype(int) for code in codes]
+    order = barcode_order(codes) if order is None else order
+    rows = np.concatenate([code[:, rank].T for code, rank in zip(codes, order, strict=True)])
+    pieces = max(2, int(rows.max()) + 1)
+    shades = colormaps["gray_r"](np.linspace(0.05, 1.0, pieces))
+    time = rows.shape[1]
+    axes.imshow(
+        rows,
+        cmap=ListedColormap(shades),
+        vmin=-0.5,
+        vmax=pieces - 0.5,
+        aspect="auto",
+        extent=(0.5, time + 0.5, len(rows) - 0.5, -0.5),
+        interpolation="nearest",
+    )
+    ends = np.cumsum([code.shape[1] for code in codes])
+    for end in ends[:-1]:
+        axes.axhline(end - 0.5, color=COLOURS[1], linewidth=2)
+    axes.set_yticks(
+        ends - np.array([code.shape[1] for code in codes]) / 2 - 0.5,
+        [f"layer {l}\n{code.shape[1]} units" for l, code in enumerate(codes)],
+    )
+    axes.set_xlabel("step")
+    names = ["off: below the kink", "on: above it"] if pieces == 2 else [f"piece {r}" for r in range(pieces)]
+    axes.legend(
+        handles=[
+            Patch(facecolor=tuple(shade), edgecolor="black", label=name)
+            for shade, name in zip(shades, names, strict=True)
+        ],
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=min(pieces, 4),
+        fontsize=8,
+        frameon=False,
+    )
+    return axes
+
+
+def barcode_order(codes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """For each layer the order of a barcode: units that are on higher pieces for longer come first.
+
+    Args:
+        codes: for each layer (time, hidden), or (…, time, hidden) over several sequences.
+
+    Returns:
+        For each layer (hidden,), indices of units.
+
+    Example:
+        >>> barcode_order([np.array([[False, True], [False, False]])])[0].tolist()
+        [1, 0]
+
+    Source:
+        This package's own.
+    """
+    return [np.argsort(-np.asarray(code).reshape(-1, code.shape[-1]).mean(axis=0), kind="stable") for code in codes]
+
+
+def code_map(codes: np.ndarray, classes: np.ndarray, *, title: str = "", axes: Axes | None = None) -> Axes:
+    """Codes of many sequences in the plane of their two leading principal components, each marked by its class.
+
+    Args:
+        codes: (example, unit), codes at one time, or of any length.
+        classes: (example,), their classes; the ten that are commonest are marked, the others are grey dots.
+        title: the heading.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> code_map(np.eye(4), np.array([0, 0, 1, 1])).get_xlabel()
+        'first component, 33% of the variance'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, who map codes by t-SNE; principal components keep distances.
+    """
+    axes = new_axes(axes, width=5, height=5)
+    values, classes = np.asarray(codes, float), np.asarray(classes)
+    left, sizes, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+    points = np.zeros((len(values), 2))
+    points[:, : left.shape[1]] = (left * sizes)[:, :2]
+    shares = np.append(sizes**2, [0.0, 0.0])[:2] / max(float((sizes**2).sum()), np.finfo(float).tiny)
+    names, counts = np.unique(classes, return_counts=True)
+    marked = np.sort(names[np.argsort(-counts, kind="stable")][:10])
+    rest = ~np.isin(classes, marked)
+    axes.scatter(points[rest, 0], points[rest, 1], s=6, color="#bbbbbb")
+    for name, colour in zip(marked, itertools.cycle(COLOURS), strict=False):
+        own = classes == name
+        axes.scatter(points[own, 0], points[own, 1], s=28, marker=f"${name}$", color=colour, linewidths=0.3)
+    axes.set(
+        xlabel=f"first component, {shares[0]:.0%} of the variance",
+        ylabel=f"second component, {shares[1]:.0%}",
+        title=title,
+        xticks=[],
+        yticks=[],
+    )
+    return axes
+
+
 def right_and_wrong(
-    values: np.ndarray, right: np.ndarray, *, label: str, title: str = "", axes: Axes | None = None
+    values: np.ndarray,
+    right: np.ndarray,
+    *,
+    label: str,
+    title: str = "",
+    names: tuple[str, str] = ("predicted right", "predicted wrong"),
+    axes: Axes | None = None,
 ) -> Axes:
     """Two histograms of one quantity, each of area 1: over the examples predicted right, and over those wrong.
 
@@ -83,6 +276,7 @@ def right_and_wrong(
         right: (example,), whether the prediction was right.
         label: what the quantity is, with its unit.
         title: the heading.
+        names: what the two are called.
         axes: where to draw.
 
     Returns:
@@ -93,9 +287,9 @@ def right_and_wrong(
     finite = np.isfinite(values)
     low, high = np.quantile(values[finite], [0.01, 0.99]) if finite.any() else (0.0, 1.0)
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        low, high = low - 0.5 - 0.01 * abs(low), high + 0.5 + 0.01 * abs(high)
     bins = np.linspace(low, high, 41).tolist()
-    for chosen, name, colour in [(right, "right", COLOURS[0]), (~right, "wrong", COLOURS[1])]:
+    for chosen, name, colour in [(right, names[0], COLOURS[0]), (~right, names[1], COLOURS[1])]:
         shown = values[chosen & finite]
         if shown.size:
             axes.hist(
@@ -104,7 +298,7 @@ def right_and_wrong(
                 density=True,
                 alpha=0.6,
                 color=colour,
-                label=f"predicted {name} ({shown.size})",
+                label=f"{name} ({shown.size})",
             )
             axes.axvline(np.median(shown), color=colour, linestyle="--", label=f"median {np.median(shown):.3g}")
     axes.set(xlabel=label, ylabel="density", title=title)
@@ -294,11 +488,11 @@ def memory_measured(
     return axes
 
 
-def regions_through_time(counts: Mapping[int, np.ndarray], *, sequences: int, axes: Axes | None = None) -> Axes:
+def regions_through_time(counts: Mapping[Any, np.ndarray], *, sequences: int, axes: Axes | None = None) -> Axes:
     """How many regions a set of sequences falls into, step by step, one line for each epoch of training.
 
     Args:
-        counts: by epoch, (time,), from `count_regions`.
+        counts: by epoch, or by name, (time,), from `count_regions`.
         sequences: how many sequences there are, the most that can be counted.
         axes: where to draw.
 
@@ -308,7 +502,12 @@ def regions_through_time(counts: Mapping[int, np.ndarray], *, sequences: int, ax
     axes = new_axes(axes)
     shades = colormaps[SEQUENTIAL](np.linspace(0.0, 0.9, len(counts)))
     for (epoch, count), shade in zip(counts.items(), shades, strict=True):
-        axes.plot(np.arange(1, len(count) + 1), count, color=shade, label=f"epoch {epoch}")
+        axes.plot(
+            np.arange(1, len(count) + 1),
+            count,
+            color=shade,
+            label=epoch if isinstance(epoch, str) else f"epoch {epoch}",
+        )
     axes.axhline(sequences, color="black", linestyle="--", linewidth=0.8, label=f"all {sequences} told apart")
     axes.set(xlabel="steps read", ylabel="distinct codes", ylim=(0, 1.06 * sequences))
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -433,10 +632,17 @@ def plane(
 def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
     """Name the inputs that lie at (0, 0), (1, 0) and (0, 1) of a plane."""
     axes = new_axes(axes)
-    places = [(0, 0, "left", -16), (1, 0, "right", -16), (0, 1, "left", 8)]
-    for name, (a, b, side, lift) in zip(names, places, strict=True):
+    places = [(0, 0, 8, 8), (1, 0, -8, 8), (0, 1, 8, -16)]
+    for name, (a, b, aside, lift) in zip(names, places, strict=True):
         axes.plot(a, b, "o", color="black", markersize=8, clip_on=False)
-        axes.annotate(name, (a, b), xytext=(0, lift), textcoords="offset points", ha=side, annotation_clip=False)
+        axes.annotate(
+            name,
+            (a, b),
+            xytext=(aside, lift),
+            textcoords="offset points",
+            ha="left" if aside > 0 else "right",
+            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "edgecolor": "none"},
+        )
     return axes
 
 
@@ -454,6 +660,8 @@ def measured_and_predicted(
 ) -> Axes:
     """Measured over predicted against the scale of the noise: 1 where the prediction holds.
 
+    What is predicted to be nothing has no ratio and is left out.
+
     Args:
         scales: (scale,).
         values: by name, what was measured, its standard error and what was predicted, each (scale,).
@@ -465,7 +673,8 @@ def measured_and_predicted(
     axes = new_axes(axes)
     axes.axhline(1, color="black", linewidth=0.8)
     for (name, (measured, stderr, predicted)), colour in zip(values.items(), COLOURS, strict=False):
-        ratio, error = measured / predicted, 2 * stderr / predicted
+        known = np.where(predicted == 0, np.nan, predicted)
+        ratio, error = measured / known, 2 * stderr / known
         axes.errorbar(scales, ratio, error, color=colour, marker="o", capsize=3, label=name)
     axes.set(xscale="log", xlabel="standard deviation σ of the noise", ylabel="loss added: measured / predicted")
     axes.set_yscale("symlog", linthresh=2)

@@ -298,7 +298,7 @@ def digit_plane(
     origin, second, third = (np.asarray(corner, np.float64) for corner in corners)
     u, v = second - origin, third - origin
     sides = [walk_line(rnn, origin, end, max_regions=max_along) for end in (second, third)]
-    across = [round(walk.pieces / walk.reached) for walk in sides]
+    across = [round(int(walk.pieces) / float(walk.reached)) for walk in sides]
     side = min(1.0, float(np.sqrt(0.5 * max_regions / (across[0] * across[1]))))
     whole = _class_grid(rnn, origin, u, v, resolution)
     middle = _closer(rnn, origin, np.stack([u, v]), _decision_near(whole, (1 / 3, 1 / 3)))

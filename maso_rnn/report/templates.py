@@ -50,14 +50,41 @@ def templates(
     if np.min(labels) < 0 or np.max(labels) >= classes:
         raise ValueError(f"labels must be in [0, {classes}), got {np.min(labels)} to {np.max(labels)}")
     read = {name: _read(rnn, xs, labels, key, noise_scale) for name, rnn in networks.items()}
-    *_, last = networks
-    picture = _template_picture(networks[last], xs, labels, read[last], image_shape)
+    *_, last = networks.values()
+    return template_section(last, xs, labels, read, image_shape=image_shape, noise_scale=noise_scale)
+
+
+def template_section(
+    rnn: RNN,
+    xs: Array | np.ndarray,
+    labels: Array | np.ndarray | None,
+    read: Mapping[str, Mapping[str, Any]],
+    *,
+    image_shape: tuple[int, int] | None,
+    noise_scale: float,
+) -> Section:
+    """The section on templates, once they are measured.
+
+    Args:
+        rnn: the network whose templates are drawn, the last of those read.
+        xs: (example, time, input), the sequences.
+        labels: (example,), their classes; None where they are not known, and the class said stands for the right one.
+        read: by network: what was `said`, whether it was `right`, `margin` and `scores`, each (example, …), the
+            `identity_error`, and the `shares` of slope, initial state and offset.
+        image_shape: how a sequence folds into an image.
+        noise_scale: standard deviation of the initial states at which the shares were measured.
+
+    Returns:
+        The section.
+    """
+    *_, last = read
+    picture = _template_picture(rnn, xs, labels, read[last], image_shape)
     values: dict[str, Any] = {}
     for name, numbers in read.items():
         right, margin = numbers["right"], numbers["margin"]
         values[name] = {
             "examples": len(right),
-            "accuracy": right.mean(),
+            "accuracy": None if labels is None else right.mean(),
             "identity_error": numbers["identity_error"],
             "template_wins": (margin > 0).mean(),
             "template_wins_where_right": _mean(margin[right] > 0),
@@ -65,28 +92,34 @@ def templates(
             "median_margin_right": _median(margin[right]),
             "median_margin_wrong": _median(margin[~right]),
             "shares": {part: share.mean() for part, share in numbers["shares"].items()},
+            "shares_measured_on": len(numbers["shares"]["slope"]),
         }
     figure = plots.new_figure(10, 4)
+    names = ("predicted right", "predicted wrong") if labels is not None else ("all sequences", "none")
     for axes, (name, numbers) in zip(figure.subplots(1, len(read), squeeze=False)[0], read.items(), strict=True):
         plots.right_and_wrong(
-            numbers["margin"], numbers["right"], label="template margin (logits)", title=name, axes=axes
+            numbers["margin"], numbers["right"], label="template margin (logits)", title=name, names=names, axes=axes
         )
         axes.axvline(0, color="black", linewidth=0.8)
-    reading = "The right class's template wins: " + "; ".join(
-        f"{name}, {_share(v['template_wins_where_right'])} of those predicted right and "
-        f"{_share(v['template_wins_where_wrong'])} of those predicted wrong"
-        for name, v in values.items()
-    )
-    margins = Picture(
-        "margins", "Does the right class's template match best where the network is right?", figure, reading
-    )
+    if labels is None:
+        question = "Does the template of the class that the network says match best?"
+        reading = "It does: " + "; ".join(f"{name}, for {v['template_wins']:.0%}" for name, v in values.items())
+    else:
+        question = "Does the right class's template match best where the network is right?"
+        reading = "The right class's template wins: " + "; ".join(
+            f"{name}, {_share(v['template_wins_where_right'])} of those predicted right and "
+            f"{_share(v['template_wins_where_wrong'])} of those predicted wrong"
+            for name, v in values.items()
+        )
+    margins = Picture("margins", question, figure, reading)
     return Section(
         "templates",
         "Templates",
         "On the piece of input space around one sequence the network is exactly an affine map, output = slope · x + "
         "initial slope · h0 + offset. Its slope holds one template for each class; the inner product of a template "
-        "with the input is its match score, and the template margin is the right class's score minus the best other.",
-        (picture, margins, _share_picture(read, values, noise_scale)),
+        "with the input is its match score, and the template margin is the "
+        f"{'right class' if labels is not None else 'class said'}'s score minus the best other.",
+        (picture, margins, _share_picture(values, noise_scale)),
         values,
     )
 
@@ -138,39 +171,59 @@ def _read(rnn: RNN, xs: Array, labels: Array, key: Array, noise_scale: float) ->
 
 
 def _template_picture(
-    rnn: RNN, xs: Array, labels: Array, numbers: dict[str, Any], image_shape: tuple[int, int] | None
+    rnn: RNN,
+    xs: Array | np.ndarray,
+    labels: Array | np.ndarray | None,
+    numbers: Mapping[str, Any],
+    image_shape: tuple[int, int] | None,
+    *,
+    most: int = 10,
 ) -> Picture:
-    """Four sequences predicted right and one wrong, each beside the templates of all classes."""
-    classes = int(rnn.readout.kernel.shape[1])
-    shown = _examples(numbers["right"], np.asarray(labels), count=5)
-    figure = plots.new_figure(1.05 * (classes + 1) + 0.4, 1.35 * len(shown) + 0.5)
-    grid = figure.subplots(len(shown), classes + 1, squeeze=False)
-    slopes = np.asarray(jax.jit(jax.vmap(lambda x: affine_map(rnn, x).slope))(xs[jnp.asarray(shown)]))
-    wins = 0
-    for axes, i, slope in zip(grid, shown, slopes, strict=True):
-        scores = numbers["scores"][i]
-        limit = float(np.abs(slope).max())
-        wins += int(scores.argmax() == labels[i])
-        plots.sequence(np.asarray(xs[i]), image_shape=image_shape, axes=axes[0])
-        axes[0].set_ylabel(f"{'right' if numbers['right'][i] else 'WRONG'}: {numbers['said'][i]}", fontsize=9)
-        axes[0].set_title(f"input: {int(labels[i])}", fontsize=9)
-        for c in range(classes):
-            plots.template(slope[c], image_shape=image_shape, limit=limit, axes=axes[1 + c])
-            best = c == scores.argmax()
-            axes[1 + c].set_title(f"{c}: {scores[c]:+.1f}", fontsize=9, fontweight="bold" if best else "normal")
-            for side in axes[1 + c].spines.values():
-                side.set(color=plots.COLOURS[4] if best else "#bbbbbb", linewidth=3 if best else 0.5)
+    """Some sequences predicted right and one wrong, each beside the templates of the right class and the best others.
+
+    Where nothing folds into an image the templates are strips, one below another, and three sequences are drawn.
+    """
+    truth = numbers["said"] if labels is None else np.asarray(labels)
+    shown = _examples(numbers["right"], truth, count=5 if image_shape else 3)
+    chosen = np.asarray(xs)[shown].astype(rnn.readout.kernel.dtype)
+    slopes = np.asarray(jax.jit(jax.vmap(lambda x: affine_map(rnn, x).slope))(chosen))
+    classes = slopes.shape[1]
+    panels = 1 + min(classes, most)
+    if image_shape:
+        figure = plots.new_figure(1.05 * panels + 0.4, 1.35 * len(shown) + 0.5)
+        grid = figure.subplots(len(shown), panels, squeeze=False)
+    else:
+        figure = plots.new_figure(4.5 * len(shown), 0.55 * panels + 1.0)
+        grid = figure.subplots(panels, len(shown), squeeze=False).T
+    for axes, i, x, slope in zip(grid, shown, chosen, slopes, strict=True):
+        said = f"{'right' if numbers['right'][i] else 'WRONG'}: {numbers['said'][i]}"
+        ranking = np.argsort(-numbers["scores"][i], kind="stable")
+        leading = np.concatenate([[truth[i]], ranking[ranking != truth[i]][: most - 1]])
+        plots.templates_beside_input(
+            x,
+            slope,
+            name="input" if labels is None else f"input: {int(truth[i])}",
+            said=f"says {numbers['said'][i]}" if labels is None else said,
+            shown=np.sort(leading).tolist(),
+            image_shape=image_shape,
+            axes=axes,
+        )
+    place, then = ("Left", "Then") if image_shape else ("Top", "Below")
     figure.suptitle(
-        "Left: the input and what the network says. Then for each class its template, with the match score template · "
-        "input;\nthe best match is framed. Input under red adds to the class, under blue takes away from it.",
+        f"{place}: the input and what the network says. {then} for each class its template, with the match score "
+        "template · input;\nthe best match is framed. Input under red adds to the class, under blue takes from it.",
         fontsize=10,
     )
+    wins = sum(int(numbers["scores"][i].argmax() == truth[i]) for i in shown)
+    winner = "that of the class it says" if labels is None else "the right class's"
+    reading = (
+        f"The template that matches best is {winner} for {wins} of the {len(shown)} inputs shown; each input "
+        "has templates of its own, since each lies on a piece of its own."
+    )
+    if classes > most:
+        reading += f" Of {classes} classes the {most} are drawn whose templates match best."
     return Picture(
-        "templates",
-        "Which template does each input meet, and which class's matches it best?",
-        figure,
-        f"The template that matches best is the right class's for {wins} of the {len(shown)} inputs shown; each input "
-        "has templates of its own, since each lies on a piece of its own.",
+        "templates", "Which template does each input meet, and which class's matches it best?", figure, reading
     )
 
 
@@ -181,14 +234,15 @@ def _examples(right: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
     return firsts[:: max(1, len(firsts) // (count - 1))][: count - len(wrong)] + wrong
 
 
-def _share_picture(read: Mapping[str, Any], values: Mapping[str, Any], noise_scale: float) -> Picture:
-    figure = plots.new_figure(8, 1.4 + 0.7 * len(read))
+def _share_picture(values: Mapping[str, Any], noise_scale: float) -> Picture:
+    shares = {name: v["shares"] for name, v in values.items()}
+    figure = plots.new_figure(8, 1.4 + 0.7 * len(shares))
     axes = figure.add_subplot()
-    left = np.zeros(len(read))
+    left = np.zeros(len(shares))
     for part, colour in zip(("slope", "initial state", "offset"), plots.COLOURS, strict=False):
-        widths = np.array([values[name]["shares"][part] for name in read])
-        axes.barh(list(read), widths, left=left, color=colour, label=part)
-        for name, start, width in zip(read, left, widths, strict=True):
+        widths = np.array([share[part] for share in shares.values()])
+        axes.barh(list(shares), widths, left=left, color=colour, label=part)
+        for name, start, width in zip(shares, left, widths, strict=True):
             if width > 0.04:
                 axes.annotate(f"{width:.0%}", (start + width / 2, name), ha="center", va="center", color="white")
         left += widths
@@ -196,9 +250,8 @@ def _share_picture(read: Mapping[str, Any], values: Mapping[str, Any], noise_sca
     axes.invert_yaxis()
     axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.25), frameon=False)
     reading = "; ".join(
-        f"{name}: slope {v['shares']['slope']:.0%}, initial state {v['shares']['initial state']:.0%}, offset "
-        f"{v['shares']['offset']:.0%}"
-        for name, v in values.items()
+        f"{name}: slope {share['slope']:.0%}, initial state {share['initial state']:.0%}, offset {share['offset']:.0%}"
+        for name, share in shares.items()
     )
     return Picture(
         "shares",
