@@ -17,7 +17,8 @@ QUICKLY = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0
 
 EXPERIMENTS = {
     "path-space": "path space against weight space: learning curves of the optimisers",
-    "response": "a stochastic RNN's response to a real signal, and classification by it",
+    "response": "a stochastic RNN's response: kernels, what they predict, and what can be learned from it",
+    "exact": "what the papers say exactly, computed exactly on random networks",
     "eigen-init": "the eigen initializer against the others",
 }
 

@@ -1,8 +1,7 @@
-"""The response benchmark and the report's section, on small data made here: no network needed."""
+"""The response experiment and the report's section, on small data made here: no network needed."""
 
 import json
 import zipfile
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 
 import srnn
-from benchmarks import response
+from benchmarks import experiment, response, results
 from benchmarks.data import aeon as aeon_wheel
-from benchmarks.response import classification, kernels
+from benchmarks.response import correlations, functionals, kernels, machines, signals
 from srnn import plots
 
 TS = """# a comment: with a colon
@@ -63,8 +62,7 @@ def test_what_is_missing_is_said_with_what_to_run(wheel, tmp_path, monkeypatch):
         aeon_wheel.aeon("Other")
     monkeypatch.setenv("RNN_GEOMETRY_DATA", str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match=r"make data.*pip download --no-deps --dest .*empty aeon"):
-        response.run("smoke", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        experiment.run(response.EXPERIMENT, "small", tmp_path / "out")
     with pytest.raises(ValueError, match="of equal lengths"):
         aeon_wheel.read("@data\n1,2:a\n1,2,3:a\n", name="made")
     with pytest.raises(ValueError, match=r"made: a \.ts file has a line @data"):
@@ -72,47 +70,92 @@ def test_what_is_missing_is_said_with_what_to_run(wheel, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_benchmark_writes_its_report(wheel, tmp_path, monkeypatch):
-    monkeypatch.setattr(classification, "SCALES", (1.0,))
-    response.run("smoke", tmp_path / "reports" / "response")
-    folder = tmp_path / "reports" / "response"
-    result = json.loads((folder / "result.json").read_text())
-    sections = result["sections"]
-    assert set(sections) == {"response", "classification"}
-    # this signal's second-order term is small, so that at order 1 the third still bends the line: 1.83 seen
-    np.testing.assert_allclose(sections["response"]["slopes"], [2, 3, 4], atol=0.3)
-    errors = np.abs(np.array(sections["response"]["simulated"]) - np.array(sections["response"]["predicted"]))
-    bounds = np.array([[float(b) for b in row] for row in sections["response"]["bounds"]])
-    assert (errors <= bounds).all()
-    # two frequencies with a tenth of noise are told apart
-    assert all(row["accuracy"] >= 0.9 for row in sections["classification"]["accuracy"].values())
-    pictures = {"response-kernels", "response-series", "response-methods", "response-classification"}
-    assert {path.stem for path in Path(folder).glob("*.png")} == pictures
-    assert "to the power" in (folder / "report.html").read_text()
+def test_the_experiment_writes_its_report_and_repeats_itself(tmp_path):
+    for name in ("once", "again"):
+        experiment.run(response.EXPERIMENT, "smoke", tmp_path / name)
+    lines, again = (results.read(tmp_path / name / "results.jsonl") for name in ("once", "again"))
+    assert [line[:2] for line in lines] == [line[:2] for line in again]
+    told = json.loads((tmp_path / "once" / "report" / "result.json").read_text())
+    assert set(told["sections"]) == {"response", "correlations", "learning", "machines", "classification"}
+    assert len(told["pictures"]) == 6
+    kernel, agreement, _, readout, _, classes = (line.result for line in lines)
+    np.testing.assert_allclose(kernel["slopes"], [2, 3], atol=0.3)  # at amplitudes of an eighth to a half
+    assert max(agreement["differences"].values()) < 5 < agreement["signal"]  # standard errors squared
+    assert readout["differences"][-1] < 0.4 * readout["differences"][0]  # 16 times the paths, so a quarter
+    assert classes["response gram"] >= 0.9
 
 
-def test_an_unknown_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="size must be"):
-        response.run("huge", tmp_path)
+def test_functionals_are_what_they_are_said_to_be():
+    us = signals.waves(np.random.default_rng(0), 3, 6)
+    times = (np.arange(6) + 0.5) / 6
+    for u, product, saturating, most in zip(
+        us[:, :, 0], *(functionals.FUNCTIONALS[name](us) for name in ("product", "saturating", "maximum")), strict=True
+    ):
+        wanted = 0.0
+        for t in range(6):
+            for s in range(t):
+                wanted += np.exp(-2 * (1 - times[t]) - 3 * (times[t] - times[s])) * u[t] * u[s] / 36
+        assert product == pytest.approx(wanted, rel=1e-12)
+        assert saturating == pytest.approx(np.tanh(3 * sum(np.exp(-2 * (1 - times)) * u) / 6), rel=1e-12)
+        assert most == pytest.approx(max(u[: t + 1].sum() / 6 for t in range(6)), rel=1e-12)
+
+
+def test_readout_and_kernel_machine_are_one_on_the_same_features(key):
+    features = np.asarray(jax.random.normal(key, (12, 3)))
+    targets = np.asarray(jax.random.normal(jax.random.key(1), (12,)))
+    by_readout = machines._by_readout(features, targets, 8, 0.3)
+    by_kernel = machines._by_kernel(features, targets, 8, 0.3)
+    np.testing.assert_allclose(by_readout, by_kernel, rtol=1e-9)  # float64
+
+
+def test_a_turned_network_has_the_same_units(key):
+    model = kernels.tanh_srnn(key, inputs=1, hidden=3)
+    turned = machines._turned(model, 2)
+    state = jnp.array([0.3, -0.1, 0.7])
+    order = np.array([2, 0, 1])
+    np.testing.assert_allclose(srnn.drift(turned, state[order]), srnn.drift(model, state)[order], rtol=1e-12)
+
+
+def test_estimates_that_differ_are_told_from_those_that_do_not():
+    nothing = jnp.zeros(())
+    values = jnp.ones((400, 1))
+    one = srnn.Kernel(nothing, values, 0.1 * values, nothing, nothing, jnp.asarray(0), jnp.zeros(2))
+    noise = 0.1 * jax.random.normal(jax.random.key(0), (2, 400, 1))
+    a, b = (one._replace(values=values + part) for part in noise)
+    assert correlations._apart(a, b) == pytest.approx(1, abs=0.3)  # four standard errors of a mean of 400 squares
+    assert correlations._apart(a, b._replace(values=0 * values)) > 40
+
+
+def test_stored_numbers_draw_the_same_pictures(key):
+    first = srnn.Kernel(jnp.zeros(2), jnp.ones((2, 1)), jnp.ones((2, 1)), jnp.ones(2), jnp.ones(()), jnp.asarray(0), 0)
+    second = first._replace(values=jnp.ones((2, 2, 1, 1)), stderr=jnp.ones((2, 2, 1, 1)))
+    timescales = srnn.Timescales(jnp.ones(1), jnp.ones((1, 1)), jnp.ones(()), jnp.asarray(True))
+    one = np.array([1.0, 2.0, 4.0])
+    found = kernels.Responses(
+        first, second, timescales, one, one, np.full((2, 3), 0.7), np.full((2, 3), 9.0), (2.0, 3.0), True, 3
+    )
+    setting = kernels.Setting(None, None, 0.1, 10, 2, (0.1, 0.2, 0.4))
+    stored = json.loads(json.dumps(response._short(kernels.values(setting, found))))
+    again = kernels.restored(stored)
+    assert kernels.warnings(again) == kernels.warnings(found) == ["3 paths diverged: no mean over the rest is given."]
+    assert [p.reading for p in kernels.pictures(setting.amplitudes, again, prefix="x")] == [
+        p.reading for p in kernels.pictures(setting.amplitudes, found, prefix="x")
+    ]
 
 
 def test_downsampling_takes_means_and_standardises():
     series = np.repeat(np.arange(4.0), 5)[:, None]
-    got = response.downsampled(series, 4)[:, 0]
+    got = signals.downsampled(series, 4)[:, 0]
     np.testing.assert_allclose(got, (np.arange(4) - 1.5) / np.std(np.arange(4)), rtol=1e-12)
 
 
-@pytest.mark.slow
-def test_warnings_say_what_went_wrong(key):
-    control = jnp.sin(jnp.arange(8.0))[:, None]
-    model = kernels.tanh_srnn(key, inputs=1, hidden=3)
-    setting = kernels.Setting(model, control, 0.1, 20, 2, (0.1, 0.2, 0.4))
-    found = kernels.measure(setting, key)
-    assert kernels.warnings(found) == []
-    bad = found._replace(diverged=3, shrinking=False, first=found.first._replace(growth=np.asarray(1e3)))
-    said = " ".join(kernels.warnings(bad))
+def test_warnings_say_what_went_wrong():
+    nothing = np.zeros(())
+    growing = srnn.Kernel(nothing, nothing, nothing, nothing, np.asarray(1e3), nothing, nothing)
+    zeros = np.zeros(1)
+    found = kernels.Responses(growing, growing, None, zeros, zeros, zeros, zeros, (2.0,), False, 3)
+    said = " ".join(kernels.warnings(found))
     assert all(word in said for word in ("3 paths diverged", "may not converge", "1e+03-fold"))
-    assert [picture.name for picture in kernels.pictures(setting, found, prefix="x")] == ["x-kernels", "x-series"]
 
 
 def test_pictures_draw_what_they_are_given():

@@ -42,7 +42,7 @@ def response(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
         f"one each {setting.dt} units of time. Its kernels, expectations over {setting.paths} undriven paths, predict "
         "how the mean readout answers the digit at any small amplitude; simulation says how small. Both have the same "
         "noise, so that their difference is what the series leaves out.",
-        kernels.pictures(setting, found, prefix="response"),
+        kernels.pictures(setting.amplitudes, found, prefix="response"),
         kernels.values(setting, found),
         kernels.warnings(found),
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,32 +13,43 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 import srnn
-from benchmarks.data.dataset import Dataset
+from benchmarks.response.reservoirs import reservoir
+from benchmarks.response.signals import TASKS
 
 PENALTIES = tuple(10.0**k for k in range(-6, 3))
-SCALES = (0.1, 0.3, 1.0, 3.0)
 
 
-def accuracies(data: Dataset, *, seed: int, reservoirs: int) -> dict[str, dict[str, float]]:
-    """Test accuracy of four methods, penalties and scales chosen on the validation part."""
-    inputs = [np.asarray(part.inputs) for part in (data.train, data.validation, data.test)]
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """A data set that is classified in several ways.
+
+    Attributes:
+        seed: of what is held back to choose settings on, and of the reservoir.
+        task: one of `TASKS`.
+        scales: of the input, that are tried.
+    """
+
+    seed: int
+    task: str
+    scales: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+
+
+def measure(one: Classification) -> dict[str, float]:
+    """Test accuracy of four methods, penalties and scales chosen on a third of the training sequences."""
+    data = TASKS[one.task]()
+    known = [np.concatenate([data.train[i], data.validation[i]]) for i in range(2)]
+    order = np.random.default_rng([one.seed, 6]).permutation(len(known[0]))
+    held, fit = np.split(order, [len(order) // 3])
+    inputs = [known[0][fit], known[0][held], np.asarray(data.test.inputs)]
+    targets = [known[1][fit], known[1][held], np.asarray(data.test.targets)]
     mean, sd = inputs[0].mean(axis=(0, 1)), inputs[0].std(axis=(0, 1)) + 1e-12
     inputs = [(part - mean) / sd for part in inputs]
-    targets = [np.asarray(part.targets) for part in (data.train, data.validation, data.test)]
-    results = {
-        "response gram": _by_gram(inputs, targets),
-        "response feature, ridge": _by_features(inputs, targets, _response),
-        "signature, ridge": _by_features(inputs, targets, _signature),
-    }
-    runs = [
-        _by_features(inputs, targets, functools.partial(_reservoir, jax.random.fold_in(jax.random.key(seed), r)))
-        for r in range(reservoirs)
-    ]
-    results["reservoir, ridge"] = float(np.mean(runs))
-    count = len(targets[2])
+    random = functools.partial(reservoir, jax.random.key(one.seed))
     return {
-        name: {"accuracy": value, "stderr": float(np.sqrt(value * (1 - value) / count))}
-        for name, value in results.items()
+        "response gram": _by_gram(inputs, targets, one.scales),
+        "response feature, ridge": _by_features(inputs, targets, one.scales, _response),
+        "signature, ridge": _by_features(inputs, targets, one.scales, _signature),
+        "reservoir, ridge": _by_features(inputs, targets, one.scales, random),
     }
 
 
@@ -54,12 +65,12 @@ def _right(scores: np.ndarray, targets: np.ndarray) -> float:
     return float(np.mean(scores.argmax(axis=1) == targets))
 
 
-def _by_gram(inputs: list[np.ndarray], targets: list[np.ndarray]) -> float:
+def _by_gram(inputs: list[np.ndarray], targets: list[np.ndarray], scales: Sequence[float]) -> float:
     """Kernel ridge on the response gram; scale of the input and penalty chosen on the validation part."""
     classes, times = max(map(np.max, targets)) + 1, _edges(inputs[0].shape[1])
     wanted = _one_hot(targets[0], classes)
     best = (-1.0, 0.0)
-    for scale in SCALES:
+    for scale in scales:
         fit, held, test = (jnp.asarray(scale * part) for part in inputs)
         gram = np.asarray(srnn.response_gram(fit, fit, times, normalize=True), float)
         across = [np.asarray(srnn.response_gram(part, fit, times, normalize=True), float) for part in (held, test)]
@@ -72,7 +83,10 @@ def _by_gram(inputs: list[np.ndarray], targets: list[np.ndarray]) -> float:
 
 
 def _by_features(
-    inputs: list[np.ndarray], targets: list[np.ndarray], feature: Callable[[jax.Array], jax.Array]
+    inputs: list[np.ndarray],
+    targets: list[np.ndarray],
+    scales: Sequence[float],
+    feature: Callable[[jax.Array], jax.Array],
 ) -> float:
     """Ridge on standardised features; scale of the input and penalty chosen on the validation part."""
     classes = max(map(np.max, targets)) + 1
@@ -80,7 +94,7 @@ def _by_features(
     best = (-1.0, 0.0)
     program = jax.jit(jax.vmap(feature))
     cuts = np.cumsum([len(part) for part in inputs])[:-1]
-    for scale in SCALES:
+    for scale in scales:
         rows = np.split(np.asarray(program(jnp.asarray(scale * np.concatenate(inputs))), float), cuts)
         mean, sd = rows[0].mean(axis=0), rows[0].std(axis=0) + 1e-9
         fit, held, test = ((part - mean) / sd for part in rows)
@@ -100,13 +114,3 @@ def _signature(xs: jax.Array) -> jax.Array:
     """Of the series itself beside time, from zero, so that where it starts is seen."""
     timed = jnp.concatenate([jnp.linspace(0.0, 1.0, len(xs), dtype=xs.dtype)[:, None], xs], axis=1)
     return srnn.signature(jnp.concatenate([jnp.zeros_like(timed[:1]), timed]), 2)
-
-
-def _reservoir(key: jax.Array, xs: jax.Array) -> jax.Array:
-    """The mean state of a random SRNN at four times."""
-    dt, hidden, steps = 0.2, 150, len(xs)
-    noise_key, model_key = jax.random.split(key)
-    model = srnn.init(model_key, xs.shape[1], hidden, radius=0.9, decay_time=1.5, noise=0.02, dtype=xs.dtype)
-    saved = sorted({max(1, steps * part // 4) for part in range(1, 5)})
-    run: dict[str, Any] = {"key": noise_key, "paths": 2, "t1": steps * dt, "dt": dt, "save_steps": saved}
-    return srnn.simulate(model, xs, **run).mean.ravel()

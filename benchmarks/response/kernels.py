@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 import srnn
+from benchmarks.response.signals import SIGNALS
 from maso_rnn.report import Picture
 from srnn import plots
 
@@ -54,6 +56,46 @@ def tanh_srnn(key: Array, *, inputs: int, hidden: int) -> srnn.SRNN:
 def readout(state: Array) -> Array:
     """The activity along one direction, squashed: a readout that is not linear."""
     return jnp.tanh(state.sum() / math.sqrt(len(state)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """A network and a signal whose response is measured.
+
+    Attributes:
+        seed: of network and noise, and which of the signals is taken.
+        signal: one of `SIGNALS`.
+        hidden: units.
+        steps: of the signal.
+        dt: units of time a step.
+        paths: how many.
+        orders: highest order of the series.
+        amplitudes: of the signal, ascending.
+    """
+
+    seed: int
+    signal: str
+    hidden: int = 16
+    steps: int = 64
+    dt: float = 0.1
+    paths: int = 1000
+    orders: int = 3
+    amplitudes: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def measured(one: Kernels) -> dict[str, Any]:
+    """Every number of a configuration; `restored` makes responses of them again."""
+    model_key, noise_key = jax.random.split(jax.random.key(one.seed))
+    signal = SIGNALS[one.signal](one.steps, one.seed)
+    setting = Setting(
+        model=tanh_srnn(model_key, inputs=signal.shape[1], hidden=one.hidden),
+        control=jnp.asarray(signal, float),
+        dt=one.dt,
+        paths=one.paths,
+        orders=one.orders,
+        amplitudes=one.amplitudes,
+    )
+    return values(setting, measure(setting, noise_key))
 
 
 class Responses(NamedTuple):
@@ -134,10 +176,11 @@ def _bounds(model: srnn.SRNN, control: Array, amplitudes: Array, sd: Array, dt: 
     return jnp.stack([jax.vmap(functools.partial(bound, n))(amplitudes) for n in range(1, orders + 1)])
 
 
-def pictures(setting: Setting, found: Responses, *, prefix: str) -> list[Picture]:
+def pictures(amplitudes: Sequence[float], found: Responses, *, prefix: str) -> list[Picture]:
     """The kernels, and the series against simulation."""
     errors = np.abs(found.simulated - found.predicted)
-    orders = range(1, setting.orders + 1)
+    highest = len(found.slopes)
+    orders = range(1, highest + 1)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
     plots.first_order({"adjoint, ± 2 standard errors": found.first}, timescales=found.timescales, axes=left)
@@ -160,40 +203,41 @@ def pictures(setting: Setting, found: Responses, *, prefix: str) -> list[Picture
     left, right = figure.subplots(1, 2)
     named = {f"series to order {n}": found.predicted[n - 1] for n in orders}
     plots.against_amplitude(
-        setting.amplitudes, {"simulated, ± 2 standard errors": found.simulated} | named, stderr=found.stderr, axes=left
+        amplitudes, {"simulated, ± 2 standard errors": found.simulated} | named, stderr=found.stderr, axes=left
     )
     labels = [f"order {n}: slope {found.slopes[n - 1]:.2f}" for n in orders]
     plots.truncation(
-        setting.amplitudes,
+        amplitudes,
         dict(zip(labels, errors, strict=True)),
         dict(zip(labels, found.bounds, strict=True)),
         axes=right,
     )
     slopes = ", ".join(f"{slope:.2f}" for slope in found.slopes)
     best = [int(np.argmin(column)) + 1 for column in errors.T]
-    helps = [a for a, n in zip(setting.amplitudes, best, strict=True) if n == setting.orders]
+    helps = [a for a, n in zip(amplitudes, best, strict=True) if n == highest]
     limit = f"up to amplitude {max(helps):g}" if helps else "at no amplitude here"
     series = Picture(
         f"{prefix}-series",
         "How well does the response series predict the simulated response, and how does its error grow with the input?",
         figure,
-        f"Errors grow with the amplitude to the power {slopes} for orders 1 to {setting.orders} (theory: 2 to "
-        f"{setting.orders + 1}); the bound holds in {np.sum(errors <= found.bounds)} of {errors.size} cases; order "
-        f"{setting.orders} is the best {limit}.",
+        f"Errors grow with the amplitude to the power {slopes} for orders 1 to {highest} (theory: 2 to "
+        f"{highest + 1}); the bound holds in {np.sum(errors <= found.bounds)} of {errors.size} cases; order "
+        f"{highest} is the best {limit}.",
     )
     return [kernels, series]
 
 
-def values(setting: Setting, found: Responses) -> dict[str, object]:
+def values(setting: Setting, found: Responses) -> dict[str, Any]:
     """Every number shown."""
     return {
-        "lags": found.first.lags,
+        "first_order_lags": found.first.lags,
         "first_order_kernel": found.first.values,
         "first_order_stderr": found.first.stderr,
         "second_order_lags": found.second.lags,
         "second_order_kernel": found.second.values,
         "second_order_stderr": found.second.stderr,
         "timescales": found.timescales.timescales,
+        "timescales_amplitudes": found.timescales.amplitudes,
         "timescales_residual": found.timescales.residual,
         "growth": found.first.growth,
         "amplitudes": list(setting.amplitudes),
@@ -202,8 +246,37 @@ def values(setting: Setting, found: Responses) -> dict[str, object]:
         "predicted": found.predicted,
         "bounds": found.bounds,
         "slopes": list(found.slopes),
+        "shrinking": found.shrinking,
         "diverged": found.diverged,
     }
+
+
+def restored(stored: Mapping[str, Any]) -> Responses:
+    """Responses of their stored numbers; what is in neither pictures nor warnings is left out."""
+    arrays: dict[str, Any] = {
+        name: np.asarray(value, float) for name, value in stored.items() if name not in ("shrinking", "diverged")
+    }
+
+    def kernel(order: str) -> srnn.Kernel:
+        lags, values, stderr = (arrays[f"{order}_order_{part}"] for part in ("lags", "kernel", "stderr"))
+        nothing: Any = np.asarray(np.nan)
+        return srnn.Kernel(nothing, values, stderr, lags, arrays["growth"], nothing, nothing)
+
+    timescales = srnn.Timescales(
+        arrays["timescales"], arrays["timescales_amplitudes"], arrays["timescales_residual"], jnp.asarray(True)
+    )
+    return Responses(
+        kernel("first"),
+        kernel("second"),
+        timescales,
+        arrays["simulated"],
+        arrays["simulated_stderr"],
+        arrays["predicted"],
+        arrays["bounds"],
+        tuple(map(float, arrays["slopes"])),
+        bool(stored["shrinking"]),
+        int(stored["diverged"]),
+    )
 
 
 def warnings(found: Responses) -> list[str]:
