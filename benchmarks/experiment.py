@@ -163,7 +163,7 @@ def publish(experiment: Experiment[C], output: Path) -> Path:
     _, used = _rows(experiment, "small", lines)
     PUBLISHED.mkdir(exist_ok=True)
     file = PUBLISHED / f"{experiment.name}.jsonl"
-    results.replace(file, results.text(used).encode())
+    results.replace(file, results.brief(used).encode())
     return file
 
 

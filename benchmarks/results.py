@@ -3,6 +3,8 @@
 A line is `{"configuration": {...}, "result": {...}, "run": {...}}`. The configuration holds every setting that the
 result hangs on, the seed among them, and is what a result is found again by: what was computed under other settings is
 never taken for it. The run (versions, machine, commit, times) is all that two runs of one configuration differ in.
+In published files, which are to be short, `{"but": {"configuration": {...}, "run": {...}}, "result": {...}}` is a line
+like the one before it, but for these settings.
 """
 
 from __future__ import annotations
@@ -55,6 +57,20 @@ def read(file: Path) -> list[Line]:
 def text(lines: Iterable[Line]) -> str:
     """The lines as a results file has them."""
     return "".join(json.dumps(plain(line._asdict()), allow_nan=False) + "\n" for line in lines)
+
+
+def brief(lines: Iterable[Line]) -> str:
+    """The lines as a published file has them."""
+    written, before = [], Line({}, {}, {})
+    for line in lines:
+        whole: Mapping[str, Any] = line._asdict()
+        parts = ((line.configuration, before.configuration), (line.run, before.run))
+        if all(now.keys() == then.keys() for now, then in parts):
+            differing = [{name: value for name, value in now.items() if then[name] != value} for now, then in parts]
+            whole = {"but": dict(zip(("configuration", "run"), differing, strict=True)), "result": line.result}
+        written.append(json.dumps(plain(whole), allow_nan=False) + "\n")
+        before = line
+    return "".join(written)
 
 
 class Results:
@@ -178,13 +194,16 @@ def _through_json(lines: Sequence[Line]) -> list[Line]:
 
 def _parsed(file: Path) -> tuple[list[Line], bool]:
     """The lines that are whole, and whether all are."""
-    found = []
+    found: list[Line] = []
     content = file.read_bytes().split(b"\n") if file.exists() else [b""]
     broken = content.pop() != b""
     for one in content:
         try:
-            found.append(Line(**json.loads(one)))
-        except (ValueError, TypeError):
+            line = json.loads(one)
+            if "but" in line:
+                line |= {name: getattr(found[-1], name) | settings for name, settings in line.pop("but").items()}
+            found.append(Line(**line))
+        except (ValueError, TypeError, IndexError):
             broken = True
     if broken:
         print(f"{file}: a line that is not whole is left out and done again", file=sys.stderr)

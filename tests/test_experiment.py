@@ -120,6 +120,18 @@ def test_lines_are_read_as_they_were_written(tmp_path):
     assert stored.lines == {'{"seed": 0}': line}
 
 
+def test_published_lines_are_short_and_read_as_whole_ones(tmp_path):
+    other = Line({"rate": 0.1, "width": 3}, {"loss": 1}, {"cpu": 2.0})
+    lines = [*LINES, other, LINES[0], LINES[0]]
+    file = tmp_path / "published.jsonl"
+    file.write_text(results.brief(lines))
+    assert results.read(file) == lines
+    assert json.loads(file.read_text().splitlines()[1]) == {
+        "but": {"configuration": {"seed": 1}, "run": {}},
+        "result": {"loss": 1 / 3},
+    }
+
+
 @pytest.mark.parametrize("left", [b'{"configuration": {"se', b'{"loss": 1}\n', b"\xff\xfe\n", b"{}"])
 def test_what_is_left_of_a_line_is_named_and_taken_out_once(tmp_path, capsys, left):
     file = tmp_path / "results.jsonl"

@@ -3,137 +3,92 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
-import os
-import platform
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
-import jax
+from benchmarks.eigen_init.pictures import SHOWN, sections
+from benchmarks.eigen_init.training import (
+    CELLS,
+    INITIALIZERS,
+    RATES,
+    Configuration,
+    score,
+    shape,
+    step_seconds,
+    together,
+    train,
+)
+from benchmarks.experiment import Experiment, Rows, Size
 
-from benchmarks.data.adding import adding
-from benchmarks.data.dataset import Dataset
-from benchmarks.data.digits import digits
-from benchmarks.data.tomita import GRAMMARS, tomita
-from benchmarks.eigen_init.pictures import sections
-from benchmarks.eigen_init.training import CELLS, INITIALIZERS, Training, train
-from maso_rnn import report
-from maso_rnn.report.document import plain
+TOMITA = [f"tomita-{grammar}" for grammar in range(1, 8)]
 
 
-class Size(NamedTuple):
-    """One size of the experiment.
+def _size(
+    seeds: int, settings: Sequence[Configuration], *, clouds: Sequence[str], rates: int = 3
+) -> Size[Configuration]:
+    """Every cell and initializer in each setting; eigenvalues are kept in the tasks `clouds`."""
+    contenders = [
+        dataclasses.replace(
+            setting, cell=cell, initializer=initializer, cloud=setting.task in clouds and initializer in SHOWN
+        )
+        for setting in settings
+        for cell in CELLS
+        for initializer in INITIALIZERS
+    ]
+    return Size(contenders, rates=lambda one: RATES[:rates], seeds=seeds)
 
-    Attributes:
-        training: how every configuration is trained.
-        seeds: how many starts each has.
-        tasks: the data sets, made when their turn comes.
-    """
 
-    training: Training
-    seeds: int
-    tasks: Mapping[str, Callable[[], Dataset]]
-
-
-def _tomita(examples: int) -> dict[str, Callable[[], Dataset]]:
-    return {f"tomita-{grammar}": functools.partial(tomita, grammar, examples=examples) for grammar in GRAMMARS}
+def _settings(tasks: Sequence[str], hidden: int, steps: int, batch: int = 32) -> list[Configuration]:
+    return [Configuration(task, "", "", hidden=hidden, steps=steps, batch=batch) for task in tasks]
 
 
 SIZES = {
-    "smoke": Size(
-        Training(hidden=16, steps=40, batch=16, learning_rate=1e-2),
-        seeds=1,
-        tasks={"digits": lambda: digits(by="row"), **_tomita(128), "adding": lambda: adding(8, examples=128)},
+    "smoke": lambda: _size(
+        2, _settings(["tomita-4-short", "adding-8"], 8, 20, 16), clouds=["tomita-4-short", "adding-8"], rates=2
+    ),
+    "small": lambda: _size(
+        5,
+        [
+            *_settings(TOMITA, 32, 300),
+            *_settings(["digits-by-pixel", "digits-permuted"], 32, 400),
+            *_settings(["adding-50"], 32, 600),
+        ],
+        clouds=["digits-by-pixel", "adding-50"],
+    ),
+    "paper": lambda: _size(
+        5,
+        [
+            *_settings(TOMITA, 64, 5000, 64),
+            *_settings(["mnist-by-pixel", "mnist-permuted"], 128, 50_000, 128),
+            *_settings(["adding-200"], 128, 20_000, 128),
+        ],
+        clouds=["mnist-by-pixel", "adding-200"],
     ),
 }
 
 
-def run(size: str, output: Path) -> None:
-    """Train every configuration that `results.jsonl` does not have yet, then write the report on all of them.
-
-    Args:
-        size: "smoke".
-        output: the folder; `results.jsonl` has one line for each configuration and seed, written as it is done, and
-            `report/` the pictures.
-
-    Raises:
-        ValueError: if there is no such size.
-        FileExistsError: if `output / "report"` holds files that are not a report's.
-    """
-    if size not in SIZES:
-        raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
-    began = time.monotonic()
-    setting = SIZES[size]
-    report.refuse_foreign(output / "report")
-    output.mkdir(parents=True, exist_ok=True)
-    results = output / "results.jsonl"
-    wanted = list(_configurations(size))
-    done = {_name(line): line for line in _read(results)}
-    _end_line(results)
-    datasets: dict[str, Dataset] = {}
-    with results.open("a") as lines:
-        for number, configuration in enumerate(wanted, start=1):
-            if _name(configuration) in done:
-                continue
-            task, cell, initializer, seed = (configuration[k] for k in ("task", "cell", "initializer", "seed"))
-            if task not in datasets:
-                print(f"configuration {number} of {len(wanted)}: {task}", file=sys.stderr, flush=True)
-                datasets[task] = setting.tasks[task]()
-            line = configuration | train(datasets[task], cell, initializer, seed, setting.training)
-            done[_name(configuration)] = line
-            lines.write(json.dumps(plain(line)) + "\n")
-            lines.flush()
-    rows = [done[_name(configuration)] for configuration in wanted]
-    facts = {
-        "size": size,
-        "configuration": dataclasses.asdict(setting.training),
-        "seeds": setting.seeds,
-        "versions": {name: version(name) for name in ("rnn-geometry", "jax", "jaxlib", "flax", "optax", "numpy")}
-        | {"python": platform.python_version()},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].platform}",
-    }
-    report.write(
-        output / "report",
-        "Does it matter where the eigenvalues of a recurrent network start?",
+def _introduction(size: str, rows: Rows[Configuration]) -> str:
+    tasks = {row.configuration.task for row in rows.final}
+    seeds = {row.configuration.seed for row in rows.final}
+    rates = {row.configuration.rate for row in rows.search}
+    return (
         f"{len(CELLS)} cells, {len(INITIALIZERS)} initializers of the recurrent kernel (of each gate by itself), "
-        f"{len(setting.tasks)} tasks, {setting.seeds} start(s) each. The grammars are tested on longer strings than "
-        "they were trained on, in sets where every rule about the length alone scores 0.5."
-        + (" At this size nothing is trained to its end: it shows that all of it runs." if size == "smoke" else ""),
-        sections(rows),
-        facts,
+        f"{len(tasks)} tasks. Each was tried with {len(rates)} learning rates from one seed, and the one that was best "
+        f"on the validation set trained from {len(seeds)} others. The grammars are tested on longer strings than they "
+        "were trained on, in sets where every rule about the length alone scores 0.5."
+        + (" At this size nothing is trained to its end: it shows that all of it runs." if size == "smoke" else "")
     )
-    print(f"{output / 'report' / 'report.html'} ({time.monotonic() - began:.0f} s)")
 
 
-def _configurations(size: str) -> Iterator[dict[str, Any]]:
-    setting = SIZES[size]
-    for task in setting.tasks:
-        for cell in CELLS:
-            for initializer in INITIALIZERS:
-                for seed in range(setting.seeds):
-                    yield {"size": size, "task": task, "cell": cell, "initializer": initializer, "seed": seed}
-
-
-def _name(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(line[key] for key in ("size", "task", "cell", "initializer", "seed"))
-
-
-def _read(results: Path) -> Iterator[dict[str, Any]]:
-    """The lines that are whole; an interrupted run may have left half of one."""
-    for text in results.read_text().splitlines() if results.exists() else []:
-        try:
-            yield json.loads(text)
-        except json.JSONDecodeError:
-            print(f"{results}: a line that is not whole is left out and done again", file=sys.stderr)
-
-
-def _end_line(results: Path) -> None:
-    """A line that is not whole must not run on into the next one."""
-    if results.exists() and results.stat().st_size and not results.read_bytes().endswith(b"\n"):
-        with results.open("a") as lines:
-            lines.write("\n")
+EXPERIMENT = Experiment(
+    name="eigen-init",
+    question="Does it matter where the eigenvalues of a recurrent network start?",
+    introduction=_introduction,
+    sizes=SIZES,
+    train=train,
+    sections=sections,
+    together=together,
+    steps=lambda one: one.steps,
+    step_seconds=step_seconds,
+    shape=shape,
+    score=score,
+)

@@ -1,10 +1,11 @@
-"""One configuration: a flax cell, started one way, trained on one task, with the eigenvalues before and after."""
+"""A flax cell, started one way, trained on one task, with the eigenvalues before and after."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,9 +14,10 @@ import numpy as np
 import optax
 from flax import linen
 from jax.nn.initializers import Initializer
-from jaxtyping import Array
 
-from benchmarks.data.dataset import Dataset, Split
+from benchmarks import data as data_sets
+from benchmarks import training
+from benchmarks.data.dataset import Dataset
 from maso_rnn import dynamics, initializers
 
 INITIALIZERS: dict[str, Initializer] = {
@@ -38,115 +40,152 @@ CELLS: dict[str, Callable[[int, Initializer], linen.RNNCellBase]] = {
     "lstm": lambda hidden, init: linen.OptimizedLSTMCell(hidden, recurrent_kernel_init=init),
 }
 
+_TASKS: dict[str, Callable[[], Dataset]] = {
+    **{f"tomita-{grammar}": functools.partial(data_sets.load, "tomita", grammar=grammar) for grammar in range(1, 8)},
+    "tomita-4-short": lambda: data_sets.load("tomita", grammar=4, examples=64, longest=(4, 6, 8)),
+    "digits-by-row": lambda: data_sets.load("digits", by="row"),
+    "digits-by-pixel": lambda: data_sets.load("digits", by="pixel"),
+    "digits-permuted": lambda: data_sets.load("digits-permuted", by="pixel"),
+    "adding-8": lambda: data_sets.load("adding", length=8, examples=128),
+    "adding-50": lambda: data_sets.load("adding", length=50, examples=2000),
+    "mnist-by-pixel": lambda: data_sets.load("mnist", by="pixel"),
+    "mnist-permuted": lambda: data_sets.load("mnist-permuted", by="pixel"),
+    "adding-200": lambda: data_sets.load("adding", length=200, examples=20_000),
+}
+
+# each is read or drawn once; other data need another name, since results are found again by it
+TASKS = {name: functools.cache(make) for name, make in _TASKS.items()}
+
+RATES = (1e-3, 3e-3, 1e-2)
+
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """How every configuration is trained.
+class Configuration:
+    """Everything that a run hangs on.
 
     Attributes:
+        task: one of `TASKS`.
+        cell: one of `CELLS`.
+        initializer: of the recurrent kernel, of each gate by itself; one of `INITIALIZERS`.
+        rate: the learning rate of Adam.
+        seed: of the start and of the order of the data; both are the same for every initializer.
         hidden: hidden units.
         steps: of Adam.
         batch: sequences in a step.
-        learning_rate: of Adam.
+        points: at how many evenly spaced steps the validation set is looked at.
         clip: the largest norm of a gradient.
+        cloud: whether all eigenvalues are kept, of the first seed trained at the rate chosen.
     """
 
-    hidden: int
-    steps: int
-    batch: int
-    learning_rate: float = 3e-3
+    task: str
+    cell: str
+    initializer: str
+    rate: float = 0.0
+    seed: int = 0
+    hidden: int = 32
+    steps: int = 300
+    batch: int = 32
+    points: int = 2
     clip: float = 1.0
+    cloud: bool = False
 
 
-def train(data: Dataset, cell: str, initializer: str, seed: int, training: Training) -> dict[str, Any]:
-    """Train one configuration; what came of it, as numbers.
+def together(one: Configuration) -> Configuration:
+    """What runs of one program share."""
+    return dataclasses.replace(one, initializer="", rate=0.0, seed=0, cloud=False)
 
-    Classes are read from a linear readout of the state after a sequence's last step, by their cross-entropy; numbers
-    by the squared error. The data order is the same for every cell and initializer with the same seed.
-    """
-    classes = np.issubdtype(data.train.targets.dtype, np.integer)
-    outputs = int(data.train.targets.max()) + 1 if classes else data.train.targets.shape[1]
-    start_key, order_key = jax.random.split(jax.random.key(seed))
-    start = _start(CELLS[cell](training.hidden, INITIALIZERS[initializer]), start_key, data.train.inputs[0, 0], outputs)
-    trained, losses, (loss, metric) = _train(
-        start, _arrays(data.train), _arrays(data.test), order_key, cell=cell, training=training
+
+def shape(one: Configuration) -> str:
+    """What the time of a step hangs on most."""
+    return f"{one.task.rstrip('1234567') if one.task.startswith('tomita') else one.task}, {one.cell}"
+
+
+def train(
+    group: Sequence[Configuration],
+    state: Path | None = None,
+    advanced: Callable[[int], None] = lambda steps: None,
+) -> list[dict[str, Any]]:
+    """Train configurations that `together` does not tell apart."""
+    one, data = group[0], TASKS[group[0].task]()
+    runs = [_run(one, data) for one in group]
+    found = training.train(
+        _network(one.cell, one.hidden),
+        data,
+        runs,
+        _optimizer,
+        steps=one.steps,
+        batch=one.batch,
+        points=one.points,
+        state=state,
+        advanced=advanced,
     )
-    return {
-        "metric": "accuracy" if classes else "mean squared error",
-        "test": float(metric),
-        "test_loss": float(loss),
-        "train_loss": np.asarray(losses, np.float64).reshape(10, -1).mean(axis=1).tolist(),
-        "eigenvalues_before": _eigenvalues(start["cell"]),
-        "eigenvalues_after": _eigenvalues(trained["cell"]),
+    return [
+        trained.result | _eigenvalues(run.start["cell"], trained.params["cell"], whole=one.cloud and one.seed == 1)
+        for one, run, trained in zip(group, runs, found, strict=True)
+    ]
+
+
+def step_seconds(group: Sequence[Configuration]) -> float:
+    """The time (s) of one step of a group."""
+    one, data = group[0], TASKS[group[0].task]()
+    runs = [_run(one, data) for one in group]
+    return training.step_seconds(_network(one.cell, one.hidden), data, runs, _optimizer, batch=one.batch)
+
+
+def score(result: Mapping[str, Any]) -> float:
+    """What a rate is chosen by: the share of the validation set that is said wrong, or the squared error."""
+    if "validation_accuracy" in result:
+        return 1 - float(result["validation_accuracy"][-1])
+    return float(result["validation_loss"][-1])
+
+
+def _optimizer(hyper: training.Hyper) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(hyper["clip"]), optax.adam(hyper["rate"]))
+
+
+@functools.cache
+def _network(cell: str, hidden: int) -> training.Network:
+    return training.celled(CELLS[cell](hidden, jax.nn.initializers.zeros))  # the initializer is not used to apply it
+
+
+def _run(one: Configuration, data: Dataset) -> training.Run:
+    start = _start(one.cell, one.initializer, one.seed, one.hidden, training.inputs_of(data), training.outputs_of(data))
+    return training.Run(start, one.seed, {"rate": one.rate, "clip": one.clip})
+
+
+@functools.cache
+def _start(cell: str, initializer: str, seed: int, hidden: int, inputs: int, outputs: int) -> dict[str, Any]:
+    cell_key, readout_key = jax.random.split(jax.random.key(seed))
+    module = CELLS[cell](hidden, INITIALIZERS[initializer])
+    x = jnp.zeros(inputs, jnp.float32)
+    params = module.init(cell_key, module.initialize_carry(cell_key, x.shape), x)["params"]
+    kernel = jax.nn.initializers.lecun_normal()(readout_key, (hidden, outputs), jnp.float32)
+    start: dict[str, Any] = jax.device_get(
+        {"cell": params, "readout": {"kernel": kernel, "bias": jnp.zeros(outputs, jnp.float32)}}
+    )
+    return start
+
+
+def _eigenvalues(before: Any, after: Any, *, whole: bool) -> dict[str, Any]:
+    """Of all gates together: the largest and the median modulus before and after; whole, also the eigenvalues."""
+    values = {"before": _of_gates(before), "after": _of_gates(after)}
+    found: dict[str, Any] = {
+        "radius": [_rounded(np.abs(one).max()) if one.size else "nan" for one in values.values()],
+        "median_modulus": [_rounded(np.median(np.abs(one))) if one.size else "nan" for one in values.values()],
     }
-
-
-def _start(cell: linen.RNNCellBase, key: Array, x: np.ndarray, outputs: int) -> dict[str, Any]:
-    cell_key, readout_key = jax.random.split(key)
-    carry = cell.initialize_carry(cell_key, x.shape)  # zeros
-    params = cell.init(cell_key, carry, jnp.asarray(x))["params"]
-    kernel = jax.nn.initializers.lecun_normal()(readout_key, (_width(carry), outputs))
-    return {"cell": params, "readout": {"kernel": kernel, "bias": jnp.zeros(outputs)}}
-
-
-def _width(carry: Any) -> int:
-    return int(jax.tree.leaves(carry)[0].shape[-1])
-
-
-def _arrays(split: Split) -> Split:
-    return jax.tree.map(jnp.asarray, split)
-
-
-def _outputs(params: Any, split: Split, cell: str, hidden: int) -> Array:
-    module = CELLS[cell](hidden, jax.nn.initializers.zeros)  # the initializer is not used to apply it
-    carry = module.initialize_carry(jax.random.key(0), split.inputs[:, 0].shape)  # zeros
-
-    def body(carry: Any, x: Array) -> tuple[Any, Array]:
-        stepped: Any = module.apply({"params": params["cell"]}, carry, x)
-        return stepped
-
-    _, states = jax.lax.scan(body, carry, jnp.swapaxes(split.inputs, 0, 1))
-    last = states[split.lengths - 1, jnp.arange(len(split.lengths))]
-    return last @ params["readout"]["kernel"] + params["readout"]["bias"]
-
-
-def _loss(params: Any, split: Split, cell: str, hidden: int) -> tuple[Array, Array]:
-    """The mean loss, and the metric: accuracy of classes, mean squared error of numbers."""
-    outputs, targets = _outputs(params, split, cell, hidden), jnp.asarray(split.targets)
-    if jnp.issubdtype(targets.dtype, jnp.integer):
-        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
-        return loss, (outputs.argmax(axis=1) == targets).mean()
-    error = ((outputs - targets) ** 2).mean()
-    return error, error
-
-
-# compiling is most of a small run, and at this level takes two thirds of the time for a program as fast
-@functools.partial(
-    jax.jit, static_argnames=("cell", "training"), compiler_options={"xla_backend_optimization_level": 1}
-)
-def _train(
-    params: Any, split: Split, test: Split, key: Array, *, cell: str, training: Training
-) -> tuple[Any, Array, tuple[Array, Array]]:
-    """The trained parameters, the loss of every step, and loss and metric on the test sequences."""
-    optimizer = optax.chain(optax.clip_by_global_norm(training.clip), optax.adam(training.learning_rate))
-
-    def body(carry: Any, key: Array) -> tuple[Any, Array]:
-        params, memory = carry
-        chosen = jax.random.randint(key, (training.batch,), 0, len(split.lengths))
-        batch = jax.tree.map(lambda leaf: leaf[chosen], split)
-        (loss, _), gradient = jax.value_and_grad(_loss, has_aux=True)(params, batch, cell, training.hidden)
-        update, memory = optimizer.update(gradient, memory)
-        return (optax.apply_updates(params, update), memory), loss
-
-    (params, _), losses = jax.lax.scan(body, (params, optimizer.init(params)), jax.random.split(key, training.steps))
-    return params, losses, _loss(params, test, cell, training.hidden)
-
-
-def _eigenvalues(params: Any) -> dict[str, list[list[float]]]:
-    """The eigenvalues of every gate's recurrent kernel, real and imaginary parts; empty for one that diverged."""
-    found = {}
-    for gate, kernel in dynamics.recurrent_kernels(params).items():
-        finite = bool(np.isfinite(kernel).all())
-        values = np.linalg.eigvals(np.asarray(kernel, np.float64)) if finite else np.zeros(0)
-        found[gate] = np.stack([values.real, values.imag], axis=-1).tolist()
+    if whole:
+        pairs = {when: np.stack([one.real, one.imag], axis=-1).round(3) + 0.0 for when, one in values.items()}
+        found["eigenvalues"] = {when: pair.tolist() for when, pair in pairs.items()}
     return found
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 4)
+
+
+def _of_gates(cell: Any) -> np.ndarray:
+    """The eigenvalues of every gate's recurrent kernel; none of one that diverged."""
+    kernels = [np.asarray(kernel, np.float64) for kernel in dynamics.recurrent_kernels(cell).values()]
+    if not all(np.isfinite(kernel).all() for kernel in kernels):
+        return np.zeros(0, complex)
+    return np.concatenate([np.linalg.eigvals(kernel) for kernel in kernels])
