@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTEROP := $(VENV)/.interop
 SPEED := $(VENV)/.speed
+DOCS := $(VENV)/.docs
 JOBS ?= 2
 
-.PHONY: help demo data test test-slow lint format speed clean
+.PHONY: help demo data test test-slow lint format speed docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -42,7 +43,7 @@ $(INTEROP): $(INSTALLED) tests/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop]' -c tests/constraints.txt
 	@touch $@
 
-test-slow: $(INTEROP) ## the tests that take long, with PyTorch
+test-slow: $(INTEROP) $(DOCS) ## the tests that take long, with PyTorch
 	$(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadgroup -q
 
 $(SPEED): $(INSTALLED)
@@ -51,6 +52,13 @@ $(SPEED): $(INSTALLED)
 
 speed: $(SPEED) ## the speed comparisons (takes a while; needs a quiet machine)
 	$(BIN)/python -m pytest benchmarks/speed -q -s -p no:xdist --benchmark-json=reports/speed.json
+
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+docs: $(DOCS) ## the documentation, its notebooks executed, warnings as errors: docs/build/html/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -d docs/build/trees docs docs/build/html
 
 clean: ## remove the virtual environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,7 +1,14 @@
 """How Sphinx makes the documentation: `make docs`."""
 
 import os
+import re
+import sys
 from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from docs import where
 
 # the pages are executed: their programs are many and small, so the compiler need not try hard
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -11,20 +18,40 @@ project = "rnn-geometry"
 author = "The rnn-geometry developers"
 release = _about["Version"]
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.intersphinx"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["build", "results"]
 html_theme = "furo"
 html_title = f"rnn-geometry {release}"
-html_static_path: list[str] = []
+default_role = "code"  # what stands in single backticks in a docstring
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
-nb_execution_mode = "auto"
+nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+napoleon_use_ivar = True
 napoleon_use_rtype = False
-suppress_warnings = ["intersphinx"]  # the inventories of other projects are not there without a network
-nitpicky = False
+napoleon_custom_sections = ["Source"]
+
+
+def literal(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are read in editors: stars, bars and final underscores in their equations are no markup."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            parts = line.split("`")
+            parts[::2] = [re.sub(r"(?<!\\)([*|]|_(?!\w))", r"\\\1", part) for part in parts[::2]]
+            lines[i] = "`".join(parts)
+
+
+def without_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """The fields of a NamedTuple stand under its attributes already."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def setup(app: Any) -> None:
+    """The page on where functions run is made anew for every build."""
+    app.connect("builder-inited", where.write)
+    app.connect("autodoc-process-docstring", literal, priority=900)  # after napoleon
+    app.connect("autodoc-skip-member", without_fields)

@@ -1,32 +1,60 @@
-"""The README's examples run as they stand and print what it says."""
+"""The examples of the README and of the documentation run as they stand and print what it says."""
 
 import contextlib
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = ["README.md", "docs/datasets.md", "docs/extending.md"]
 
 
-@pytest.mark.parametrize(("code", "output"), EXAMPLES)
-def test_example_prints_what_the_readme_says(code, output):
-    printed = io.StringIO()
-    with jax.enable_x64(False), contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})
-    assert printed.getvalue() == output
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_print_what_the_page_says(page):
+    text = (ROOT / page).read_text()
+    examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, flags=re.DOTALL)
+    assert len(examples) == text.count("```python") > 0
+    names: dict = {}  # a page is read from the top
+    for code, output in examples:
+        printed = io.StringIO()
+        with jax.enable_x64(False), contextlib.redirect_stdout(printed):
+            exec(compile(code, page, "exec"), names)
+        assert printed.getvalue() == output
 
 
-def test_there_is_an_example_and_every_python_block_is_one():
-    assert len(EXAMPLES) == README.count("```python") > 0
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning_and_its_notebooks_run(tmp_path):
+    pytest.importorskip("sphinx", reason="the docs extra is not installed")
+    build = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-d",
+        tmp_path / "trees",
+        "docs",
+        tmp_path / "html",
+    ]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    notebooks = [page.stem for page in (ROOT / "docs").glob("*.md") if "file_format: mystnb" in page.read_text()]
+    assert len(notebooks) >= 4
+    for name in notebooks:
+        html = (tmp_path / "html" / f"{name}.html").read_text()
+        assert "cell_output" in html
+        assert "_images/" in html
 
 
 def test_every_file_it_names_exists():
-    root = Path(__file__).parent.parent
     named = re.findall(r"`((?:maso_rnn|path_opt|srnn|benchmarks|tests|docs)/[^`]*)`|\]\(([^)#:]+)\)", README)
     paths = [path for pair in named for path in pair if path]
     assert paths
-    assert [path for path in paths if not (root / path).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
