@@ -49,10 +49,10 @@ SIZES = {
         5,
         [
             *_settings(TOMITA, 32, 300),
-            *_settings(["digits-by-pixel", "digits-permuted"], 32, 400),
-            *_settings(["adding-50"], 32, 600),
+            *_settings(["digits-by-pixel", "digits-permuted"], 32, 300, 16),
+            *_settings(["adding-20"], 32, 600),
         ],
-        clouds=["digits-by-pixel", "adding-50"],
+        clouds=["digits-by-pixel", "adding-20"],
     ),
     "paper": lambda: _size(
         5,

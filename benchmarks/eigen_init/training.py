@@ -47,7 +47,7 @@ _TASKS: dict[str, Callable[[], Dataset]] = {
     "digits-by-pixel": lambda: data_sets.load("digits", by="pixel"),
     "digits-permuted": lambda: data_sets.load("digits-permuted", by="pixel"),
     "adding-8": lambda: data_sets.load("adding", length=8, examples=128),
-    "adding-50": lambda: data_sets.load("adding", length=50, examples=2000),
+    "adding-20": lambda: data_sets.load("adding", length=20, examples=2000),
     "mnist-by-pixel": lambda: data_sets.load("mnist", by="pixel"),
     "mnist-permuted": lambda: data_sets.load("mnist-permuted", by="pixel"),
     "adding-200": lambda: data_sets.load("adding", length=200, examples=20_000),
