@@ -37,6 +37,13 @@ def as_image(values: np.ndarray, image_shape: tuple[int, int] | None) -> np.ndar
     return values.T if image_shape is None else values.reshape(image_shape)
 
 
+def _unfolded() -> Axes:
+    """Axes of their own for a sequence that is no image."""
+    axes = new_axes(None, width=6, height=2)
+    axes.set(xlabel="time", ylabel="input")
+    return axes
+
+
 def template(
     slope: np.ndarray,
     *,
@@ -54,8 +61,15 @@ def template(
 
     Returns:
         The axes.
+
+    Example:
+        >>> template(np.array([[-1.0], [3.0]])).images[0].get_clim() == (-3.0, 3.0)
+        True
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 4.
     """
-    axes = new_axes(axes, width=3, height=3)
+    axes = new_axes(axes, width=3, height=3) if axes is not None or image_shape else _unfolded()
     image = as_image(slope, image_shape)
     limit = np.abs(image).max() if limit is None else limit
     axes.imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="equal" if image_shape else "auto")
@@ -65,8 +79,16 @@ def template(
 
 
 def sequence(xs: np.ndarray, *, image_shape: tuple[int, int] | None = None, axes: Axes | None = None) -> Axes:
-    """One input sequence (time, input), in the layout of its template."""
-    axes = new_axes(axes, width=3, height=3)
+    """One input sequence (time, input), in the layout of its template.
+
+    Example:
+        >>> sequence(np.arange(6.0)[:, None], image_shape=(2, 3)).images[0].get_array().shape
+        (2, 3)
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 4.
+    """
+    axes = new_axes(axes, width=3, height=3) if axes is not None or image_shape else _unfolded()
     axes.imshow(as_image(xs, image_shape), cmap="gray_r", aspect="equal" if image_shape else "auto")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -281,6 +303,14 @@ def right_and_wrong(
 
     Returns:
         The axes.
+
+    Example:
+        >>> drawn = right_and_wrong(np.array([1.0, 2.0, 9.0]), np.array([True, True, False]), label="margin (logits)")
+        >>> [text.get_text() for text in drawn.get_legend().get_texts()]
+        ['predicted right (2)', 'median 1.5', 'predicted wrong (1)', 'median 9']
+
+    Source:
+        This package's own.
     """
     axes = new_axes(axes)
     values, right = np.asarray(values), np.asarray(right)
@@ -326,6 +356,13 @@ def over_training(
 
     Returns:
         The axes.
+
+    Example:
+        >>> over_training([0, 1, 2], {"a network": np.array([3.0, 2.0, 1.0])}, label="loss (nats)").get_xlabel()
+        'epoch'
+
+    Source:
+        This package's own.
     """
     axes = new_axes(axes)
     for (name, value), colour in zip(values.items(), itertools.cycle(COLOURS), strict=False):
@@ -352,22 +389,34 @@ def eigenvalue_cloud(eigenvalues: Mapping[str, np.ndarray], *, axes: Axes | None
 
     Returns:
         The axes.
+
+    Example:
+        >>> drawn = eigenvalue_cloud({"a kernel": np.array([0.5, 1.2])})
+        >>> drawn.get_legend().get_texts()[0].get_text()
+        'a kernel: radius 1.2, 1 of 2 outside the circle'
+
+    Source:
+        Dou, Principe (2023), for what eigenvalues say of memory.
     """
     axes = new_axes(axes, width=5, height=5)
     angle = np.linspace(0, 2 * np.pi, 400)
     axes.plot(np.cos(angle), np.sin(angle), color="#888888", linewidth=1, zorder=0)
     axes.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
     axes.axvline(0, color="#dddddd", linewidth=0.8, zorder=0)
-    for (name, values), colour, marker in zip(eigenvalues.items(), COLOURS, "o^s", strict=False):
+    # the first largest and on top, so that one place that many share is seen
+    for (name, values), colour, marker, size in zip(eigenvalues.items(), COLOURS, "o^s", (110, 45, 14), strict=False):
         values = np.asarray(values)
+        outside = (np.abs(values) > 1 + 1e-6).sum()
         axes.scatter(
             values.real,
             values.imag,
-            s=22,
+            s=size,
             marker=marker,
             facecolors="none",
             edgecolors=colour,
-            label=f"{name}: radius {np.abs(values).max():.3g}",
+            linewidths=1.2,
+            zorder=2 + size / 1000,
+            label=f"{name}: radius {np.abs(values).max():.3g}, {outside} of {len(values)} outside the circle",
         )
     reach = 1.1 * max(1.0, *(float(np.abs(np.asarray(values)).max()) for values in eigenvalues.values()))
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
@@ -385,6 +434,14 @@ def horizon_histogram(horizons: Mapping[str, np.ndarray], *, axes: Axes | None =
 
     Returns:
         The axes.
+
+    Example:
+        >>> drawn = horizon_histogram({"a kernel": np.array([2.0, 10.0, np.inf])})
+        >>> drawn.get_legend().get_texts()[0].get_text()
+        'a kernel: 1 of 3 for 1,000 steps or more'
+
+    Source:
+        Dou, Principe (2023), for what eigenvalues say of memory.
     """
     axes = new_axes(axes)
     edges = np.logspace(-1, 3, 25)
@@ -400,7 +457,7 @@ def horizon_histogram(horizons: Mapping[str, np.ndarray], *, axes: Axes | None =
             np.append(counts, (~decays).sum()),
             width=places * width,
             color=colour,
-            label=f"{name}: {(~decays).sum()} of {len(values)} never decay",
+            label=f"{name}: {(~decays).sum()} of {len(values)} for 1,000 steps or more",
         )
     axes.axvline(edges[-1], color="#888888", linewidth=0.8, linestyle=":")
     axes.set(xscale="log", xlabel="memory horizon −1 / ln|λ| (steps)", ylabel="eigenvalues")
@@ -420,6 +477,13 @@ def power_growth(growth: Mapping[str, np.ndarray], radius: Mapping[str, float], 
 
     Returns:
         The axes.
+
+    Example:
+        >>> power_growth({"a kernel": np.array([1.0, 2.0, 1.0])}, {"a kernel": 0.9}).get_yscale()
+        'log'
+
+    Source:
+        This package's own; ‖W^k‖ against the radius is the usual picture of non-normal growth.
     """
     axes = new_axes(axes)
     for (name, values), colour in zip(growth.items(), COLOURS, strict=False):
@@ -459,16 +523,26 @@ def memory_measured(
 
     Returns:
         The axes.
+
+    Example:
+        >>> steps = {"a kernel": np.array([1.0, 10.0])}
+        >>> memory_measured(steps, steps).get_xlabel()
+        'predicted: −1 / ln|λ| (steps)'
+
+    Source:
+        Dou, Principe (2023), the abstract.
     """
     axes = new_axes(axes, width=4, height=4)
     low, high = 0.1, 1000.0
     axes.plot([low, high], [low, high], color="#888888", linewidth=1, zorder=0)
-    for (name, values), colour, marker in zip(predicted.items(), COLOURS, "o^s", strict=False):
+    for (name, values), colour, marker, size in zip(predicted.items(), COLOURS, "o^s", (60, 24, 8), strict=False):
         x, y = (
             np.where(steps < 0, high, np.asarray(steps)).clip(low, high)
             for steps in (np.asarray(values, float), np.asarray(measured[name], float))
         )
-        axes.scatter(x, y, s=20, marker=marker, facecolors="none", edgecolors=colour, label=name)
+        axes.scatter(
+            x, y, s=size, zorder=2 + size / 1000, marker=marker, facecolors="none", edgecolors=colour, label=name
+        )
     axes.set(
         xscale="log",
         yscale="log",
@@ -483,6 +557,8 @@ def memory_measured(
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_yticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
+    axes.text(2.0, 0.2, "forgotten sooner\nthan predicted", color="#555555", fontsize=8)
+    axes.text(0.12, 1.3, "remembered\nlonger", color="#555555", fontsize=8)
     # under the upper row, where the modes that never decay are
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 0.93))
     return axes
@@ -498,6 +574,14 @@ def regions_through_time(counts: Mapping[Any, np.ndarray], *, sequences: int, ax
 
     Returns:
         The axes.
+
+    Example:
+        >>> drawn = regions_through_time({0: np.array([1, 2, 3])}, sequences=4)
+        >>> [text.get_text() for text in drawn.get_legend().get_texts()]
+        ['epoch 0', 'all 4 told apart']
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3.
     """
     axes = new_axes(axes)
     shades = colormaps[SEQUENTIAL](np.linspace(0.0, 0.9, len(counts)))
@@ -525,9 +609,20 @@ def within_and_between(values: np.ndarray, same: np.ndarray, *, label: str, axes
 
     Returns:
         The axes.
+
+    Example:
+        >>> drawn = within_and_between(np.array([0.1, 0.4]), np.array([True, False]), label="distance")
+        >>> drawn.get_legend().get_texts()[0].get_text()
+        'within a class (1 pairs)'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3.
     """
     axes = new_axes(axes)
-    bins = np.linspace(values.min(), values.max(), 61).tolist()
+    low, high = values.min(), values.max()
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    bins = np.linspace(low, high, 61).tolist()
     for chosen, name, colour in [(same, "within a class", COLOURS[0]), (~same, "between classes", COLOURS[1])]:
         shown = values[chosen]
         if shown.size:
@@ -549,6 +644,14 @@ def scores_along(places: np.ndarray, outputs: np.ndarray, *, shown: int = 4, axe
 
     Returns:
         The axes.
+
+    Example:
+        >>> drawn = scores_along(np.array([0.0, 1.0]), np.array([[1.0, 0.0], [0.0, 1.0]]))
+        >>> drawn.get_ylabel()
+        'class score (logits)'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
     axes = new_axes(axes)
     winners = outputs.argmax(axis=1)
@@ -578,6 +681,13 @@ def breakpoint_density(breakpoints: np.ndarray, *, bins: int = 100, axes: Axes |
 
     Returns:
         The axes.
+
+    Example:
+        >>> breakpoint_density(np.array([0.1, 0.2])).get_xlim()
+        (np.float64(0.0), np.float64(1.0))
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
     axes = new_axes(axes, height=2)
     axes.hist(breakpoints, np.linspace(0, 1, bins + 1).tolist(), color=COLOURS[5])
@@ -605,6 +715,14 @@ def plane(
 
     Returns:
         The axes.
+
+    Example:
+        >>> drawn = plane(np.array([[0, 0], [0, 1]]))
+        >>> [text.get_text() for text in drawn.get_legend().get_texts()]
+        ['class 0', 'class 1', 'decision']
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
     axes = new_axes(axes, width=6, height=5)
     order = np.unique(classes) if classes_shown is None else np.union1d(classes_shown, classes)
@@ -620,6 +738,7 @@ def plane(
     for rank in present[:-1]:
         axes.contour(*middles, (ranks == rank).astype(float), levels=[0.5], colors="black", linewidths=2.0)
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
+    axes.set(xlabel="along the first side", ylabel="along the second side")
     handles = [
         *(Patch(color=palette(int(i)), alpha=0.35, label=f"class {order[i]}") for i in present),
         Line2D([], [], color="black", linewidth=2, label="decision"),
@@ -630,7 +749,15 @@ def plane(
 
 
 def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
-    """Name the inputs that lie at (0, 0), (1, 0) and (0, 1) of a plane."""
+    """Name the inputs that lie at (0, 0), (1, 0) and (0, 1) of a plane.
+
+    Example:
+        >>> [text.get_text() for text in mark_corners(("one", "another", "a third")).texts]
+        ['one', 'another', 'a third']
+
+    Source:
+        This package's own.
+    """
     axes = new_axes(axes)
     places = [(0, 0, 8, 8), (1, 0, -8, 8), (0, 1, 8, -16)]
     for name, (a, b, aside, lift) in zip(names, places, strict=True):
@@ -647,7 +774,15 @@ def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
 
 
 def frame(extent: tuple[float, float, float, float]) -> Rectangle:
-    """The outline of a part of a plane: left, right, bottom and top."""
+    """The outline of a part of a plane: left, right, bottom and top.
+
+    Example:
+        >>> frame((0.0, 0.5, 0.0, 0.25)).get_height()
+        0.25
+
+    Source:
+        This package's own.
+    """
     left, right, bottom, top = extent
     return Rectangle((left, bottom), right - left, top - bottom, fill=False, edgecolor="black", linewidth=1.5)
 
@@ -669,6 +804,14 @@ def measured_and_predicted(
 
     Returns:
         The axes.
+
+    Example:
+        >>> one = np.ones(2)
+        >>> measured_and_predicted([0.1, 1.0], {"a network": (one, 0.1 * one, one)}).get_ylabel()
+        'loss added: measured / predicted'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 5, for the noise on the initial state.
     """
     axes = new_axes(axes)
     axes.axhline(1, color="black", linewidth=0.8)
@@ -694,6 +837,13 @@ def region_changes(
 
     Returns:
         The axes.
+
+    Example:
+        >>> region_changes([0.1, 1.0], {"a network": np.array([0.0, 1.0])}).get_ylabel()
+        'share of samples that leave their region'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 5, for the noise on the initial state.
     """
     axes = new_axes(axes)
     for (name, share), colour in zip(shares.items(), COLOURS, strict=False):
@@ -720,6 +870,13 @@ def rounds_by_length(
 
     Returns:
         The axes.
+
+    Example:
+        >>> rounds_by_length([8, 16], {"a network": np.array([4, 6])}).get_ylabel()
+        'rounds'
+
+    Source:
+        This package's own, for `parallel_forward`.
     """
     axes = new_axes(axes)
     for i, (name, row) in enumerate(rounds.items()):

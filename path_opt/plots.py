@@ -91,7 +91,7 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
             )
     for column, height in enumerate(heights):
         axes.scatter(np.full(len(height), column), height, s=90, color="white", edgecolors="black", zorder=3)
-    names = ["inputs", *[f"layer {l}" for l in range(len(graph.widths))], "outputs"]
+    names = ["inputs", *[f"layer {l}\n(arcs: recurrent)" for l in range(len(graph.widths))], "outputs"]
     axes.set_xticks(range(len(sizes)), names)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -104,11 +104,13 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
         "both (frozen)": (BOTH, 2.6),
         "other weights": (OTHER, 1.0),
     }
+    handles = [Line2D([], [], color=colour, linewidth=width, label=name) for name, (colour, width) in marks.items()]
+    handles.append(Line2D([], [], color="black", linewidth=1.0, linestyle=(0, (3, 2)), label="negative"))
     axes.legend(
-        handles=[Line2D([], [], color=colour, linewidth=width, label=name) for name, (colour, width) in marks.items()],
+        handles=handles,
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.06),
-        ncols=4,
+        bbox_to_anchor=(0.5, -0.1),
+        ncols=5,
         frameon=False,
         fontsize=8,
     )

@@ -33,6 +33,15 @@ def first_order(
 
     Returns:
         The axes.
+
+    Example:
+        >>> steps, one = np.arange(3.0), np.ones((3, 1))
+        >>> kernel = Kernel(steps, one, 0.1 * one, steps[::-1], np.ones(()), np.zeros((), int), np.zeros(2))
+        >>> first_order({"measured": kernel}).get_xlabel()
+        'time since the impulse'
+
+    Source:
+        Lim (2021), section 3, for the response kernels.
     """
     axes = new_axes(axes)
     lags = np.zeros(1)
@@ -68,6 +77,15 @@ def second_order(kernel: Kernel, *, channels: tuple[int, int] = (0, 0), axes: Ax
 
     Returns:
         The axes.
+
+    Example:
+        >>> steps, one = np.arange(3.0), np.ones((3, 3, 1, 1))
+        >>> kernel = Kernel(steps, one, 0.1 * one, steps[::-1], np.ones(()), np.zeros((), int), np.zeros(2))
+        >>> second_order(kernel).get_xlabel()
+        'time since one impulse'
+
+    Source:
+        Lim (2021), section 3, for the response kernels.
     """
     axes = new_axes(axes, width=5)
     values = np.asarray(kernel.values[:, :, channels[0], channels[1]])
@@ -82,7 +100,7 @@ def second_order(kernel: Kernel, *, channels: tuple[int, int] = (0, 0), axes: Ax
     axes.set_aspect("equal")
     axes.set_xlabel("time since one impulse")
     axes.set_ylabel("time since the other")
-    axes.figure.colorbar(image, ax=axes, label="response per (unit input × time)²")
+    axes.figure.colorbar(image, ax=axes, label="response beyond first order,\nper (unit input × time)²")
     return axes
 
 
@@ -99,6 +117,14 @@ def against_amplitude(
 
     Returns:
         The axes.
+
+    Example:
+        >>> mean = np.array([0.1, 0.2])
+        >>> against_amplitude([1.0, 2.0], {"simulated": mean, "series": mean}, stderr=0.01 * mean).get_xscale()
+        'log'
+
+    Source:
+        Lim (2021), section 3, for the response kernels.
     """
     axes = new_axes(axes)
     simulated, *predicted = responses.items()
@@ -132,6 +158,13 @@ def truncation(
 
     Returns:
         The axes.
+
+    Example:
+        >>> truncation([1.0, 2.0], {"order 1": np.array([0.1, 0.4])}, {}).get_ylabel()
+        'error of the predicted mean response'
+
+    Source:
+        Lim (2021), for the series; the bound is this package's own.
     """
     axes = new_axes(axes)
     for colour, (label, values) in zip(COLOURS, errors.items(), strict=False):
@@ -169,6 +202,13 @@ def compared(
 
     Returns:
         The axes.
+
+    Example:
+        >>> [t.get_text() for t in compared({"one": 1.0, "other": 2.0}, label="error").get_yticklabels()]
+        ['one', 'other']
+
+    Source:
+        This package's own.
     """
     axes = new_axes(axes)
     for row, (colour, (name, value)) in enumerate(zip(COLOURS, values.items(), strict=False)):

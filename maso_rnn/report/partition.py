@@ -163,11 +163,13 @@ def distance_section(
     queries = np.unique(classes, return_index=True)[1][:shown]
     for column, query in zip(grid.T, queries, strict=False):
         for axes, i, name in zip(
-            column, (query, nearest[query], furthest[query]), ("", "nearest", "furthest"), strict=True
+            column, (query, nearest[query], furthest[query]), ("sequence", "nearest code", "furthest code"), strict=True
         ):
             plots.sequence(np.asarray(xs[i]), image_shape=image_shape, axes=axes)
-            distance = f"\n{name}, {distances[query, i]:.2f}" if name else "\n"
+            distance = f"\n{distances[query, i]:.1%} of units differ" if name != "sequence" else ""
             axes.set_title(f"class {classes[i]}{distance}", fontsize=9)
+            if axes in grid[:, 0]:
+                axes.set_ylabel(name)
     for axes in grid.ravel()[len(queries) :] if len(queries) < grid.shape[1] else ():
         axes.set_axis_off()
     within, across = np.median(between[same]), np.median(between[~same])
@@ -314,6 +316,8 @@ def digit_plane(
     plots.plane(whole, axes=left)
     plots.mark_corners(names, axes=left)
     left.add_patch(plots.frame(extent))
+    if side < 0.05:  # a frame too small to see is ringed
+        left.plot(*(corner + side / 2), "o", color="black", markersize=16, markerfacecolor="none", markeredgewidth=1.5)
     plots.plane(
         _class_grid(rnn, patch_origin, side * u, side * v, resolution),
         polygons=[corner + side * polygon for polygon in plane.polygons],
@@ -322,7 +326,7 @@ def digit_plane(
         axes=right,
     )
     left.set_title("the plane, by the class that the network says")
-    right.set_title(f"the framed patch, a side of {side:.3g}, with all its pieces")
+    right.set_title(f"the {'framed' if side >= 0.05 else 'ringed'} patch, a side of {side:.3g}, with all its pieces")
     classes, points = np.unique(whole, return_counts=True)
     return Section(
         "plane",
