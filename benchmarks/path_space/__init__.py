@@ -12,7 +12,16 @@ from collections.abc import Sequence
 
 from benchmarks.experiment import Experiment, Rows, Size
 from benchmarks.path_space.report import sections
-from benchmarks.path_space.training import METHODS, STARTS, Configuration, shape, step_seconds, together, train
+from benchmarks.path_space.training import (
+    METHODS,
+    STARTS,
+    Configuration,
+    rates_of,
+    shape,
+    step_seconds,
+    together,
+    train,
+)
 
 
 def _contenders(settings: Sequence[Configuration]) -> list[Configuration]:
@@ -30,7 +39,7 @@ def _setting(task: str, hidden: tuple[int, ...], steps: int, batch: int, *, bias
 
 
 def _size(seeds: int, *settings: Configuration, rates: int = 5) -> Size[Configuration]:
-    return Size(_contenders(settings), rates=lambda one: METHODS[one.method].rates[:rates], seeds=seeds)
+    return Size(_contenders(settings), rates=lambda one: rates_of(one)[:rates], seeds=seeds)
 
 
 def _introduction(size: str, rows: Rows[Configuration]) -> str:
@@ -50,7 +59,7 @@ SIZES = {
     "small": lambda: _size(
         5,
         _setting("digits-10k-by-row", (64,), steps=500, batch=32),
-        _setting("digits-10k-by-row", (128,) * 4, steps=150, batch=16, biases=False),
+        _setting("digits-10k-by-row", (128,) * 4, steps=100, batch=16, biases=False),
         _setting("digits-by-pixel", (64,), steps=600, batch=32),
         _setting("adding-50", (32,), steps=1500, batch=32),
         _setting("fortunes", (64,), steps=200, batch=16),

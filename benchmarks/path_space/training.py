@@ -33,12 +33,15 @@ class Method(NamedTuple):
         make: `({"rate": learning rate, "trained": 0 where path space freezes a weight, else 1}, graph, steps of a
             sequence) -> transform`.
         rates: the learning rates tried.
+        deep_rates: those tried with several layers, where they are others: steps in path space grow as the inverse of
+            products of weights.
         uses_skeleton: whether it is made with the skeleton of the start, and so is another program for each seed.
         invariant: whether no rescaling of the start changes what it trains.
     """
 
     make: Factory
     rates: tuple[float, ...]
+    deep_rates: tuple[float, ...] = ()
     uses_skeleton: bool = False
     invariant: bool = False
 
@@ -74,7 +77,7 @@ class Configuration:
     spread: float = 1.5
 
 
-PLAIN, ADAPTIVE, METRIC = (0.003, 0.01, 0.03, 0.1, 0.3), (3e-4, 1e-3, 3e-3, 0.01, 0.03), (1e-4, 3e-4, 1e-3, 3e-3, 0.01)
+PLAIN, ADAPTIVE, METRIC = (3e-4, 1e-3, 0.01, 0.03, 0.1), (1e-4, 3e-4, 1e-3, 3e-3, 0.01), (1e-4, 3e-4, 1e-3, 3e-3, 0.01)
 
 
 def _only(trained: RNN) -> optax.GradientTransformation:
@@ -96,13 +99,15 @@ METHODS: dict[str, Method] = {
     ),
     "path-space SGD": Method(
         lambda hyper, graph, time: path_opt.path_space_sgd(hyper["rate"], graph=graph),
-        METRIC,
+        (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
+        (1e-9, 3e-9, 1e-8, 3e-8, 1e-7),
         uses_skeleton=True,
         invariant=True,
     ),
     "path-space Adam": Method(
         lambda hyper, graph, time: path_opt.path_space_adam(hyper["rate"], graph=graph),
-        ADAPTIVE,
+        (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+        (1e-7, 3e-7, 1e-6, 3e-6, 1e-5),
         uses_skeleton=True,
         invariant=True,
     ),
@@ -113,6 +118,12 @@ METHODS: dict[str, Method] = {
         lambda hyper, graph, time: optax.chain(optax.adam(hyper["rate"]), _only(hyper["trained"])), ADAPTIVE
     ),
 }
+
+
+def rates_of(one: Configuration) -> tuple[float, ...]:
+    """The learning rates that a contender is tried with."""
+    method = METHODS[one.method]
+    return method.deep_rates if len(one.hidden) > 1 and method.deep_rates else method.rates
 
 
 def together(one: Configuration) -> Configuration:
