@@ -12,6 +12,8 @@ from benchmarks.path_space.training import METHODS, STARTS, Configuration, shape
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
 
+DIVERGED = 1e3  # a loss above has run away, whether or not float32 still holds it
+
 
 class Outcome(NamedTuple):
     """What a method came to at the rate chosen for it.
@@ -138,6 +140,6 @@ def _section(rows: Rows[Configuration], setting: str) -> Section:
 
 
 def _finite(values: Sequence[object]) -> np.ndarray:
-    """Numbers; what is not finite is infinite."""
+    """Losses; one that is not a number, or above `DIVERGED`, is infinite."""
     numbers = np.asarray(values, float)
-    return np.where(np.isfinite(numbers), numbers, np.inf)
+    return np.where(numbers < DIVERGED, numbers, np.inf)
