@@ -16,6 +16,7 @@ from benchmarks.command import parse, refuse
 QUICKLY = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 EXPERIMENTS = {
+    "spline": "noise on the initial state: accuracy, gradients, partitions and templates",
     "path-space": "path space against weight space: learning curves of the optimisers",
     "response": "a stochastic RNN's response: kernels, what they predict, and what can be learned from it",
     "exact": "what the papers say exactly, computed exactly on random networks",

@@ -17,6 +17,7 @@ from maso_rnn.report import partition
 PAIRS = 8  # of neighbouring test sequences, between which pieces are counted
 CAP = 20_000  # pieces
 SCALES = (0.01, 0.1, 1.0)
+MAPPED = 100  # test sequences whose codes are drawn
 NOISY = 20  # test sequences that the cost of noise is a mean over
 
 
@@ -29,7 +30,8 @@ def opened(rnn: RNN, test: Split, *, is_drawn: bool) -> dict[str, Any]:
         pieces: on the line between two test sequences up to there, the mean over the first `PAIRS` of
             neighbours in the data that differ from the first of the times on.
         neighbours: the share of test sequences whose nearest other by the code of that step alone is of their class.
-        code_map: only where `is_drawn`, the codes of that step in the plane by t-SNE, (time, example, 2).
+        code_map: only where `is_drawn`, the codes of every third of those steps in the plane by t-SNE, of the first
+            `MAPPED` test sequences, whose `classes` stand beside it: (time, example, 2).
         cut: how many walks hit the cap.
         template: `right`, the share of sequences whose right class has the largest inner product with its template,
             also `where_right` and `where_wrong` predicted; `margin_where_right` and `margin_where_wrong`, the mean
@@ -56,15 +58,15 @@ def opened(rnn: RNN, test: Split, *, is_drawn: bool) -> dict[str, Any]:
         "regions": [int(counts[t - 1]) for t in times],
         "pieces": [float(np.mean([walk.pieces for walk in row])) for row in walks],
         "cut": sum(bool(walk.overflow) for row in walks for walk in row),
-        "neighbours": [_neighbours(np.asarray(codes[:, t - 1]), test.targets) for t in times],
+        "neighbours": [neighbours(np.asarray(codes[:, t - 1]), test.targets) for t in times],
         "template": _template(affine, matches, margins, test),
         "noise": _noise(rnn, test),
     }
     if not is_drawn:
         return told
     drawn = {
-        "code_map": [_code_map(np.asarray(codes[:, t - 1])) for t in times[1::2]],
-        "classes": test.targets,
+        "code_map": [_code_map(np.asarray(codes[:MAPPED, t - 1])) for t in times[1::3]],
+        "classes": test.targets[:MAPPED],
         "shown": _shown(affine, matches, test),
     }
     return told | drawn
@@ -81,7 +83,7 @@ def _maps(rnn: RNN, inputs: Array, labels: Array) -> tuple[maso_rnn.AffineMap, A
     return jax.vmap(one)(inputs, labels)
 
 
-def _neighbours(codes: np.ndarray, classes: np.ndarray) -> float:
+def neighbours(codes: np.ndarray, classes: np.ndarray) -> float:
     """The share of sequences whose nearest other has their class; where several are as near, the share among them."""
     distances = (codes[:, None] != codes[None]).sum(axis=-1)
     np.fill_diagonal(distances, codes.shape[-1] + 1)

@@ -90,7 +90,7 @@ def train(group: Sequence[Configuration], state: Path, advanced: Callable[[int],
         steps=one.steps,
         batch=one.batch,
         points=one.points,
-        penalty=_PENALTIES.get(one.regulariser),
+        penalty=PENALTIES.get(one.regulariser),
         measure=None if one.part == "table" else _measure(one.task, one.sigma),
         state=state,
         advanced=advanced,
@@ -100,8 +100,11 @@ def train(group: Sequence[Configuration], state: Path, advanced: Callable[[int],
     return [
         trained.result
         | {
-            when: partition.opened(rnn, data.test, is_drawn=configuration.seed == 0)
-            for when, rnn in (("before", run.start), ("after", trained.params))
+            # every seed has one start, so that one of its networks draws it
+            "before": partition.opened(
+                run.start, data.test, is_drawn=configuration.seed == 0 and configuration.regulariser == "none"
+            ),
+            "after": partition.opened(trained.params, data.test, is_drawn=configuration.seed == 0),
         }
         for configuration, run, trained in zip(group, runs, found, strict=True)
     ]
@@ -128,7 +131,7 @@ def _runs(group: Sequence[Configuration], data: Dataset) -> tuple[training.Netwo
     one = group[0]
     is_layered = one.model in LAYERS
     network = training.layered() if is_layered else training.celled(CELLS[one.model](one.hidden))
-    noise = "strength" if one.regulariser in _PENALTIES else "sigma"  # the trainer draws noise of "sigma"
+    noise = "strength" if one.regulariser in PENALTIES else "sigma"  # the trainer draws noise of "sigma"
     runs = [
         training.Run(start(each, data), each.seed, {"rate": each.rate} | ({noise: each.sigma} if is_layered else {}))
         for each in group
@@ -169,19 +172,20 @@ def _cross_entropy(target: Array) -> Callable[[Array], Array]:
     return loss
 
 
-def _penalty_at_rest(rnn: RNN, xs: Array, target: Array, hyper: training.Hyper) -> Array:
+def penalty_at_rest(rnn: RNN, xs: Array, target: Array, hyper: training.Hyper) -> Array:
+    """The penalty on the piece of h0 = 0."""
     return maso_rnn.noise_penalty(rnn, xs, scale=hyper["strength"], loss=_cross_entropy(target))
 
 
-def _penalty_near_rest(rnn: RNN, xs: Array, target: Array, hyper: training.Hyper) -> Array:
+def penalty_near_rest(rnn: RNN, xs: Array, target: Array, hyper: training.Hyper) -> Array:
     """The penalty on the piece of an initial state with noise, the same one each time that a sequence is drawn."""
-    bits = jax.lax.bitcast_convert_type(jnp.sum(xs * jnp.arange(1.0, len(xs) + 1)[:, None]), jnp.uint32)
-    key = jax.random.fold_in(jax.random.key(0), bits)
+    weighted = (xs * jnp.arange(1.0, len(xs) + 1)[:, None]).sum().astype(jnp.float32)
+    key = jax.random.fold_in(jax.random.key(0), jax.lax.bitcast_convert_type(weighted, jnp.uint32))
     h0 = maso_rnn.random_initial_state(key, maso_rnn.initial_state(rnn), hyper["strength"])
     return maso_rnn.noise_penalty(rnn, xs, h0, scale=hyper["strength"], loss=_cross_entropy(target))
 
 
-_PENALTIES = {"penalty at rest": _penalty_at_rest, "penalty near rest": _penalty_near_rest}
+PENALTIES = {"penalty at rest": penalty_at_rest, "penalty near rest": penalty_near_rest}
 
 
 @functools.cache
@@ -194,22 +198,22 @@ def _measure(task: str, sigma: float) -> Callable[[RNN], Mapping[str, Array]]:
         key = jax.random.key(0)
         near, trained = (maso_rnn.random_initial_state(key, zeros, scale) for scale in (REFERENCE, sigma))
         return {
-            "initial_slope_norm_at_rest": _slope_norm(rnn, examples, zeros),
-            "initial_slope_norm": _slope_norm(rnn, examples, near),
-            "recurrent_gradient_norm_at_rest": _gradient_norm(rnn, examples, zeros),
-            "recurrent_gradient_norm": _gradient_norm(rnn, examples, trained),
+            "initial_slope_norm_at_rest": slope_norm(rnn, examples, zeros),
+            "initial_slope_norm": slope_norm(rnn, examples, near),
+            "recurrent_gradient_norm_at_rest": gradient_norm(rnn, examples, zeros),
+            "recurrent_gradient_norm": gradient_norm(rnn, examples, trained),
         }
 
     return measure
 
 
-def _slope_norm(rnn: RNN, examples: Split, h0: Any) -> Array:
+def slope_norm(rnn: RNN, examples: Split, h0: Any) -> Array:
     """The mean of ‖A_h‖, the Frobenius norm of the output's slope in the initial state of all layers."""
     slopes = jax.vmap(lambda xs, h: maso_rnn.affine_map(rnn, xs, h).initial_slope)(examples.inputs, h0)
     return jnp.sqrt(sum((slope**2).sum(axis=(1, 2)) for slope in slopes)).mean()
 
 
-def _gradient_norm(rnn: RNN, examples: Split, h0: Any) -> Array:
+def gradient_norm(rnn: RNN, examples: Split, h0: Any) -> Array:
     """‖∂L/∂W_r‖ of the mean loss L, W_r the recurrent kernels of all layers."""
 
     def loss(rnn: RNN) -> Array:

@@ -1,0 +1,132 @@
+"""The spline paper's experiment: it runs and resumes, and what it measures and concludes is what it says."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import maso_rnn
+from benchmarks import experiment, results
+from benchmarks.data.dataset import Split
+from benchmarks.experiment import Row
+from benchmarks.spline import EXPERIMENT, report, training
+from benchmarks.spline.partition import neighbours
+from benchmarks.spline.tasks import TASKS
+from benchmarks.spline.training import Configuration
+
+
+@pytest.mark.parametrize("size", ["smoke", "small", "paper"])
+def test_every_contender_has_as_many_tries_and_every_configuration_is_one_of_its_own(size):
+    setting = EXPERIMENT.sizes[size]()
+    tries = [setting.rates(one) for one in setting.contenders]
+    assert len({len(tried) for tried in tries}) == 1
+    assert len({results.key(one) for one in setting.fixed}) == len(setting.fixed)
+    for one, tried in zip(setting.contenders, tries, strict=True):
+        assert len({json.dumps(settings) for settings in tried}) == len(tried)
+        assert any("sigma" in settings for settings in tried) == (one.regulariser == "noise")
+    assert {one.task for one in [*setting.contenders, *setting.fixed]} <= set(TASKS)
+    assert {one.regulariser for one in setting.fixed} == {"none", "noise", *training.PENALTIES}
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A network, three sequences, and an initial state for each."""
+    rng = np.random.default_rng(0)
+    layer = maso_rnn.Layer(rng.normal(size=(2, 4)), rng.normal(size=(4, 4)), rng.normal(size=4))
+    rnn = jax.tree.map(jnp.asarray, maso_rnn.RNN((layer,), maso_rnn.Readout(rng.normal(size=(4, 3)))))
+    examples = Split(jnp.asarray(rng.normal(size=(3, 5, 2))), jnp.array([0, 2, 1]), np.full(3, 5))
+    return rnn, examples, (jnp.asarray(rng.normal(size=(3, 4))),)
+
+
+def test_norms_are_those_of_derivatives(small):
+    rnn, examples, (h0,) = small
+    kernel, recurrent, bias = (np.asarray(leaf) for leaf in jax.tree.leaves(rnn.layers))
+    readout = np.asarray(rnn.readout.kernel)
+
+    def slope(xs, h):
+        pulled = np.eye(4)
+        for x in np.asarray(xs):
+            p = x @ kernel + h @ recurrent + bias
+            pulled, h = (pulled @ recurrent) * (p > 0), np.maximum(p, 0)
+        return pulled @ readout
+
+    def loss(recurrent):
+        h = np.asarray(h0)
+        for t in range(5):
+            h = np.maximum(np.asarray(examples.inputs)[:, t] @ kernel + h @ recurrent + bias, 0)
+        z = h @ readout
+        return (np.log(np.exp(z).sum(axis=1)) - z[np.arange(3), examples.targets]).mean()
+
+    slopes = [np.linalg.norm(slope(xs, h)) for xs, h in zip(examples.inputs, np.asarray(h0), strict=True)]
+    assert jax.jit(training.slope_norm)(rnn, examples, (h0,)) == pytest.approx(np.mean(slopes), rel=1e-12)  # float64
+    steps = 1e-6 * np.eye(16).reshape(16, 4, 4)
+    gradient = [(loss(recurrent + step) - loss(recurrent - step)) / 2e-6 for step in steps]
+    # central differences are good to the square of their step, and no kink is that near
+    assert jax.jit(training.gradient_norm)(rnn, examples, (h0,)) == pytest.approx(np.linalg.norm(gradient), rel=1e-7)
+
+
+def test_the_penalty_near_rest_is_that_of_one_draw_for_each_sequence(small):
+    rnn, examples, _ = small
+    hyper, xs, target = {"strength": jnp.asarray(0.5)}, examples.inputs[0], examples.targets[0]
+    penalty = jax.jit(training.penalty_near_rest)
+    first = penalty(rnn, xs, target, hyper)
+    assert first == penalty(rnn, xs, target, hyper)
+    # of the same sequence but for a thousandth, the draw is another, and with it the piece
+    assert abs(penalty(rnn, 1.001 * xs, target, hyper) / first - 1) > 0.01
+
+
+def test_neighbours_share_where_several_are_as_near():
+    codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 1, 1]], bool)
+    # the first has two neighbours, one of its class; so have the last two; the second's only one is of its class
+    assert neighbours(codes, np.array([0, 0, 1, 1])) == pytest.approx((1 / 2 + 1 + 0 + 1 / 2) / 4)
+
+
+def row(losses=(2.0, 1.0), accuracy=0.5, **settings):
+    one = Configuration(**{"part": "table", "task": "t", "model": "rnn", "regulariser": "none", **settings})
+    return Row(one, {"validation_loss": losses, "test_accuracy": accuracy})
+
+
+def test_a_rate_is_stable_only_if_all_lower_ones_are_and_all_seeds():
+    losses = {0.1: [(2.0, 1.0)] * 2, 0.2: [(2.0, 1.5)] * 2, 0.4: [(2.0, "nan"), (2.0, 1.0)], 0.8: [(2.0, 1.0)] * 2}
+    rows = [row(losses=one, rate=rate, seed=seed) for rate, both in losses.items() for seed, one in enumerate(both)]
+    assert report.highest_stable_rate(rows) == 0.2
+    assert report.highest_stable_rate([one for one in rows if one.configuration.rate > 0.2]) == 0
+    assert not report.is_stable({"validation_loss": [2.0, 2.5]})
+
+
+def test_gains_are_of_the_same_seeds():
+    quiet = [row(accuracy=accuracy, seed=seed) for seed, accuracy in [(1, 0.5), (2, 0.7), (3, 0.9)]]
+    noisy = [
+        row(accuracy=accuracy, seed=seed, regulariser="noise", sigma=0.1)
+        for seed, accuracy in [(3, 0.91), (1, 0.52), (2, 0.73)]
+    ]
+    gain = report.gains([*quiet, *noisy])["t"]["rnn"]
+    assert gain.mean == pytest.approx(0.02)
+    assert gain.stderr == pytest.approx(np.std([0.02, 0.03, 0.01], ddof=1) / np.sqrt(3))
+    assert gain.seeds == 3
+    found = report.accuracies([*quiet, *noisy])["t"]
+    assert found["rnn"]["accuracy"].mean == pytest.approx(0.7)
+    assert found["rnn + noise"]["sigma"] == 0.1
+
+
+@pytest.mark.slow
+def test_the_smoke_run_writes_every_picture_and_a_rerun_does_nothing(tmp_path):
+    experiment.run(EXPERIMENT, "smoke", tmp_path)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    experiment.run(dataclasses.replace(EXPERIMENT, train=None), "smoke", tmp_path)
+    assert (tmp_path / "results.jsonl").read_bytes() == before
+    told = json.loads((tmp_path / "report" / "result.json").read_text())
+    assert len(told["pictures"]) == 9
+    opened = [
+        line.result for line in results.read(tmp_path / "results.jsonl") if line.configuration["part"] == "partition"
+    ]
+    for one in opened:
+        assert one["before"] != one["after"]
+        assert one["after"]["times"] == list(range(1, 9))
+        assert np.all(np.diff(one["after"]["regions"]) >= 0)
+        assert one["after"]["template"]["error"] < 1e-4  # float32
+        # the pieces of a prefix are joined from those of the whole, so there are no more of them
+        assert np.all(np.diff(one["after"]["pieces"]) >= 0)
