@@ -27,6 +27,7 @@ from benchmarks.experiment import Experiment, Rows, Size
 from maso_rnn import RNN
 from maso_rnn.report import Picture, Section
 
+REMEMBERED = 5  # steps after which a network has not forgotten the noise that it began with
 WALKS = (3, 24)  # steps of the sequences whose paths are drawn
 
 
@@ -118,7 +119,7 @@ def _numbers(one: Configuration, key: Array) -> tuple[RNN, Array, dict[str, Arra
         ends,
         {
             "identity": _identity(rnn, ends[0]),
-            "penalty": _penalty(rnn, ends[0], noise_key, one.sigma, one.samples),
+            "penalty": _penalty(rnn, ends[0, :REMEMBERED], noise_key, one.sigma, one.samples),
             **_rescaling(rnn, graph, scales, ends[0]),
             "second_order": _second_order(rnn, graph, one.steps),
         },
@@ -211,43 +212,39 @@ def _paths(rnn: RNN, graph: path_opt.ReductionGraph, seed: int) -> dict[str, Any
 
 
 def _walks(rnn: RNN, steps: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each weight is in each of up to so many paths of the unrolled network, drawn backwards.
+    """How often each weight is in each of so many paths of the unrolled network, (path, weight).
 
-    A path that comes from an initial state of zeros is none.
+    Drawn from a source, of each kind as often, at a random step to an output after the last one, in any order of moves
+    to the next step and to the next layer.
     """
     leaves, structure = jax.tree.flatten(rnn)
-    starts = np.cumsum([0, *(leaf.size for leaf in leaves)])
-    at = jax.tree.unflatten(
-        structure,
-        [start + np.arange(leaf.size).reshape(leaf.shape) for start, leaf in zip(starts, leaves, strict=False)],
-    )
-    paths = np.zeros((count, starts[-1]))
-    for path in paths:
-        output = rng.integers(at.readout.kernel.shape[1])
-        if at.readout.bias is not None and rng.random() < 0.05:
-            path[at.readout.bias[output]] += 1
+    starts = np.cumsum([0, *(leaf.size for leaf in leaves)])[:-1]
+    numbers = [start + np.arange(leaf.size).reshape(leaf.shape) for start, leaf in zip(starts, leaves, strict=True)]
+    at = jax.tree.unflatten(structure, numbers)
+    sources = [(0, at.layers[0].input_kernel)]
+    sources += [(layer, one.bias) for layer, one in enumerate(at.layers) if one.bias is not None]
+    sources += list(enumerate(at.initial or ()))
+    first_initial = len(sources) - len(at.initial or ())
+    paths = np.zeros((count, sum(leaf.size for leaf in leaves)))
+    for number, path in enumerate(paths):
+        chosen = number % (len(sources) + (at.readout.bias is not None))
+        if chosen == len(sources):
+            path[rng.choice(at.readout.bias)] += 1
             continue
-        unit: Any = rng.integers(len(at.readout.kernel))
-        path[at.readout.kernel[unit, output]] += 1
-        layer, step = len(at.layers) - 1, steps
-        while unit is not None:
-            here = at.layers[layer]
-            before: Any = None
-            if step == 0:
-                path[at.initial[layer][unit] if at.initial is not None else slice(None)] += 1
-            elif rng.random() > 2 / steps:
-                before = rng.integers(len(here.recurrent_kernel))
-                path[here.recurrent_kernel[before, unit]] += 1
-                step -= 1
-            elif here.bias is not None and rng.random() < 0.3:
-                path[here.bias[unit]] += 1
-            else:
-                source = rng.integers(len(here.input_kernel))
-                path[here.input_kernel[source, unit]] += 1
-                before = source if layer else None
-                layer -= 1
-            unit = before
-    return paths if at.initial is not None else paths[(paths == 0).any(axis=1)]
+        layer, edges = sources[chosen]
+        unit = rng.integers(edges.shape[-1])
+        path[rng.choice(edges.reshape(-1, edges.shape[-1])[:, unit])] += 1
+        is_initial = chosen >= first_initial
+        onward = steps if is_initial else rng.integers(steps)
+        moves = rng.permutation([True] * (onward - is_initial) + [False] * (len(at.layers) - 1 - layer))
+        for is_step in [True] * is_initial + list(moves):  # an initial state is passed to the next step first
+            layer += not is_step
+            kernel = at.layers[layer].recurrent_kernel if is_step else at.layers[layer].input_kernel
+            after = rng.integers(kernel.shape[1])
+            path[kernel[unit, after]] += 1
+            unit = after
+        path[rng.choice(at.readout.kernel[unit])] += 1
+    return paths
 
 
 def _second_order(rnn: RNN, graph: path_opt.ReductionGraph, steps: int) -> Array:

@@ -59,7 +59,7 @@ class Regression:
         functional: one of `FUNCTIONALS`.
         depths: of the response feature, ascending.
         order: the highest polynomial of the feature.
-        sequences: to fit on; a third as many to choose the penalty, as many again to test.
+        sequences: to fit on; a third as many to choose the penalty, and as many to test.
         steps: of a sequence.
     """
 
@@ -67,14 +67,14 @@ class Regression:
     functional: str
     depths: tuple[int, ...] = (1, 2, 3, 4)
     order: int = 3
-    sequences: int = 600
+    sequences: int = 2000
     steps: int = 24
 
 
 def measure(one: Regression) -> dict[str, float]:
     """The test error of each way, as a share of the functional's variance."""
     rng = np.random.default_rng([one.seed, 5])
-    controls = waves(rng, one.sequences * 7 // 3, one.steps)
+    controls = waves(rng, one.sequences * 5 // 3, one.steps)
     targets = FUNCTIONALS[one.functional](controls)
     parts = np.split(np.arange(len(controls)), [one.sequences, one.sequences * 4 // 3])
     found = {"raw": _error(controls[:, :, 0], targets, parts)}

@@ -244,6 +244,7 @@ def values(setting: Setting, found: Responses) -> dict[str, Any]:
         "simulated": found.simulated,
         "simulated_stderr": found.stderr,
         "predicted": found.predicted,
+        "errors": np.abs(found.simulated - found.predicted),
         "bounds": found.bounds,
         "slopes": list(found.slopes),
         "shrinking": found.shrinking,
