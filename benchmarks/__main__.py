@@ -19,6 +19,8 @@ EXPERIMENTS = {
     "spline": "noise on the initial state: accuracy, gradients, partitions and templates",
     "path-space": "path space against weight space: learning curves of the optimisers",
     "response": "a stochastic RNN's response: kernels, what they predict, and what can be learned from it",
+    "path-metric": "Path-SGD with the whole metric of shared weights against its first term",
+    "memory": "how long recurrent networks remember, against what their eigenvalues predict",
     "exact": "what the papers say exactly, computed exactly on random networks",
     "eigen-init": "the eigen initializer against the others",
 }
