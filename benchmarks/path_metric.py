@@ -26,7 +26,7 @@ from benchmarks.path_space.tasks import TASKS
 from maso_rnn import RNN, plots
 from maso_rnn.report import Picture, Section
 
-STARTS = {"orthogonal": jax.nn.initializers.orthogonal(), "identity": maso_rnn.initializers.identity()}
+STARTS = {"orthogonal": jax.nn.initializers.orthogonal(), "near identity": maso_rnn.initializers.identity(0.9)}
 METRICS = {"κ¹": False, "κ¹ + κ²": True}
 
 
@@ -140,7 +140,7 @@ def _size(tasks: Sequence[str], seeds: int, rates: Sequence[float], **settings: 
     return Size(contenders, rates=lambda one: rates, seeds=seeds)
 
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 EXPERIMENT = Experiment(
     name="path-metric",

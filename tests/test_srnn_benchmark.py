@@ -132,7 +132,17 @@ def test_stored_numbers_draw_the_same_pictures(key):
     timescales = srnn.Timescales(jnp.ones(1), jnp.ones((1, 1)), jnp.ones(()), jnp.asarray(True))
     one = np.array([1.0, 2.0, 4.0])
     found = kernels.Responses(
-        first, second, timescales, one, one, np.full((2, 3), 0.7), np.full((2, 3), 9.0), (2.0, 3.0), True, 3
+        first,
+        second,
+        timescales,
+        one,
+        one,
+        np.full((2, 3), 0.7),
+        np.full((2, 3), 1e-9),
+        np.full((2, 3), 9.0),
+        (2.0, 3.0),
+        True,
+        3,
     )
     setting = kernels.Setting(None, None, 0.1, 10, 2, (0.1, 0.2, 0.4))
     stored = json.loads(json.dumps(response._short(kernels.values(setting, found))))
@@ -153,7 +163,7 @@ def test_warnings_say_what_went_wrong():
     nothing = np.zeros(())
     growing = srnn.Kernel(nothing, nothing, nothing, nothing, np.asarray(1e3), nothing, nothing)
     zeros = np.zeros(1)
-    found = kernels.Responses(growing, growing, None, zeros, zeros, zeros, zeros, (2.0,), False, 3)
+    found = kernels.Responses(growing, growing, None, zeros, zeros, zeros, zeros, zeros, (2.0,), False, 3)
     said = " ".join(kernels.warnings(found))
     assert all(word in said for word in ("3 paths diverged", "may not converge", "1e+03-fold"))
 

@@ -58,11 +58,14 @@ def document(evidence: Evidence) -> str:
 
 def summary(evidence: Evidence) -> str:
     """A table of how many claims of each paper got which verdict."""
-    lines = ["| | " + " | ".join(VERDICTS) + " |", "|---" * (len(VERDICTS) + 1) + "|"]
-    for paper, claims in PAPERS.items():
-        found = [judged(claim, evidence) for claim in claims]
-        counts = Counter(one.verdict if one else MISSING for one in found)
-        lines.append(f"| {paper} | " + " | ".join(str(counts[verdict]) for verdict in VERDICTS) + " |")
+    counts = {
+        paper: Counter(found.verdict if (found := judged(claim, evidence)) else MISSING for claim in claims)
+        for paper, claims in PAPERS.items()
+    }
+    columns = [*VERDICTS, *([MISSING] if any(MISSING in count for count in counts.values()) else [])]
+    lines = ["| claims of | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for paper, count in counts.items():
+        lines.append(f"| {paper} | " + " | ".join(str(count[verdict]) for verdict in columns) + " |")
     return "\n".join(lines) + "\n"
 
 

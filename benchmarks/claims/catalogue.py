@@ -194,8 +194,9 @@ PATH_SPACE = (
         "training curves on Penn Treebank words, 200 hidden units",
         f"digits by row and adding of 16 steps; {SMALLER}",
         path_space.first_term_suffices,
-        "Test loss of Path-SGD with κ¹ alone less that with κ¹ + κ², each at its best rate, from orthogonal and "
-        "identity starts. *Holds* if it is more by two standard errors in no setting, *in part* if in at most half.",
+        "Test loss of Path-SGD with κ¹ alone less that with κ¹ + κ², each at its best rate, from orthogonal starts "
+        "and near the identity. *Holds* if it is more by two standard errors in no setting, *in part* if in at most "
+        "half.",
         ("path-metric", "exact"),
     ),
     Claim(

@@ -108,6 +108,7 @@ class Responses(NamedTuple):
         simulated: (amplitude,), change of the mean readout.
         stderr: (amplitude,), of it, path by path against the undriven run with the same noise.
         predicted: (order, amplitude), partial sums of the series.
+        errors: (order, amplitude), how far they are from the simulated change.
         bounds: (order, amplitude), on their errors.
         slopes: by order, of the error against the amplitude on logarithmic axes, at the smaller amplitudes.
         shrinking: whether the last term at amplitude 1 is smaller than the one before.
@@ -120,6 +121,7 @@ class Responses(NamedTuple):
     simulated: np.ndarray
     stderr: np.ndarray
     predicted: np.ndarray
+    errors: np.ndarray
     bounds: np.ndarray
     slopes: tuple[float, ...]
     shrinking: bool
@@ -159,6 +161,7 @@ def measure(setting: Setting, key: Array) -> Responses:
             changes.mean(axis=1),
             changes.std(axis=1, ddof=1) / math.sqrt(setting.paths),
             predicted,
+            errors,
             bounds,
             slopes,
             bool(terms.shrinking),
@@ -178,8 +181,7 @@ def _bounds(model: srnn.SRNN, control: Array, amplitudes: Array, sd: Array, dt: 
 
 def pictures(amplitudes: Sequence[float], found: Responses, *, prefix: str) -> list[Picture]:
     """The kernels, and the series against simulation."""
-    errors = np.abs(found.simulated - found.predicted)
-    highest = len(found.slopes)
+    errors, highest = found.errors, len(found.slopes)
     orders = range(1, highest + 1)
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
@@ -244,7 +246,7 @@ def values(setting: Setting, found: Responses) -> dict[str, Any]:
         "simulated": found.simulated,
         "simulated_stderr": found.stderr,
         "predicted": found.predicted,
-        "errors": np.abs(found.simulated - found.predicted),
+        "errors": found.errors,
         "bounds": found.bounds,
         "slopes": list(found.slopes),
         "shrinking": found.shrinking,
@@ -273,6 +275,7 @@ def restored(stored: Mapping[str, Any]) -> Responses:
         arrays["simulated"],
         arrays["simulated_stderr"],
         arrays["predicted"],
+        arrays["errors"],
         arrays["bounds"],
         tuple(map(float, arrays["slopes"])),
         bool(stored["shrinking"]),
