@@ -15,7 +15,8 @@ Which fields answer which claim (`part` is the configuration's; the numbers are 
   `left`, the share of draws that leave the piece; part "grid", `initial_slope_norm` by σ; part "penalty", `test_loss`,
   `test_accuracy` and `initial_slope_norm` of "noise" against the penalties at equal σ.
 - ‖∂L/∂W_r‖ falls and larger rates are stable: part "grid", `recurrent_gradient_norm` (with the σ trained with) and
-  `recurrent_gradient_norm_at_rest`, and the largest rate whose `validation_loss` ends finite and below where it began.
+  `recurrent_gradient_norm_at_rest`, and the largest rate whose `validation_loss` ends well below that of an even guess
+  (`report.learns`): networks that die are back at it, below where they began.
 - noise improves generalisation: part "table", final rows, `test_accuracy` of regulariser "noise" minus "none", model
   "rnn" and "rnn, 2 layers".
 - simple RNNs come close to gated ones: part "table", final rows, `test_accuracy` of "rnn" with noise against "gru" and
