@@ -266,8 +266,8 @@ def _stability(grid: Found) -> Section:
         "stability",
         "Noise, learning rate and optimiser",
         f"{one.hidden} hidden units, {one.steps} steps at a constant rate, no clipping, {len(_each(grid, 'seed'))} "
-        f"seeds. A run has learned if its validation loss ends below {LEARNED:g} times that of an even guess; where some "
-        "or all seeds have not, the cell is crossed out.",
+        f"seeds. A run has learned if its validation loss ends below {LEARNED:g} times that of an even guess; where "
+        "some or all seeds have not, the cell is crossed out.",
         [
             Picture(
                 "stability",
