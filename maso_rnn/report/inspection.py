@@ -29,6 +29,7 @@ BATCH_BYTES = 2**26  # of codes and slopes at once
 CODE_BYTES = 2**26  # of packed codes kept
 WORK = 1e11  # multiply-adds of a section that cannot measure everything: ten seconds or so on two cores
 COMPARED = 1e10  # bytes of codes compared, over all pairs twice
+PIECES = 4_000  # of a walk or a partition
 WALLS = 100  # sequences whose nearest wall is looked for, over fewer steps where need be
 NOISY = 100  # sequences that are run from random initial states too
 
@@ -63,9 +64,15 @@ class Reading(NamedTuple):
 
     @property
     def work(self) -> int:
-        """Multiply-adds to read one sequence."""
+        """Multiply-adds to read one sequence; what is done unit by unit takes as long as a hundred for each."""
         kernels = [kernel for layer in self.rnn.layers for kernel in (layer.input_kernel, layer.recurrent_kernel)]
-        return self.xs.shape[1] * sum(kernel.size for kernel in kernels)
+        units = sum(layer.recurrent_kernel.shape[0] for layer in self.rnn.layers)
+        return self.xs.shape[1] * (sum(kernel.size for kernel in kernels) + 100 * units)
+
+    @property
+    def most_pieces(self) -> int:
+        """As many pieces as a walk may carry: each has a code, and a state for every unit."""
+        return max(2, min(PIECES, CODE_BYTES // (2 * self.packed.shape[1])))
 
     def affordable(self, work: float, most: int, least: int = 1) -> int:
         """How many things that take `work` multiply-adds each fit into a section."""
@@ -391,7 +398,7 @@ def _walk(found: Reading) -> Section | None:
     if len(ends) < 2:
         return None
     first, second = (np.asarray(found.sequences(i)) for i in ends)
-    cap = found.affordable(found.work, min(20_000, 2 * CODE_BYTES // found.packed.shape[1]))
+    cap = found.affordable(found.work, found.most_pieces)
     return partition.digit_walk(
         found.rnn, first, second, (_named(found, ends[0]), _named(found, ends[1])), max_regions=cap
     )
@@ -402,14 +409,14 @@ def _plane(found: Reading) -> Section | None:
     if len(corners) < 3:
         return None
     first, second, third = (np.asarray(found.sequences(i)) for i in corners)
-    most = CODE_BYTES // found.packed.shape[1]
+    most = found.most_pieces
     one, two, three = (_named(found, i) for i in corners)
     return partition.digit_plane(
         found.rnn,
         (first, second, third),
         (one, two, three),
-        max_regions=found.affordable(10 * found.work, min(3_000, most)),
-        max_along=found.affordable(4 * found.work, min(20_000, 2 * most)),
+        max_regions=found.affordable(10 * found.work, most),
+        max_along=found.affordable(4 * found.work, most),
         resolution=int(np.sqrt(found.affordable(found.work, 150**2, least=30**2))),
     )
 
