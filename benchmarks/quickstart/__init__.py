@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import multiprocessing
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,7 +70,6 @@ def main(arguments: Sequence[str]) -> None:
     if settings.smoke:
         training = dataclasses.replace(training, hidden=16, epochs=settings.epochs or 3)
         data = data._replace(train=data.train.first(256), test=data.test.first(60))
-    trained = train(data, training)
     facts = {
         "configuration": {**dataclasses.asdict(training), "smoke": settings.smoke, "data": data.name},
         "seed": settings.seed,
@@ -75,22 +78,44 @@ def main(arguments: Sequence[str]) -> None:
         | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].platform}",
     }
-    report.write(
-        settings.output,
-        "What is this RNN made of?",
-        "Two ReLU RNNs read handwritten digits one pixel at a time. They start alike and see the same batches; one has "
-        "noise on its initial state while it trains. Everything below is about digits that neither has seen.",
-        _sections(trained, data, settings),
-        facts,
-    )
+    with _beside() as beside:
+        report.write(
+            settings.output,
+            "What is this RNN made of?",
+            "Two ReLU RNNs read handwritten digits one pixel at a time. They start alike and see the same batches; one "
+            "has noise on its initial state while it trains. Everything below is about digits that neither has seen.",
+            _sections(data, training, settings, beside),
+            facts,
+        )
     print(f"{settings.output / 'report.html'} ({time.monotonic() - began:.0f} s)")
 
 
-def _sections(trained: Trained, data: Dataset, settings: Quickstart) -> Iterator[Section]:
+@contextlib.contextmanager
+def _beside() -> Iterator[Executor]:
+    """A process beside this one, which ends at once where the work here fails or is interrupted."""
+    context = multiprocessing.get_context("spawn")
+    ignore = (signal.SIGINT, signal.SIG_IGN)  # an interrupt is for this process, which then ends the other
+    with ProcessPoolExecutor(1, mp_context=context, initializer=signal.signal, initargs=ignore) as beside:
+        try:
+            yield beside
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _sections(data: Dataset, training: Training, settings: Quickstart, beside: Executor) -> Iterator[Section]:
+    meanwhile = [beside.submit(make, data, settings) for make in UNTRAINED]
+    trained = train(data, training)
+    meanwhile += [beside.submit(make, trained, data, settings) for make in LATER]
     yield accuracies(trained, data)
-    for number, make in enumerate(SECTIONS, start=1):
-        print(f"section {number} of {len(SECTIONS)}: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
+    for make in SECTIONS:
+        print(f"section: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
         yield make(trained, data, settings)
+    for make, section in zip((*UNTRAINED, *LATER), meanwhile, strict=True):
+        print(f"section: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
+        yield section.result()
+    beside.shutdown(wait=False)  # it ends while the last pictures are drawn
 
 
 def accuracies(trained: Trained, data: Dataset) -> Section:
@@ -155,7 +180,8 @@ SECTIONS: tuple[Callable[[Trained, Dataset, Quickstart], Section], ...] = (
     partition.boundary,
     partition.noise,
     partition.parallel,
-    eigenvalues,
-    path_space,
-    response,
 )
+
+# what a second process makes meanwhile: first what is about networks of its own, then some of the rest
+UNTRAINED: tuple[Callable[[Dataset, Quickstart], Section], ...] = (path_space, response)
+LATER: tuple[Callable[[Trained, Dataset, Quickstart], Section], ...] = (eigenvalues,)

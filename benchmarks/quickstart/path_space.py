@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
 import jax
@@ -14,7 +15,6 @@ import path_opt
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.digits import digits
 from benchmarks.path_space.training import Configuration, starts, train
-from benchmarks.quickstart.training import Trained
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
 from path_opt.plots import draw_graph
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 SHOWN = {"SGD": 0.1, "Adam": 0.01, "path-space Adam": 0.001, "equivariant Adam": 0.01}
 
 
-def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
+def path_space(data: Dataset, settings: Quickstart) -> Section:
     """What training notices of a rescaling that the function does not notice."""
-    del trained, data  # these networks are small and read rows, so that each trains in a second
+    del data  # these networks are small and read rows, so that each trains in a second
     rows = digits(by="row")
     training = Configuration("digits-by-row", "", "", seed=settings.seed, hidden=(16,), steps=300, points=10)
     methods = SHOWN
@@ -63,7 +63,7 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
     panels[0].legend()
     apart = {name: float(np.abs(second / first - 1).max()) for name, (first, second) in curves.items()}
 
-    small = maso_rnn.init(jax.random.key(settings.seed), 2, [4, 3], 2)
+    small = _small(np.random.default_rng(settings.seed))
     small_graph = path_opt.reduction_graph(small)
     drawing = plots.new_figure(8, 4.4)
     draw_graph(small, small_graph, axes=drawing.add_subplot())
@@ -114,6 +114,17 @@ def path_space(trained: Trained, data: Dataset, settings: Quickstart) -> Section
         },
         [f"{name} diverged" for name, pair in curves.items() if not np.isfinite(pair).all()],
     )
+
+
+def _small(draw: np.random.Generator) -> maso_rnn.RNN:
+    """A network small enough to be drawn."""
+    widths = (2, 4, 3, 2)
+    kernels = [draw.standard_normal(shape).astype(np.float32) for shape in itertools.pairwise(widths)]
+    layers = tuple(
+        maso_rnn.Layer(kernel, draw.standard_normal((width, width)).astype(np.float32), np.zeros(width, np.float32))
+        for kernel, width in zip(kernels, widths[1:-1], strict=False)
+    )
+    return maso_rnn.RNN(layers, maso_rnn.Readout(kernels[-1], np.zeros(widths[-1], np.float32)))
 
 
 def _curves(rows: Dataset, one: Configuration) -> np.ndarray:

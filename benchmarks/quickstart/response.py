@@ -10,17 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.data.dataset import Dataset
-from benchmarks.quickstart.training import Trained
-from benchmarks.response import kernels
 from maso_rnn.report import Section
 
 if TYPE_CHECKING:
     from benchmarks.quickstart import Quickstart
 
 
-def response(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
+def response(data: Dataset, settings: Quickstart) -> Section:
     """How a stochastic RNN in continuous time responds to a digit's pixels: predicted and simulated."""
-    del trained  # this network is not trained: its response follows from its weights
+    from benchmarks.response import kernels  # diffrax takes its time, and only the process that makes this needs it
+
     signal = np.asarray(data.test.inputs[0], float).reshape(-1, 1)
     if settings.smoke:
         signal = signal[: len(signal) // 4]
