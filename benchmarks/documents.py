@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def _path_space(page: str) -> str:
-    return tables.with_table(page, experiment.published(path_space.EXPERIMENT))
+    return tables.with_tables(page, experiment.published(path_space.EXPERIMENT))
 
 
 # from a page as it is to the page as the results make it

@@ -16,6 +16,7 @@ import pytest
 
 import maso_rnn
 from benchmarks import experiment, results, training
+from benchmarks.__main__ import EXPERIMENTS
 from benchmarks.data.adding import adding
 from benchmarks.data.copying import copy_memory
 from benchmarks.data.tomita import tomita
@@ -304,3 +305,13 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(tmp_path):
     # and so do two that nothing stops
     assert begin(tmp_path / "again").wait() == 0
     assert same(tmp_path / "again") == same(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_at_size_smoke_and_a_second_time_does_nothing(tmp_path, name):
+    command = [sys.executable, "-m", "benchmarks", "run", name, "--size", "smoke", "--output", str(tmp_path)]
+    told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert "0 of" not in told[0]
+    assert f"{name}: 0 of" in told[1]
+    assert (tmp_path / name / "report" / "report.html").exists()

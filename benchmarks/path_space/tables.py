@@ -1,4 +1,4 @@
-"""The table of `docs/path_space.md`, made from the published results."""
+"""The tables of `docs/path_space.md`, made from the published results."""
 
 from __future__ import annotations
 
@@ -12,31 +12,39 @@ from benchmarks.path_space.report import Outcome, outcome, settings_of
 from benchmarks.path_space.training import METHODS, STARTS, Configuration
 
 PAGE = Path(__file__).parents[2] / "docs" / "path_space.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
-def table(rows: Rows[Configuration]) -> str:
-    """Test losses by method, setting and start: bits per character of texts, cross-entropy in nats, squared error."""
-    columns = [(setting, start) for setting in settings_of(rows) for start in STARTS]
-    lines = [
-        "| method | " + " | ".join(f"{setting}, {start}" for setting, start in columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    for name in METHODS:
-        cells = [_cell(outcome(rows, setting, name, start), setting) for setting, start in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def tables(rows: Rows[Configuration]) -> str:
+    """A table of test losses for each setting, by method and start."""
+    parts = []
+    for setting in settings_of(rows):
+        unit, scale = _unit(setting)
+        lines = [f"| {setting}: {unit} | {' | '.join(f'{start} start' for start in STARTS)} |", "|---|---|---|"]
+        for name in METHODS:
+            cells = [_cell(outcome(rows, setting, name, start), scale) for start in STARTS]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
-def _cell(end: Outcome, setting: str) -> str:
-    if not np.isfinite(end.test).all():
-        return f"diverged {np.sum(~np.isfinite(end.test))}/{len(end.test)} (at {end.rate:g})"
-    unit = math.log(2) if setting.startswith(("fortunes", "penn-treebank")) else 1.0
-    return f"{end.loss / unit:.3f} ± {end.stderr / unit:.3f} (at {end.rate:g}{', edge' if end.at_edge else ''})"
+def _unit(setting: str) -> tuple[str, float]:
+    """What a setting's losses are shown in, and how many nats or squares that is."""
+    if setting.startswith(("fortunes", "penn-treebank")):
+        return "bits per character", math.log(2)
+    return ("mean squared error" if setting.startswith("adding") else "cross-entropy (nats)"), 1.0
 
 
-def with_table(page: str, rows: Rows[Configuration]) -> str:
-    """The page with the table of `rows` between its marks."""
+def _cell(end: Outcome, scale: float) -> str:
+    rate = f"(at {end.rate:g}{', edge' if end.at_edge else ''})"
+    diverged = int(np.sum(~np.isfinite(end.test)))
+    if diverged:
+        return f"diverged in {diverged} of {len(end.test)} {rate}"
+    return f"{end.loss / scale:.3f} ± {end.stderr / scale:.3f} {rate}"
+
+
+def with_tables(page: str, rows: Rows[Configuration]) -> str:
+    """The page with the tables of `rows` between its marks."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{table(rows)}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{tables(rows)}\n\n{END}{after}"
