@@ -12,6 +12,11 @@ How does Adam become indifferent to rescaling?
 What went wrong in training?
     `GuardedState`, the state of every transform here.
 
+Parameters are a pytree of any form that has the leaves named by the graph; an activation it may hold is not looked at.
+Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
+are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
+wherever it depends on them.
+
 Drawings of small graphs (`path_opt.plots`) need the `report` extra and are imported by name.
 """
 

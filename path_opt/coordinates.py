@@ -28,9 +28,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from maso_rnn.network import RNN
 from path_opt import checks
-from path_opt.graph import ReductionGraph, at_sources, at_targets, require_graph
+from path_opt.graph import ReductionGraph, at_sources, at_targets, read_finite, require_graph
 from path_opt.guard import guarded, like
-from path_opt.rescaling import rescaled
+from path_opt.rescaling import hidden_arrays, rescaled
 
 
 class PathValues(NamedTuple):
@@ -77,8 +77,9 @@ def path_values(params: PyTree, graph: ReductionGraph) -> PathValues:
         `PathValues(values, frozen)`; rescaling the parameters changes `frozen` alone.
 
     Raises:
-        ValueError: if `params` does not fit the graph, or a concrete skeleton weight is zero or not finite.
-        TypeError: if a leaf is not a floating array.
+        ValueError: if `params` does not fit the graph, a concrete one is not finite, or a concrete skeleton weight is
+            zero.
+        TypeError: if a leaf is not a floating array, or `graph` is not a reduction graph.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -94,7 +95,7 @@ def path_values(params: PyTree, graph: ReductionGraph) -> PathValues:
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019); Meng et al. (2019), section 3, for the skeleton method.
     """
-    weights = graph.read(params)
+    weights = read_finite(params, graph)
     _require_skeleton(weights, graph)
     values, frozen = _encode(weights, graph)
     return PathValues(graph.write(values, params), frozen)
@@ -106,7 +107,7 @@ def from_path_values(path_values: PathValues, graph: ReductionGraph) -> PyTree:
     Equation: F from the frozen weights, B_i = v_in / F_i, w_e = v_e / (B_source · F_target).
 
     Args:
-        path_values: from `path_values`, or made of numbers of one's own.
+        path_values: from `path_values`, or made of numbers of one's own, all of one dtype.
         graph: the reduction graph.
 
     Returns:
@@ -114,8 +115,8 @@ def from_path_values(path_values: PathValues, graph: ReductionGraph) -> PyTree:
         finite.
 
     Raises:
-        ValueError: if the values or the frozen weights do not fit the graph.
-        TypeError: if a leaf is not a floating array.
+        ValueError: if the values or the frozen weights do not fit the graph, or concrete ones are not finite.
+        TypeError: if a leaf is not a floating array, or `path_values` are none.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -128,13 +129,17 @@ def from_path_values(path_values: PathValues, graph: ReductionGraph) -> PyTree:
     Source:
         Meng et al. (2019), weight allocation; here for recurrent networks of unequal widths with biases.
     """
-    values = graph.read(path_values.values, "path_values.values")
-    shapes = [jnp.shape(weights) for weights in path_values.frozen]
-    if shapes != [(width,) for width in graph.widths]:
-        raise ValueError(
-            f"path_values.frozen must have one (hidden,) for each of the widths {graph.widths}, got shapes {shapes}"
+    require_graph(graph)
+    if not isinstance(path_values, PathValues):
+        raise TypeError(
+            f"path_values must be a PathValues, got {type(path_values).__name__}; path_opt.path_values makes one"
         )
-    return graph.write(_decode(values, path_values.frozen, graph), path_values.values)
+    values = read_finite(path_values.values, graph, "path_values.values")
+    frozen = hidden_arrays("path_values.frozen", path_values.frozen, graph)
+    dtype = values.readout.kernel.dtype
+    if any(weights.dtype != dtype for weights in frozen):
+        raise TypeError(f"path_values.frozen must be of the dtype of the values, {dtype}; convert one of them")
+    return graph.write(_decode(values, frozen, graph), path_values.values)
 
 
 def set_skeleton(params: PyTree, graph: ReductionGraph, how: str = "rescale") -> PyTree:
@@ -155,9 +160,9 @@ def set_skeleton(params: PyTree, graph: ReductionGraph, how: str = "rescale") ->
         A pytree like `params`.
 
     Raises:
-        ValueError: if `how` is neither, `params` does not fit the graph, or, to rescale, a concrete skeleton weight is
-            zero or not finite.
-        TypeError: if a leaf is not a floating array.
+        ValueError: if `how` is neither, `params` does not fit the graph, a concrete one is not finite, or, to rescale,
+            a concrete skeleton weight is zero.
+        TypeError: if a leaf is not a floating array, or `graph` is not a reduction graph.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -170,7 +175,7 @@ def set_skeleton(params: PyTree, graph: ReductionGraph, how: str = "rescale") ->
     Source:
         Meng et al. (2019), section 3: skeleton weights are set to 1.
     """
-    weights = graph.read(params)
+    weights = read_finite(params, graph)
     if how == "rescale":
         _require_skeleton(weights, graph)
         scales = [abs(product) for product in _products_out(_frozen(weights, graph), graph)]
@@ -263,14 +268,14 @@ def path_space_sgd(
     Args:
         learning_rate: a positive number, or a schedule of the step.
         graph: the reduction graph of the parameters.
-        momentum: its decay, or None.
+        momentum: its decay, in [0, 1), or None.
 
     Returns:
         `in_path_space(optax.sgd(learning_rate, momentum), graph)`.
 
     Raises:
-        ValueError: if a concrete `learning_rate` is not positive and finite.
-        TypeError: if `graph` is not a reduction graph.
+        ValueError: if a concrete `learning_rate` is not positive and finite, or a concrete `momentum` not in [0, 1).
+        TypeError: if either is not one real number (nor a schedule), or `graph` is not a reduction graph.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -283,6 +288,7 @@ def path_space_sgd(
         Wang, Meng, Chen, Liu, Ma, Liu (2019).
     """
     checks.learning_rate(learning_rate)
+    checks.momentum(momentum)
     return in_path_space(optax.sgd(learning_rate, momentum), graph)
 
 

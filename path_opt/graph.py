@@ -160,14 +160,14 @@ def reduction_graph(rnn: PyTree, *, skeleton: str = "largest") -> ReductionGraph
         skeleton: how the skeleton edges are chosen. `"largest"`, from the weights as they are now: into unit i of
             largest |w_ji| · B_j, out of it of largest |w_ik| · F_k, where B and F are the products along the skeleton
             so far, which no rescaling changes. `"modulo"`: from unit `i % width` of the layer below to unit
-            `i % width` of the layer above, as the papers have it.
+            `i % width` of the layer above, as the papers have it, whatever the numbers are.
 
     Returns:
         The graph: static, hashable.
 
     Raises:
-        ValueError: if the activation is not positively homogeneous, shapes do not fit, or there is not exactly one
-            network.
+        ValueError: if the activation is not positively homogeneous, shapes do not fit, there is not exactly one
+            network, or the skeleton is to be the largest of weights that are not all finite.
         TypeError: if a leaf is not a floating array, or is traced where the skeleton is to be the largest.
 
     Example:
@@ -192,8 +192,11 @@ def reduction_graph(rnn: PyTree, *, skeleton: str = "largest") -> ReductionGraph
             'activation="relu")'
         )
     ((prefix, network),) = found
+    _require_form(network)
+    if not callable(network.activation):
+        raise TypeError(f"rnn.activation must be an object, as maso_rnn.activation('relu'), got {network.activation!r}")
     names = jax.tree_util.tree_map_with_path(lambda path, _: _name((*prefix, *path)), network)
-    return _graph(rnn, names, network.activation, skeleton)
+    return _graph(rnn, names, network.activation, skeleton, "rnn")
 
 
 def reduction_graph_from_paths(
@@ -226,7 +229,7 @@ def reduction_graph_from_paths(
 
     Raises:
         ValueError: if the activation is not positively homogeneous, the tree lacks a leaf or has two of one name,
-            shapes do not fit, or a leaf is tied.
+            shapes do not fit, a leaf is tied, or the skeleton is to be the largest of weights that are not all finite.
         TypeError: if a name is not a string, a leaf is not a floating array, or is traced where the skeleton is to be
             the largest.
 
@@ -245,6 +248,9 @@ def reduction_graph_from_paths(
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), the reduction graph; Meng et al. (2019), the skeleton method.
     """
+    for name, value in (("layers", layers), ("initial", () if initial is None else initial)):
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{name} must be a list or tuple, one entry for each layer, got {type(value).__name__}")
     for l, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             raise TypeError(
@@ -260,6 +266,12 @@ def reduction_graph_from_paths(
     for role in jax.tree.leaves(names):
         if not isinstance(role, str):
             raise TypeError(f"layers, readout and initial must hold names of leaves, as strings, got {role!r}")
+    if any(kernel is None for layer in layers for kernel in (layer.input_kernel, layer.recurrent_kernel)):
+        raise ValueError("layers must name an input_kernel and a recurrent_kernel each; only a bias may be None")
+    if readout.kernel is None:
+        raise ValueError("readout must name a kernel; only its bias may be None")
+    if not isinstance(tied, str | list | tuple | set | frozenset):
+        raise TypeError(f"tied must be names of leaves, got {type(tied).__name__}")
     tied = (tied,) if isinstance(tied, str) else tuple(tied)
     leaves = _named_leaves(params)
     unknown = [name for name in tied if name not in leaves]
@@ -271,23 +283,43 @@ def reduction_graph_from_paths(
             f"leaf {_list(shared)} is tied: used in more than one place, so that it cannot be rescaled on its own. "
             "Untie it (give the other place its own copy), or train it in weight space"
         )
-    return _graph(params, names, activation_of(activation), skeleton)
+    return _graph(params, names, activation, skeleton, "params")
 
 
-def _graph(params: PyTree, names: RNN, activation: Activation, skeleton: str) -> ReductionGraph:
+def _require_form(rnn: RNN) -> None:
+    """A tuple of layers and a readout, each field of which is one leaf, or None where there need not be one."""
+    if not isinstance(rnn.layers, tuple) or not all(isinstance(layer, Layer) for layer in rnn.layers):
+        raise TypeError("rnn.layers must be a tuple of maso_rnn.Layer, as maso_rnn.init makes it")
+    if not isinstance(rnn.readout, Readout):
+        raise TypeError(f"rnn.readout must be a maso_rnn.Readout, got {type(rnn.readout).__name__}")
+    parts = {
+        f"rnn.layers[{l}].{name}": leaf for l, layer in enumerate(rnn.layers) for name, leaf in vars(layer).items()
+    }
+    parts |= {f"rnn.readout.{name}": leaf for name, leaf in vars(rnn.readout).items()}
+    parts |= {f"rnn.initial[{l}]": leaf for l, leaf in enumerate(rnn.initial or ())}
+    for name, leaf in parts.items():
+        if leaf is not None or name.endswith("kernel"):
+            checks.floating(name, leaf)
+
+
+def _graph(params: PyTree, names: RNN, activation: str | Activation, skeleton: str, what: str) -> ReductionGraph:
+    activation = activation_of(activation)
     _require_homogeneous(activation)
     if not names.layers:
-        raise ValueError("layers must name at least one layer, got none")
+        raise ValueError(f"{what}: layers must hold at least one layer, got none")
     if names.initial is not None and len(names.initial) != len(names.layers):
-        raise ValueError(f"initial must name one leaf for each of {len(names.layers)} layers, got {names.initial}")
+        raise ValueError(
+            f"{what}: initial must have one leaf for each of {len(names.layers)} layers, got {names.initial}"
+        )
     leaves = _named_leaves(params)
     missing = [name for name in jax.tree.leaves(names) if name not in leaves]
     if missing:
-        raise ValueError(f"params lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
+        raise ValueError(f"{what} lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
 
     def sizes(name: str) -> tuple[int, int]:
-        if leaves[name].ndim != 2:
-            raise ValueError(f"leaf {name!r} must be a kernel (in, out), got shape {leaves[name].shape}")
+        checks.floating(f"{what}: leaf {name!r}", leaves[name])
+        if leaves[name].ndim != 2 or not leaves[name].size:
+            raise ValueError(f"{what}: leaf {name!r} must be a kernel (in, out), got shape {leaves[name].shape}")
         return leaves[name].shape
 
     inputs = sizes(names.layers[0].input_kernel)[0]
@@ -302,16 +334,17 @@ def _graph(params: PyTree, names: RNN, activation: Activation, skeleton: str) ->
     )
     graph = ReductionGraph(names, inputs, widths, outputs, modulo)
     named = set(jax.tree.leaves(names))
-    weights = graph.read({name: leaf for name, leaf in leaves.items() if name in named})
+    weights = graph.read({name: leaf for name, leaf in leaves.items() if name in named}, what)
     if skeleton == "modulo":
         return graph
     if skeleton != "largest":
         raise ValueError(f'skeleton must be "largest" or "modulo", got {skeleton!r}')
     if not checks.is_concrete(weights):
         raise TypeError(
-            'params is traced, and skeleton="largest" looks at the numbers: make the graph outside of jax.jit, or '
+            f'{what} is traced, and skeleton="largest" looks at the numbers: make the graph outside of jax.jit, or '
             'call with skeleton="modulo"'
         )
+    checks.finite(what, weights)
     return dataclasses.replace(graph, skeleton=_largest(weights))
 
 
@@ -386,6 +419,14 @@ def at_targets(values: Sequence[Array], weights: RNN) -> RNN:
         None if h is None else own for h, own in zip(weights.initial, values, strict=True)
     )
     return dataclasses.replace(weights, layers=layers, readout=readout, initial=initial)
+
+
+def read_finite(params: PyTree, graph: Any, what: str = "params") -> RNN:
+    """The weights in a pytree by its graph, finite where they are concrete."""
+    require_graph(graph)
+    weights = graph.read(params, what)
+    checks.finite(what, weights)
+    return weights
 
 
 def require_graph(value: Any) -> None:

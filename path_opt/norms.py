@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from maso_rnn.network import RNN, Layer, Readout
 from path_opt import checks
-from path_opt.graph import ReductionGraph, require_graph
+from path_opt.graph import ReductionGraph, read_finite, require_graph
 from path_opt.guard import guarded, like
 
 
@@ -81,8 +81,10 @@ def path_norm(
         γ² or ln γ²; no rescaling changes it.
 
     Raises:
-        ValueError: if `num_steps` is below 1, `readout` is neither, or `params` does not fit the graph.
-        TypeError: if `num_steps` is not an integer, or a leaf is not a floating array.
+        ValueError: if `num_steps` is below 1, `readout` is neither, `params` does not fit the graph, or a concrete one
+            is not finite.
+        TypeError: if `num_steps` is not an integer, `log` not a bool, a leaf is not a floating array, or `graph` is
+            not a reduction graph.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -96,7 +98,8 @@ def path_norm(
         Neyshabur, Wu, Salakhutdinov, Srebro (2016), equation 5.
     """
     _check_options(num_steps, readout)
-    squared = jax.tree.map(jnp.square, graph.read(params))
+    checks.flag("log", log)
+    squared = jax.tree.map(jnp.square, read_finite(params, graph))
     value, exponent = _norm(squared, _forward(squared, num_steps), readout)
     if log:
         return jnp.log(value) + exponent * math.log(2)
@@ -144,7 +147,8 @@ def scale_by_path_norm(
 
     Raises:
         ValueError: if `num_steps` or `refresh_every` is below 1, or `readout` is neither.
-        TypeError: if they are not integers, or `graph` is not a reduction graph.
+        TypeError: if they are not integers, `second_order` or `normalize` is not a bool, or `graph` is not a reduction
+            graph.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -214,6 +218,8 @@ def _direction(
     require_graph(graph)
     _check_options(num_steps, readout)
     checks.positive_integer("refresh_every", refresh_every)
+    checks.flag("second_order", second_order)
+    checks.flag("normalize", normalize)
 
     def kappa_of(weights: RNN) -> RNN:
         return _kappa(weights, num_steps, readout, second_order=second_order, normalize=normalize)

@@ -8,13 +8,15 @@ state are incoming. An edge e from s to t thus becomes w_e · c_t / c_s, with c 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from maso_rnn.network import RNN
-from path_opt.graph import ReductionGraph, at_sources, at_targets
+from path_opt import checks
+from path_opt.graph import ReductionGraph, at_sources, at_targets, read_finite
 
 _STEPS = 4  # time steps of the paths that `gauge` measures
 
@@ -27,14 +29,15 @@ def rescale(params: PyTree, graph: ReductionGraph, log_scales: Sequence[Float[Ar
     Args:
         params: the parameters.
         graph: their reduction graph.
-        log_scales: for each layer (hidden,), ln c.
+        log_scales: a list or tuple of (hidden,) for each layer, ln c, in any floating dtype.
 
     Returns:
         A pytree like `params`.
 
     Raises:
-        ValueError: if `log_scales` does not have one (hidden,) for each layer, or `params` does not fit the graph.
-        TypeError: if a leaf is not a floating array.
+        ValueError: if `log_scales` does not have one (hidden,) for each layer, `params` does not fit the graph, or
+            concrete values are not finite.
+        TypeError: if a leaf is not a floating array, or `graph` is not a reduction graph.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -47,14 +50,23 @@ def rescale(params: PyTree, graph: ReductionGraph, log_scales: Sequence[Float[Ar
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), positive scale invariance; Neyshabur et al. (2016), section 3.
     """
-    weights = graph.read(params)
-    shapes = [jnp.shape(scale) for scale in log_scales]
-    wanted = [(width,) for width in graph.widths]
-    if shapes != wanted:
-        raise ValueError(f"log_scales must have one (hidden,) for each layer, of shapes {wanted}, got {shapes}")
+    weights = read_finite(params, graph)
     dtype = weights.readout.kernel.dtype
-    scales = [jnp.exp(jnp.asarray(scale, dtype)) for scale in log_scales]
+    scales = [jnp.exp(scale.astype(dtype)) for scale in hidden_arrays("log_scales", log_scales, graph)]
     return graph.write(rescaled(weights, scales), params)
+
+
+def hidden_arrays(name: str, values: Any, graph: ReductionGraph) -> tuple[Array, ...]:
+    """One floating (hidden,) for each layer, finite where they are concrete."""
+    if not isinstance(values, tuple | list):
+        raise TypeError(f"{name} must be a sequence of one (hidden,) for each layer, got {type(values).__name__}")
+    for l, value in enumerate(values):
+        checks.floating(f"{name}[{l}]", value)
+    shapes, wanted = [value.shape for value in values], [(width,) for width in graph.widths]
+    if shapes != wanted:
+        raise ValueError(f"{name} must have one (hidden,) for each layer, of shapes {wanted}, got {shapes}")
+    checks.finite(name, values)
+    return tuple(jnp.asarray(value) for value in values)
 
 
 def rescaled(weights: RNN, scales: Sequence[Array]) -> RNN:
@@ -85,8 +97,8 @@ def balance(params: PyTree, graph: ReductionGraph) -> PyTree:
         A pytree like `params`, of the same function.
 
     Raises:
-        ValueError: if `params` does not fit the graph.
-        TypeError: if a leaf is not a floating array.
+        ValueError: if `params` does not fit the graph, or a concrete one is not finite.
+        TypeError: if a leaf is not a floating array, or `graph` is not a reduction graph.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -100,7 +112,7 @@ def balance(params: PyTree, graph: ReductionGraph) -> PyTree:
     Source:
         The path norm of Neyshabur et al. (2016), taken from both ends.
     """
-    weights = graph.read(params)
+    weights = read_finite(params, graph)
     return graph.write(rescaled(weights, [1 / unit for unit in gauge(weights)]), params)
 
 
