@@ -86,7 +86,7 @@ SPLINE = (
         SMALLER,
         spline.mollifies,
         "log10 of ‖dL/dW_r‖, mean over training, without noise less with it, at the same rate, one comparison for "
-        f"each σ; pairs in which either diverged are left out. {PREVAILS}",
+        f"each σ; among pairs that both learned something (a dead network has no gradient). {PREVAILS}",
         ("spline",),
     ),
     Claim(
@@ -95,8 +95,8 @@ SPLINE = (
         "curves for σ × learning rate × optimiser",
         SMALLER,
         spline.stabilises,
-        "log10 of the largest rate tried that ends with a finite validation loss below the one it began with, with "
-        f"noise less without, one comparison for each σ. {PREVAILS}",
+        "log10 of the largest rate tried at which something is learned (validation loss below 0.9 of an even guess), "
+        f"with noise less without, one comparison for each σ. {PREVAILS}",
         ("spline",),
     ),
     Claim(
@@ -343,8 +343,8 @@ EIGEN = (
         "not had",
         "as eigen-d; of each gate by itself",
         eigen.applies,
-        "By the same comparisons, cell by cell: it is ahead of Glorot's more often than behind. *Holds* if in every "
-        "cell, *in part* if in some.",
+        "By the same comparisons, cell by cell: it is behind Glorot's in no more tasks than chance would bring once in "
+        "twenty times. *Holds* if in every cell, *in part* if in some.",
         ("eigen-init",),
     ),
     Claim(

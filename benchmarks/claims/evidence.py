@@ -21,9 +21,10 @@ Evidence: TypeAlias = Mapping[str, Rows[Any]]
 
 PREVAILS = (
     "A difference counts if it is more than two of its standard errors. *Holds* if it counts in favour in at least "
-    "half of the comparisons and against in none; *in part* if in favour more often than against; else *does not hold "
-    "here*."
+    "half of the comparisons and against in none; *in part* if in favour more often than against; both only if chance "
+    "would bring as many in favour less than once in twenty times; else *does not hold here*."
 )
+BY_CHANCE = 1 / 25  # that a difference of two means of five is above two standard errors where there is none
 
 
 class Estimate(NamedTuple):
@@ -91,9 +92,15 @@ def prevails(gains: Mapping[Any, Estimate]) -> Verdict:
     """The verdict by `PREVAILS`, from differences that are positive where they are in the claim's favour."""
     signs = [gain.sign for gain in gains.values()]
     ahead, behind = signs.count(1), signs.count(-1)
-    if not behind and ahead and 2 * ahead >= len(signs):
-        return HOLDS
-    return IN_PART if ahead > behind else NOT_HERE
+    if ahead <= behind or is_chance(ahead, len(signs)):
+        return NOT_HERE
+    return HOLDS if not behind and 2 * ahead >= len(signs) else IN_PART
+
+
+def is_chance(count: int, of: int) -> bool:
+    """Whether chance brings so many differences, or more, at least once in twenty times."""
+    fewer = sum(math.comb(of, k) * BY_CHANCE**k * (1 - BY_CHANCE) ** (of - k) for k in range(count))
+    return 1 - fewer >= 0.05
 
 
 def tally(gains: Mapping[Any, Estimate]) -> str:

@@ -87,9 +87,9 @@ def _series(axes: Axes, evidence: Evidence) -> None:
 def _starts(axes: Axes, evidence: Evidence) -> None:
     rows = evidence["eigen-init"].final
     cells = distinct(rows, "cell")
-    tasks = eigen.classes(rows, distinct(rows, "task"))
+    tasks, found = eigen.classes(rows, distinct(rows, "task")), eigen.scores(rows)
     for i, name in enumerate(STARTS):
-        means = [np.mean([eigen.score(rows, cell, name, task).mean for task in tasks]) for cell in cells]
+        means = [np.mean([found[cell, name, task].mean for task in tasks]) for cell in cells]
         places = np.arange(len(cells)) + 0.12 * (i - 2)
         axes.plot(means, places, MARKERS[i], color=plots.COLOURS[i], label=name)
     axes.set_yticks(range(len(cells)), cells)

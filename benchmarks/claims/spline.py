@@ -26,6 +26,7 @@ from benchmarks.claims.evidence import (
     tally,
 )
 from benchmarks.experiment import Row
+from benchmarks.spline.report import learns
 
 CLOSE = 0.02  # of accuracy
 
@@ -67,7 +68,7 @@ def templates(evidence: Evidence) -> Finding:
 def penalises(evidence: Evidence) -> Finding:
     """Claim (d): noise is an explicit penalty."""
     is_penalty, said = exact.noise_is_penalty(evidence)
-    rows = chosen(evidence["spline"].fixed, part="penalty")
+    rows = _learned(evidence, "penalty")
     none = estimate(_log_slope(row) for row in chosen(rows, regulariser="none"))
     noisy = chosen(rows, regulariser="noise")
     gains = {
@@ -94,19 +95,22 @@ def _log10(value: Any) -> float:
 
 def mollifies(evidence: Evidence) -> Finding:
     """Claim (e): the gradient falls."""
-    rows = chosen(evidence["spline"].fixed, part="grid")
+    rows = _learned(evidence, "grid")
     quiet = {_others(row): _log_gradient(row) for row in chosen(rows, regulariser="none")}
     gains = {}
     for sigma in distinct(chosen(rows, regulariser="noise"), "sigma"):
-        noisy = chosen(rows, regulariser="noise", sigma=sigma)
-        gains[f"σ = {sigma:g}"] = estimate(
-            quiet[_others(row)] - _log_gradient(row)
-            for row in noisy
-            if math.isfinite(quiet[_others(row)]) and math.isfinite(_log_gradient(row))
-        )
+        noisy = [row for row in chosen(rows, regulariser="noise", sigma=sigma) if _others(row) in quiet]
+        gains[f"σ = {sigma:g}"] = estimate(quiet[_others(row)] - _log_gradient(row) for row in noisy)
     return Finding(
-        prevails(gains), f"log10 of ‖dL/dW_r‖ falls by {listed(gains)} (over rates, optimisers and tasks)", _seeds(rows)
+        prevails(gains),
+        f"log10 of ‖dL/dW_r‖ falls by {listed(gains)} (over rates, optimisers and tasks)",
+        _seeds(rows),
     )
+
+
+def _learned(evidence: Evidence, part: str) -> list[Row[Any]]:
+    """The rows of a part that learned something; a dead network has no slope and no gradient."""
+    return [row for row in chosen(evidence["spline"].fixed, part=part) if learns(row.result)]
 
 
 def _others(row: Row[Any]) -> tuple[Any, ...]:
@@ -144,13 +148,8 @@ def stabilises(evidence: Evidence) -> Finding:
 
 def _largest_rate(rows: Sequence[Row[Any]], sigma: float, task: str, optimizer: str, seed: int) -> float:
     tried = chosen(rows, sigma=sigma, task=task, optimizer=optimizer, seed=seed)
-    learned = [row.configuration.rate for row in tried if _learns(row)]
+    learned = [row.configuration.rate for row in tried if learns(row.result)]
     return math.log10(max(learned, default=min(row.configuration.rate for row in tried) / 10))
-
-
-def _learns(row: Row[Any]) -> bool:
-    first, last = (float(row.result["validation_loss"][i]) for i in (0, -1))
-    return math.isfinite(last) and last < first
 
 
 def generalises(evidence: Evidence) -> Finding:
