@@ -115,6 +115,18 @@ def test_gains_are_of_the_same_seeds():
     assert found["rnn + noise"]["sigma"] == 0.1
 
 
+def test_what_is_published_is_of_five_seeds_and_whole():
+    rows = experiment.published(EXPERIMENT)
+    table = report.accuracies(rows.final)
+    assert set(table) == {"digits-by-pixel", "digits-permuted", "digits-10k-by-row", "adding-ternary-60"}
+    assert {one["accuracy"].seeds for row in table.values() for one in row.values()} == {5}
+    assert all({"rnn", "rnn + noise", "gru"} <= set(row) for row in table.values())
+    # no walk was cut short, and the maps are exact
+    opened = [row.result[when] for row in rows.fixed if "after" in row.result for when in ("before", "after")]
+    assert len(opened) == 20
+    assert all(one["cut"] == 0 and one["template"]["error"] < 1e-4 for one in opened)
+
+
 @pytest.mark.slow
 def test_the_smoke_run_writes_every_picture_and_a_rerun_does_nothing(tmp_path):
     experiment.run(EXPERIMENT, "smoke", tmp_path)
