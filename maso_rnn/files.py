@@ -16,6 +16,8 @@ from maso_rnn.activations import PiecewiseAffine, activation
 from maso_rnn.network import RNN, Layer, Readout, check_network
 
 VERSION = "1"
+LARGEST_HEADER = 2**20  # bytes: names, shapes and the activation of thousands of layers
+LARGEST_FILE = 2**36  # bytes
 _SMOOTH = ("tanh",)
 
 
@@ -76,7 +78,8 @@ def load(path: str | os.PathLike[str]) -> RNN:
 
     Raises:
         ValueError: if the file is not one of ours, is truncated, of a later version, or does not hold a network whose
-            shapes fit; or if it is float64 and JAX is not set to hold that.
+            shapes fit; if its header is above 1 MiB or the whole above 64 GiB; or if it is float64 and JAX is not set
+            to hold that.
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be read.
 
@@ -89,7 +92,7 @@ def load(path: str | os.PathLike[str]) -> RNN:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    path.open("rb").close()  # a missing or unreadable file is the system's own error
+    _check_size(path)
     try:
         with safe_open(path, framework="flax") as file:
             metadata = file.metadata() or {}
@@ -101,9 +104,20 @@ def load(path: str | os.PathLike[str]) -> RNN:
     try:
         rnn = _assemble(arrays, _activation_of(metadata["activation"]))
         check_network(rnn)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not hold a network: {error}") from None
     return rnn
+
+
+def _check_size(path: Path) -> None:
+    """A header and a whole that are not too large to read; a missing or unreadable file is the system's own error."""
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        size = file.seek(0, os.SEEK_END)
+    if size > LARGEST_FILE:
+        raise ValueError(f"{path} has {size} bytes, more than {LARGEST_FILE}: no network that this library reads")
+    if LARGEST_HEADER < header <= size - 8:
+        raise ValueError(f"{path} has a header of {header} bytes, more than {LARGEST_HEADER}; ours are far below")
 
 
 def _check_metadata(path: Path, metadata: dict[str, str]) -> None:

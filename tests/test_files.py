@@ -123,3 +123,69 @@ def test_float64_is_not_narrowed_in_silence(key, tmp_path):
     files.save(tmp_path / "rnn", network(key, 1))
     with jax.enable_x64(False), pytest.raises(ValueError, match="holds float64"):
         files.load(tmp_path / "rnn")
+
+
+@pytest.mark.slow
+def test_ten_thousand_corruptions_never_crash_or_hang(key, tmp_path):
+    path = tmp_path / "rnn"
+    files.save(path, network(key, 1))
+    whole, random = path.read_bytes(), np.random.default_rng(1)
+    (header,) = struct.unpack("<Q", whole[:8])
+    refused = 0
+    for i in range(10_000):
+        data = bytearray(whole)
+        # every other one in the header, which is where a file says what it is
+        end = 8 + header if i % 2 else len(data)
+        for position in random.integers(0, end, size=random.integers(1, 9)):
+            data[position] = random.integers(256)
+        cut = random.integers(0, len(data) + 1) if i % 5 == 0 else len(data)
+        path.write_bytes(bytes(data[:cut]) + random.bytes(random.integers(0, 9) if i % 7 == 0 else 0))
+        try:
+            assert isinstance(files.load(path), maso_rnn.RNN)
+        except ValueError:
+            refused += 1
+    assert 5000 < refused < 10_000
+
+
+BOMBS = {
+    "a header longer than any of ours": (
+        lambda data: _with_header(data, lambda h: h["__metadata__"].update(note="x" * 2**20)),
+        "header of .* bytes, more than",
+    ),
+    "a header longer than the file": (lambda data: struct.pack("<Q", 2**40) + data[8:], "not a whole safetensors file"),
+    "a shape larger than the data": (
+        lambda data: _with_header(data, lambda h: h["layers.0.bias"].update(shape=[2**40])),
+        "not a whole safetensors file",
+    ),
+    "a shape whose size overflows": (
+        lambda data: _with_header(data, lambda h: h["layers.0.bias"].update(shape=[2**40, 2**40])),
+        "not a whole safetensors file",
+    ),
+    "data outside of the file": (
+        lambda data: _with_header(data, lambda h: h["layers.0.bias"].update(data_offsets=[2**40, 2**40 + 56])),
+        "not a whole safetensors file",
+    ),
+    "a very deep activation": (
+        lambda data: _with_header(data, lambda h: h["__metadata__"].update(activation="[" * 100_000)),
+        "does not hold a network",
+    ),
+    "a thousand breakpoints": (
+        lambda data: _with_header(
+            data,
+            lambda h: h["__metadata__"].update(
+                activation=json.dumps({"breakpoints": [*range(1000)], "slopes": [1] * 1001, "offsets": [0] * 1001})
+            ),
+        ),
+        "does not hold a network: breakpoints: at most 255",
+    ),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_is_refused_before_it_is_read(key, tmp_path, bomb):
+    path = tmp_path / "rnn"
+    files.save(path, network(key, 1))
+    make, message = BOMBS[bomb]
+    path.write_bytes(make(path.read_bytes()))
+    with pytest.raises(ValueError, match=message):
+        files.load(path)
