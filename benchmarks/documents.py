@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import experiment, path_space
+from benchmarks import claims, experiment, path_space
+from benchmarks.claims import picture
 from benchmarks.path_space import tables
 
 ROOT = Path(__file__).parents[1]
@@ -15,8 +16,21 @@ def _path_space(page: str) -> str:
     return tables.with_tables(page, experiment.published(path_space.EXPERIMENT))
 
 
+def _claims(page: str) -> str:
+    del page
+    return claims.document(claims.evidence())
+
+
+def _readme(page: str) -> str:
+    return claims.with_summary(page, claims.evidence())
+
+
 # from a page as it is to the page as the results make it
-DOCUMENTS: dict[str, Callable[[str], str]] = {"docs/path_space.md": _path_space}
+DOCUMENTS: dict[str, Callable[[str], str]] = {
+    "docs/path_space.md": _path_space,
+    "benchmarks/CLAIMS.md": _claims,
+    "README.md": _readme,
+}
 
 
 def make(names: Iterable[str], output: Path) -> None:
@@ -34,3 +48,5 @@ def make(names: Iterable[str], output: Path) -> None:
         page = ROOT / document
         page.write_text(rewritten(page.read_text()))
         print(page)
+    claims.PICTURE.write_bytes(picture.png(claims.evidence()))
+    print(claims.PICTURE)

@@ -21,11 +21,16 @@ MISSING = "not run yet"
 _HEAD = """# Do the papers' claims hold?
 
 Every claim of the papers behind this library, what was measured here, and a verdict that a rule computes from the
-results in `benchmarks/published`; nothing on this page is typed. `python -m benchmarks report` makes it again from
-them, and each experiment by its command. Figures are means ± standard errors over that many seeds (of *exact*, random
-networks). *Recalled* figures are from memory and not to be quoted as the paper's; *not had* says that the paper's text
-could not be obtained. Small sizes on a CPU are no test of what a method does at the papers' sizes:
-`--size paper` runs those.
+results in `benchmarks/published`: no verdict and no figure of ours is typed. `python -m benchmarks report` makes the
+page again from them, and each experiment is run by its command. Figures are means ± standard errors over so many seeds
+(of *exact*, random networks). *Recalled* figures are from memory and not to be quoted as the paper's; *not had* says
+that the paper's text could not be obtained. Small sizes on a CPU are no test of what a method does at the papers'
+sizes: `--size paper` runs those.
+
+**The rule of comparisons**, where a rule names it: a difference counts if it is more than two of its standard errors.
+The claim *holds* if it counts in favour in at least half of the comparisons and against in none, and holds *in part* if
+in favour more often than against; both only if chance would bring as many in favour less than once in twenty times;
+else it *does not hold here*.
 """
 
 

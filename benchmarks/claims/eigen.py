@@ -14,6 +14,7 @@ from benchmarks.claims.evidence import (
     Estimate,
     Evidence,
     Finding,
+    by_seed,
     chosen,
     distinct,
     estimate,
@@ -87,12 +88,12 @@ def kinds_differ(evidence: Evidence) -> Finding:
 
 def _moves(rows: Sequence[Row[Any]], quantity: str, *, is_class: bool) -> Estimate:
     """How far training moves a quantity: for each seed the mean over tasks and initializers that did not diverge."""
-    of_seed: dict[int, list[float]] = {}
-    for row in rows:
-        before, after = map(float, row.result[quantity])
-        if ("test_accuracy" in row.result) == is_class and np.isfinite(after - before):
-            of_seed.setdefault(row.configuration.seed, []).append(after - before)
-    return estimate(np.mean(moves) for moves in of_seed.values())
+    moved = [
+        row
+        for row in rows
+        if ("test_accuracy" in row.result) == is_class and np.isfinite(np.asarray(row.result[quantity], float)).all()
+    ]
+    return by_seed(moved, lambda row: float(row.result[quantity][1]) - float(row.result[quantity][0]))
 
 
 def improves(evidence: Evidence) -> Finding:

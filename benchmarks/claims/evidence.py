@@ -19,11 +19,6 @@ NOT_TESTABLE: Verdict = "not testable here"
 
 Evidence: TypeAlias = Mapping[str, Rows[Any]]
 
-PREVAILS = (
-    "A difference counts if it is more than two of its standard errors. *Holds* if it counts in favour in at least "
-    "half of the comparisons and against in none; *in part* if in favour more often than against; both only if chance "
-    "would bring as many in favour less than once in twenty times; else *does not hold here*."
-)
 BY_CHANCE = 1 / 25  # that a difference of two means of five is above two standard errors where there is none
 
 
@@ -77,6 +72,14 @@ def estimate(values: Iterable[Any]) -> Estimate:
     return Estimate(mean, float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else 0.0, len(array))
 
 
+def by_seed(rows: Iterable[Row[Any]], value: Callable[[Row[Any]], float]) -> Estimate:
+    """The mean over seeds of a value; rows of one seed are no separate evidence, and their mean is one value."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        found.setdefault(row.configuration.seed, []).append(value(row))
+    return estimate(float(np.mean(values)) for values in found.values())
+
+
 def less(a: Estimate, b: Estimate) -> Estimate:
     """The first less the second, of separate seeds; what diverged is infinite, and of two that did neither is ahead."""
     mean = 0.0 if a.mean == b.mean else a.mean - b.mean
@@ -89,7 +92,12 @@ def scaled(values: Iterable[Any]) -> list[float]:
 
 
 def prevails(gains: Mapping[Any, Estimate]) -> Verdict:
-    """The verdict by `PREVAILS`, from differences that are positive where they are in the claim's favour."""
+    """The verdict by the rule of comparisons, from differences that are positive where they are in the claim's favour.
+
+    A difference counts if it is more than two of its standard errors. The claim holds if it counts in favour in at
+    least half of the comparisons and against in none, and in part if in favour more often than against; both only if
+    chance would bring as many in favour less than once in twenty times.
+    """
     signs = [gain.sign for gain in gains.values()]
     ahead, behind = signs.count(1), signs.count(-1)
     if ahead <= behind or is_chance(ahead, len(signs)):

@@ -15,7 +15,6 @@ from benchmarks.response import of
 from benchmarks.response.kernels import Kernels
 from maso_rnn import plots
 
-NEEDED = ("spline", "path-space", "response", "eigen-init")
 STARTS = ("eigen-schur", "orthogonal", "glorot", "he", "identity")
 MARKERS = "osD^v"
 
@@ -56,20 +55,28 @@ def _paths(axes: Axes, evidence: Evidence) -> None:
     settings = distinct(rows, shape)
     pairs = {**path_space.PAIRS, "Path-SGD": "SGD"}
     for i, (method, baseline) in enumerate(pairs.items()):
-        ratios = [
-            path_space.losses(rows, setting, method).mean / path_space.losses(rows, setting, baseline).mean
-            for setting in settings
-        ]
-        places = np.arange(len(settings)) + 0.2 * (i - 1)
-        finite = np.isfinite(ratios)
-        label = f"{method} / {baseline}"
-        axes.plot(np.asarray(ratios)[finite], places[finite], MARKERS[i], color=plots.COLOURS[i], label=label)
+        for place, setting in enumerate(settings):
+            ours, theirs = (path_space.losses(rows, setting, name).mean for name in (method, baseline))
+            at, label = place + 0.25 * (i - 1), f"{method} / {baseline}"
+            if np.isfinite([ours, theirs]).all():
+                axes.plot(ours / theirs, at, MARKERS[i], color=plots.COLOURS[i], label=label)
+            else:
+                both = not np.isfinite([ours, theirs]).any()
+                said = "both diverged" if both else f"{baseline if np.isfinite(ours) else method} diverged"
+                axes.text(1.1, at, said, color=plots.COLOURS[i], fontsize=8, va="center")
     axes.axvline(1, color="#888888", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(settings)), settings)
+    axes.set_yticks(range(len(settings)), [_wrapped(setting) for setting in settings])
     axes.invert_yaxis()
-    axes.set(title="Path space", xlabel="test loss over that of the same method in weight space (left is better)")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(title="Path space and weight space", xlabel="ratio of test losses (left: the first is better)")
+    named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    axes.legend(named.values(), named.keys(), frameon=False, fontsize=8)
+
+
+def _wrapped(setting: str) -> str:
+    task, hidden = setting.split(", ")
+    widths = hidden.removesuffix(" hidden").split("+")
+    return f"{task},\n{len(widths)} × {widths[0]} units"
 
 
 def _series(axes: Axes, evidence: Evidence) -> None:
@@ -89,10 +96,14 @@ def _starts(axes: Axes, evidence: Evidence) -> None:
     cells = distinct(rows, "cell")
     tasks, found = eigen.classes(rows, distinct(rows, "task")), eigen.scores(rows)
     for i, name in enumerate(STARTS):
-        means = [np.mean([found[cell, name, task].mean for task in tasks]) for cell in cells]
-        places = np.arange(len(cells)) + 0.12 * (i - 2)
-        axes.plot(means, places, MARKERS[i], color=plots.COLOURS[i], label=name)
+        each = [[found[cell, name, task] for task in tasks] for cell in cells]
+        means = [np.mean([one.mean for one in row]) for row in each]
+        errors = [np.linalg.norm([one.stderr for one in row]) / len(row) for row in each]
+        places = np.arange(len(cells)) + 0.14 * (i - 2)
+        axes.errorbar(
+            means, places, xerr=2 * np.asarray(errors), fmt=MARKERS[i], color=plots.COLOURS[i], label=name, linewidth=1
+        )
     axes.set_yticks(range(len(cells)), cells)
     axes.invert_yaxis()
-    axes.set(title="Initializers", xlabel=f"test accuracy, mean over {len(tasks)} tasks")
+    axes.set(title="Initializers", xlabel=f"test accuracy, mean over {len(tasks)} tasks ± 2 standard errors")
     axes.legend(frameon=False, fontsize=8)

@@ -67,12 +67,12 @@ def improves_with_order(evidence: Evidence) -> Finding:
     small = [i for i, amplitude in enumerate(rows[0].configuration.amplitudes) if amplitude <= SMALL]
     errors = np.asarray([np.asarray(row.result["errors"], float)[:, small] for row in rows])
     steps = np.log10(errors[:, :-1] / errors[:, 1:]).mean(axis=2)
-    gains = {f"to order {n + 2}": estimate(steps[:, n]) for n in range(steps.shape[1])}
+    gains = {f"order {n + 2}:": estimate(steps[:, n]) for n in range(steps.shape[1])}
     slopes = [estimate(row.result["slopes"][n] for row in rows) for n in range(errors.shape[1])]
     return Finding(
         graded([gain.sign > 0 for gain in gains.values()]),
-        f"log10 of the error falls by {listed(gains)} at amplitudes to {SMALL:g}; errors grow with the amplitude to "
-        f"the power {', '.join(map(str, slopes))} (theory: {', '.join(str(n + 2) for n in range(len(slopes)))})",
+        f"log10 of the error falls by, to {listed(gains)}, at amplitudes to {SMALL:g}; errors grow with the amplitude "
+        f"to the power {', '.join(map(str, slopes))} (theory: {', '.join(str(n + 2) for n in range(len(slopes)))})",
         len(rows),
     )
 

@@ -16,6 +16,7 @@ from benchmarks.claims.evidence import (
     Estimate,
     Evidence,
     Finding,
+    by_seed,
     chosen,
     distinct,
     estimate,
@@ -34,34 +35,41 @@ CLOSE = 0.02  # of accuracy
 def partitions(evidence: Evidence) -> Finding:
     """Claim (b): the partition is built up through time, and changed by training."""
     rows = chosen(evidence["spline"].fixed, part="partition")
-    grown = estimate(math.log10(row.result["after"]["pieces"][-1] / row.result["after"]["pieces"][0]) for row in rows)
-    changed = estimate(
-        math.log10(row.result["after"]["pieces"][-1] / row.result["before"]["pieces"][-1]) for row in rows
-    )
-    sorted_out = estimate(row.result["after"]["neighbours"][-1] - row.result["after"]["neighbours"][0] for row in rows)
+
+    def pieces(row: Row[Any], when: str, at: int) -> float:
+        return math.log10(row.result[when]["pieces"][at])
+
+    def neighbours(row: Row[Any], at: int) -> float:
+        return float(row.result["after"]["neighbours"][at])
+
+    grown = by_seed(rows, lambda row: pieces(row, "after", -1) - pieces(row, "after", 0))
+    changed = by_seed(rows, lambda row: pieces(row, "after", -1) - pieces(row, "before", -1))
+    sorted_out = by_seed(rows, lambda row: neighbours(row, -1) - neighbours(row, 0))
     first, last = (np.mean([row.result["after"]["pieces"][i] for row in rows]) for i in (0, -1))
     untrained = np.mean([row.result["before"]["pieces"][-1] for row in rows])
     return Finding(
         graded([grown.sign > 0, changed.sign != 0]),
         f"pieces between two digits: {first:.0f} after an eighth of the sequence, {last:.0f} after all of it; before "
         f"training {untrained:.0f}; nearest neighbour by code of the same class: {sorted_out} more at the end",
-        len(rows),
+        grown.size,
     )
 
 
 def templates(evidence: Evidence) -> Finding:
     """Claim (c): the right class has the larger inner product."""
     rows = chosen(evidence["spline"].fixed, part="partition")
-    told = [row.result["after"]["template"] for row in rows]
-    right, where_right = (estimate(one[name] for one in told) for name in ("right", "where_right"))
-    share = estimate(one["accuracy"] for one in told)
+
+    def told(name: str) -> Estimate:
+        return by_seed(rows, lambda row: float(row.result["after"]["template"][name]))
+
+    right, where_right, share = map(told, ("right", "where_right", "accuracy"))
     wins = where_right.mean - 2 * where_right.stderr
     verdict = HOLDS if wins > 0.9 else IN_PART if wins > 0.5 else NOT_HERE
     return Finding(
         verdict,
         f"the right class's template matches best in {right} of all sequences, and in {where_right} of those predicted "
         f"right (accuracy {share})",
-        len(rows),
+        right.size,
     )
 
 
@@ -72,7 +80,7 @@ def penalises(evidence: Evidence) -> Finding:
     none = estimate(_log_slope(row) for row in chosen(rows, regulariser="none"))
     noisy = chosen(rows, regulariser="noise")
     gains = {
-        f"σ = {sigma:g}": less(none, estimate(_log_slope(row) for row in chosen(noisy, sigma=sigma)))
+        f"σ = {sigma:g}:": less(none, estimate(_log_slope(row) for row in chosen(noisy, sigma=sigma)))
         for sigma in distinct(noisy, "sigma")
     }
     lowered = prevails(gains)
@@ -100,7 +108,7 @@ def mollifies(evidence: Evidence) -> Finding:
     gains = {}
     for sigma in distinct(chosen(rows, regulariser="noise"), "sigma"):
         noisy = [row for row in chosen(rows, regulariser="noise", sigma=sigma) if _others(row) in quiet]
-        gains[f"σ = {sigma:g}"] = estimate(quiet[_others(row)] - _log_gradient(row) for row in noisy)
+        gains[f"σ = {sigma:g}:"] = estimate(quiet[_others(row)] - _log_gradient(row) for row in noisy)
     return Finding(
         prevails(gains),
         f"log10 of ‖dL/dW_r‖ falls by {listed(gains)} (over rates, optimisers and tasks)",
@@ -130,7 +138,7 @@ def stabilises(evidence: Evidence) -> Finding:
     """Claim (e): higher rates are stable."""
     rows = chosen(evidence["spline"].fixed, part="grid")
     gains = {
-        f"σ = {sigma:g}": estimate(
+        f"σ = {sigma:g}:": estimate(
             _largest_rate(rows, sigma, task, optimizer, seed) - _largest_rate(rows, 0.0, task, optimizer, seed)
             for task in distinct(rows, "task")
             for optimizer in distinct(rows, "optimizer")
