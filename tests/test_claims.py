@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 import maso_rnn
-from benchmarks import claims, exact, experiment, memory
+from benchmarks import claims, exact, experiment, memory, path_metric
 from benchmarks.claims import picture
 from benchmarks.claims.catalogue import CLAIMS
 from benchmarks.claims.evidence import HOLDS, IN_PART, NOT_HERE, NOT_TESTABLE, Estimate, estimate, less, prevails
@@ -268,7 +268,7 @@ def test_comparisons_are_counted(signs, verdict):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("one", [exact.EXPERIMENT, memory.EXPERIMENT], ids=lambda one: one.name)
+@pytest.mark.parametrize("one", [exact.EXPERIMENT, memory.EXPERIMENT, path_metric.EXPERIMENT], ids=lambda one: one.name)
 def test_small_experiments_run_and_repeat_themselves(one, tmp_path):
     for name in ("once", "again"):
         experiment.run(one, "smoke", tmp_path / name)
