@@ -112,8 +112,9 @@ def _sections(data: Dataset, training: Training, settings: Quickstart, beside: E
     for make in SECTIONS:
         print(f"section: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
         yield make(trained, data, settings)
-    for make, section in zip((*UNTRAINED, *LATER), meanwhile, strict=True):
-        print(f"section: {make.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
+    names = [made.__name__ for made in (*UNTRAINED, *LATER)]
+    for name, section in zip(names, meanwhile, strict=True):
+        print(f"section: {name.replace('_', ' ')}", file=sys.stderr, flush=True)
         yield section.result()
     beside.shutdown(wait=False)  # it ends while the last pictures are drawn
 
