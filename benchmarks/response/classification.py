@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import Ridge
 
 import srnn
 from benchmarks.response.reservoirs import reservoir
@@ -67,6 +65,8 @@ def _right(scores: np.ndarray, targets: np.ndarray) -> float:
 
 def _by_gram(inputs: list[np.ndarray], targets: list[np.ndarray], scales: Sequence[float]) -> float:
     """Kernel ridge on the response gram; scale of the input and penalty chosen on the validation part."""
+    from sklearn import kernel_ridge  # a second to import, which sections that only need the kernels do without
+
     classes, times = max(map(np.max, targets)) + 1, _edges(inputs[0].shape[1])
     wanted = _one_hot(targets[0], classes)
     best = (-1.0, 0.0)
@@ -75,7 +75,7 @@ def _by_gram(inputs: list[np.ndarray], targets: list[np.ndarray], scales: Sequen
         gram = np.asarray(srnn.response_gram(fit, fit, times, normalize=True), float)
         across = [np.asarray(srnn.response_gram(part, fit, times, normalize=True), float) for part in (held, test)]
         for penalty in PENALTIES:
-            ridge = KernelRidge(kernel="precomputed", alpha=penalty).fit(gram, wanted)
+            ridge = kernel_ridge.KernelRidge(kernel="precomputed", alpha=penalty).fit(gram, wanted)
             chosen = _right(ridge.predict(across[0]), targets[1])
             if chosen > best[0]:
                 best = (chosen, _right(ridge.predict(across[1]), targets[2]))
@@ -89,6 +89,8 @@ def _by_features(
     feature: Callable[[jax.Array], jax.Array],
 ) -> float:
     """Ridge on standardised features; scale of the input and penalty chosen on the validation part."""
+    from sklearn import linear_model  # a second to import, which sections that only need the kernels do without
+
     classes = max(map(np.max, targets)) + 1
     wanted = _one_hot(targets[0], classes)
     best = (-1.0, 0.0)
@@ -99,7 +101,7 @@ def _by_features(
         mean, sd = rows[0].mean(axis=0), rows[0].std(axis=0) + 1e-9
         fit, held, test = ((part - mean) / sd for part in rows)
         for penalty in PENALTIES:
-            ridge = Ridge(alpha=penalty * len(fit)).fit(fit, wanted)
+            ridge = linear_model.Ridge(alpha=penalty * len(fit)).fit(fit, wanted)
             chosen = _right(ridge.predict(held), targets[1])
             if chosen > best[0]:
                 best = (chosen, _right(ridge.predict(test), targets[2]))

@@ -14,7 +14,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.linear_model import Ridge
 
 import srnn
 from benchmarks.response.reservoirs import reservoir
@@ -90,11 +89,13 @@ def measure(one: Regression) -> dict[str, float]:
 
 def _error(features: np.ndarray, targets: np.ndarray, parts: list[np.ndarray]) -> float:
     """Ridge regression on standardised features, its penalty chosen on the validation part."""
+    from sklearn import linear_model  # a second to import, which sections that only need the kernels do without
+
     fit, held, test = parts
     features = (features - features[fit].mean(axis=0)) / (features[fit].std(axis=0) + 1e-12)
     best = (np.inf, np.inf)
     for penalty in PENALTIES:
-        ridge = Ridge(alpha=penalty * len(fit)).fit(features[fit], targets[fit])
+        ridge = linear_model.Ridge(alpha=penalty * len(fit)).fit(features[fit], targets[fit])
         errors = [float(np.mean((ridge.predict(features[part]) - targets[part]) ** 2)) for part in (held, test)]
         best = min(best, (errors[0], errors[1]))
     return best[1] / float(targets[test].var())
