@@ -49,7 +49,7 @@ SIZES = {
         5,
         [
             *_settings(TOMITA, 32, 300),
-            *_settings(["digits-by-pixel", "digits-permuted"], 32, 300, 16),
+            *_settings(["digits-by-pixel", "digits-permuted"], 32, 1200, 16),
             *_settings(["adding-20"], 32, 600),
         ],
         clouds=["digits-by-pixel", "adding-20"],
