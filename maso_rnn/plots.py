@@ -334,6 +334,8 @@ def right_and_wrong(
     axes.set(xlabel=label, ylabel="density", title=title)
     if finite.any():
         axes.legend()
+    else:
+        axes.text(0.5, 0.5, f"none of the {values.size} values is finite", ha="center", transform=axes.transAxes)
     return axes
 
 

@@ -29,6 +29,7 @@ BATCH_BYTES = 2**26  # of codes and slopes at once
 CODE_BYTES = 2**26  # of packed codes kept
 WORK = 1e11  # multiply-adds of a section that cannot measure everything: ten seconds or so on two cores
 COMPARED = 1e10  # bytes of codes compared, over all pairs twice
+KEPT = 2_000  # sequences whose codes are kept: they are compared all with all
 PIECES = 4_000  # of a walk or a partition
 WALLS = 100  # sequences whose nearest wall is looked for, over fewer steps where need be
 NOISY = 100  # sequences that are run from random initial states too
@@ -224,7 +225,7 @@ def _read(
     dtype = rnn.readout.kernel.dtype
     known = np.full(examples, -1) if labels is None else labels
     small = jax.eval_shape(_measure, rnn, jax.ShapeDtypeStruct((1, time, inputs), dtype), known[:1]).packed.size
-    kept = np.unique(np.linspace(0, examples - 1, min(examples, max(3, CODE_BYTES // small))).round().astype(int))
+    kept = np.unique(np.linspace(0, examples - 1, min(examples, KEPT, max(3, CODE_BYTES // small))).round().astype(int))
     packed = np.empty((len(kept), small), np.uint8)
     parts: list[_Found] = []
     for first in progress(range(0, examples, batch), desc="sequences"):
@@ -454,7 +455,7 @@ def _walls(found: Reading) -> Section:
         np.log10(np.where(distances == 0, np.nan, distances)),
         right,
         label="log10 of the distance, in units of the input",
-        title=f"{on_kink:.0%} of {count} lie exactly on a wall and are not drawn" if on_kink else "",
+        title=f"{on_kink:.0%} of {count} lie exactly on a wall, at distance 0, and are not drawn" if on_kink else "",
         names=names,
         axes=figure.add_subplot(),
     )
