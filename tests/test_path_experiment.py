@@ -39,6 +39,7 @@ def test_smoke_has_every_method_from_both_starts(tmp_path):
     assert (tmp_path / "report" / "adding-16-8-curves.png").exists()
 
 
+@pytest.mark.slow
 def test_the_ablation_freezes_one_weight_of_each_unit():
     one = Configuration("", "SGD, frozen skeleton", "balanced", 1.0, 1, hidden=(4, 3))
     (run,), optimizer = path_space.training._runs([one], adding(4, examples=8))
