@@ -12,6 +12,7 @@ _finished = itertools.count(1)
 
 
 def pytest_runtest_teardown():
+    """Looked at after every tenth test."""
     if next(_finished) % 10 == 0 and MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST:
         jax.clear_caches()
         gc.collect()
