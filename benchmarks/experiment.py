@@ -218,7 +218,7 @@ def _chosen(experiment: Experiment[C], setting: Size[C], lines: Mapping[str, Lin
 
 
 def _with(configuration: C, **changes: Any) -> C:
-    changed: C = dataclasses.replace(configuration, **changes)  # type: ignore[type-var]
+    changed: C = dataclasses.replace(configuration, **changes)  # type: ignore[type-var]  # C is a dataclass
     return changed
 
 
@@ -294,7 +294,7 @@ def _complete(experiment: Experiment[C], wanted: Sequence[C], stored: results.Re
             told |= {name: round(told[name] / len(group), 3) for name in ("wall", "cpu")}  # of each of the group
             told["at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             lines = [
-                Line(dataclasses.asdict(one), result, told)  # type: ignore[call-overload]
+                Line(dataclasses.asdict(one), result, told)  # type: ignore[call-overload]  # C is a dataclass
                 for one, key, result in zip(group, keys, found, strict=True)
                 if key not in stored.lines
             ]

@@ -97,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> RNN:
         with safe_open(path, framework="flax") as file:
             metadata = file.metadata() or {}
             _check_metadata(path, metadata)
-            _check_dtypes(path, {str(file.get_slice(name).get_dtype()) for name in file.keys()})  # noqa: SIM118
+            _check_dtypes(path, {str(file.get_slice(name).get_dtype()) for name in file.keys()})  # noqa: SIM118 (not a dict)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
