@@ -132,9 +132,9 @@ def _small() -> Size[Configuration]:
         rates=lambda one: tried[_kind(one)],
         seeds=5,
         fixed=[
-            *_grid("digits-by-pixel", GRID_SIGMAS, by_pixel, 2, **small),
-            *_grid("digits-by-row", GRID_SIGMAS, by_row, 2, **small),
-            *_penalty("digits-by-pixel", (0.01, 0.1, 1.0), 1e-3, 3, **small),
+            *_grid("digits-by-pixel", GRID_SIGMAS, by_pixel, 5, **small),
+            *_grid("digits-by-row", GRID_SIGMAS, by_row, 5, **small),
+            *_penalty("digits-by-pixel", (0.01, 0.1, 1.0), 1e-3, 5, **small),
             *_partition("digits-by-pixel", 0.1, 1e-3, 5),
         ],
     )
