@@ -84,7 +84,12 @@ def load(path: str | os.PathLike[str]) -> RNN:
         OSError: if the file cannot be read.
 
     Example:
-        See `save`.
+        >>> from maso_rnn import init
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/rnn.safetensors", init(jax.random.key(0), 1, [8], 3))
+        ...     rnn = load(f"{folder}/rnn.safetensors")
+        >>> rnn.layers[0].recurrent_kernel.shape
+        (8, 8)
 
     Source:
         The safetensors format.

@@ -22,17 +22,67 @@ SEQUENTIAL = "cividis"
 
 
 def new_figure(width: float = 8.0, height: float = 4.0) -> Figure:
-    """A figure that belongs to nobody's global state and so needs no closing."""
+    """A figure that belongs to nobody's global state and so needs no closing.
+
+    Args:
+        width: in inches.
+        height: in inches.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> new_figure(6, 2).get_size_inches().tolist()
+        [6.0, 2.0]
+
+    Source:
+        Matplotlib's guide to figures without pyplot.
+    """
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def new_axes(axes: Axes | None, *, width: float = 8.0, height: float = 4.0) -> Axes:
-    """The axes given, or new ones."""
+    """The axes given, or new ones on a `new_figure`.
+
+    Args:
+        axes: those given, or None.
+        width: of a new figure, in inches.
+        height: of a new figure, in inches.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> given = new_axes(None)
+        >>> new_axes(given) is given
+        True
+
+    Source:
+        As `new_figure`.
+    """
     return new_figure(width, height).add_subplot() if axes is None else axes
 
 
 def as_image(values: np.ndarray, image_shape: tuple[int, int] | None) -> np.ndarray:
-    """A sequence (time, input) as a picture: folded into `image_shape`, else time across and inputs down."""
+    """A sequence as a picture: folded into `image_shape`, else time across and inputs down.
+
+    Args:
+        values: (time, input).
+        image_shape: rows and columns, time · input in all.
+
+    Returns:
+        (row, column), or (input, time).
+
+    Raises:
+        ValueError: if the sequence does not fold into that shape.
+
+    Example:
+        >>> as_image(np.zeros((6, 1)), (2, 3)).shape, as_image(np.zeros((6, 1)), None).shape
+        ((2, 3), (1, 6))
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 4.
+    """
     values = np.asarray(values)
     return values.T if image_shape is None else values.reshape(image_shape)
 
@@ -79,7 +129,15 @@ def template(
 
 
 def sequence(xs: np.ndarray, *, image_shape: tuple[int, int] | None = None, axes: Axes | None = None) -> Axes:
-    """One input sequence (time, input), in the layout of its template.
+    """One input sequence, in the layout of its template.
+
+    Args:
+        xs: (time, input).
+        image_shape: how the sequence folds into an image; by default time runs across and inputs down.
+        axes: where to draw.
+
+    Returns:
+        The axes.
 
     Example:
         >>> sequence(np.arange(6.0)[:, None], image_shape=(2, 3)).images[0].get_array().shape
@@ -753,6 +811,13 @@ def plane(
 def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
     """Name the inputs that lie at (0, 0), (1, 0) and (0, 1) of a plane.
 
+    Args:
+        names: of the three, in that order.
+        axes: where to draw, those of `plane`.
+
+    Returns:
+        The axes.
+
     Example:
         >>> [text.get_text() for text in mark_corners(("one", "another", "a third")).texts]
         ['one', 'another', 'a third']
@@ -776,7 +841,13 @@ def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
 
 
 def frame(extent: tuple[float, float, float, float]) -> Rectangle:
-    """The outline of a part of a plane: left, right, bottom and top.
+    """The outline of a part of a plane.
+
+    Args:
+        extent: left, right, bottom and top, in the plane's coordinates.
+
+    Returns:
+        The rectangle, to be added to axes.
 
     Example:
         >>> frame((0.0, 0.5, 0.0, 0.25)).get_height()

@@ -15,7 +15,7 @@ from srnn.response import Kernel
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def new_axes(axes: Axes | None, *, width: float = 6.0, height: float = 4.0) -> Axes:
+def _new_axes(axes: Axes | None, *, width: float = 6.0, height: float = 4.0) -> Axes:
     """The axes given, or new ones on a figure of no global state."""
     return Figure(figsize=(width, height), layout="constrained").add_subplot() if axes is None else axes
 
@@ -43,7 +43,7 @@ def first_order(
     Source:
         Lim (2021), section 3, for the response kernels.
     """
-    axes = new_axes(axes)
+    axes = _new_axes(axes)
     lags = np.zeros(1)
     for colour, (label, kernel) in zip(COLOURS, kernels.items(), strict=False):
         lags, values = np.asarray(kernel.lags), np.asarray(kernel.values[:, channel])
@@ -87,7 +87,7 @@ def second_order(kernel: Kernel, *, channels: tuple[int, int] = (0, 0), axes: Ax
     Source:
         Lim (2021), section 3, for the response kernels.
     """
-    axes = new_axes(axes, width=5)
+    axes = _new_axes(axes, width=5)
     values = np.asarray(kernel.values[:, :, channels[0], channels[1]])
     unclear = np.abs(values) < 2 * np.asarray(kernel.stderr[:, :, channels[0], channels[1]])
     limit = np.abs(values).max() or 1.0
@@ -126,7 +126,7 @@ def against_amplitude(
     Source:
         Lim (2021), section 3, for the response kernels.
     """
-    axes = new_axes(axes)
+    axes = _new_axes(axes)
     simulated, *predicted = responses.items()
     for colour, (label, values) in zip(COLOURS, predicted, strict=False):
         axes.plot(amplitudes, values, color=colour, label=label)
@@ -166,7 +166,7 @@ def truncation(
     Source:
         Lim (2021), for the series; the bound is this package's own.
     """
-    axes = new_axes(axes)
+    axes = _new_axes(axes)
     for colour, (label, values) in zip(COLOURS, errors.items(), strict=False):
         axes.loglog(amplitudes, np.abs(values), "o-", color=colour, markersize=4, label=label)
         if label in bounds:
@@ -210,7 +210,7 @@ def compared(
     Source:
         This package's own.
     """
-    axes = new_axes(axes)
+    axes = _new_axes(axes)
     for row, (colour, (name, value)) in enumerate(zip(COLOURS, values.items(), strict=False)):
         spread = 0.0 if stderr is None else 2 * stderr[name]
         axes.errorbar(value, row, xerr=spread, fmt="o", color=colour, capsize=4)

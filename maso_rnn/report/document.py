@@ -77,6 +77,16 @@ def write(folder: Path, title: str, introduction: str, sections: Iterable[Sectio
         FileExistsError: if `folder` holds anything but an earlier report.
         ValueError: if two sections or pictures share a name, or a name is not lower-case words with hyphens.
         OSError: if it cannot be written.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as above:
+        ...     folder = Path(above) / "report"
+        ...     write(folder, "A title", "What it is about.", [], {"seed": 0})
+        ...     sorted(path.name for path in folder.iterdir())
+        ['report.html', 'result.json']
+
+    Source:
+        None: it is this library's own.
     """
     folder = refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -133,10 +143,24 @@ def _check_name(name: str, taken: Collection[str]) -> None:
 def refuse_foreign(folder: Path) -> Path:
     """The folder's own path, once it is known that a report can be put there, before work is spent on one.
 
+    Args:
+        folder: where the report is to go; it need not exist.
+
+    Returns:
+        The same folder, with all links followed.
+
     Raises:
         FileExistsError: if `folder` is a file, or holds anything but an earlier report.
         PermissionError: if it cannot be replaced: it or its parent may not be written to, or it is the working
             directory or a mount point.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as above:
+        ...     refuse_foreign(Path(above) / "report").name
+        'report'
+
+    Source:
+        None: it is this library's own.
     """
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():

@@ -41,6 +41,16 @@ def templates(
 
     Raises:
         ValueError: if there is no network, no sequence, or the labels do not fit.
+
+    Example:
+        >>> from maso_rnn import init
+        >>> rnn, xs = init(jax.random.key(0), 1, [8], 3), jax.random.normal(jax.random.key(1), (4, 6, 1))
+        >>> section = templates({"untrained": rnn}, xs, jnp.array([0, 1, 2, 0]), key=jax.random.key(2))
+        >>> section.name
+        'templates'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 4.
     """
     if not networks:
         raise ValueError("networks must name at least one network, got none")
@@ -283,6 +293,15 @@ def initial_slope_over_training(epochs: Sequence[int], snapshots: Mapping[str, S
 
     Returns:
         The section.
+
+    Example:
+        >>> from maso_rnn import init
+        >>> rnn, xs = init(jax.random.key(0), 1, [8], 3), jax.random.normal(jax.random.key(1), (4, 6, 1))
+        >>> initial_slope_over_training([0, 1], {"plain": [rnn, rnn]}, xs).name
+        'initial-state'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 5.
     """
     batch = min(100, len(xs))
     measured = {
