@@ -109,16 +109,18 @@ def simulate(
         save_steps: indices in [0, t1/dt] of the steps after which to save, ascending: index k is time k·dt, and 0 the
             initial state; by default the last only.
         readout: what to save of a state, a function of (hidden,); by default the state itself.
-        sharding: of the paths, as `NamedSharding(mesh, PartitionSpec("paths"))`.
+        sharding: of the paths, as `NamedSharding(mesh, PartitionSpec("paths"))`; it must divide them evenly. An
+            `initial` of (path, hidden) that is sharded does the same here and wherever paths are run.
 
     Returns:
         `Ensemble(times, values, mean, stderr, diverged)`.
 
     Raises:
         ValueError: if the model is unstable or its shapes do not fit, `dt` does not divide `t1` or is past the
-            stability limit, there are fewer than two paths, the control is not finite or of a wrong shape, or the
-            solver needs Gaussian noise.
-        TypeError: if `key` is not a typed key, an array is not floating, or `readout` does not give one floating array.
+            stability limit, there are fewer than two paths, `sharding` does not divide them, the control is not finite
+            or of a wrong shape, or the solver needs Gaussian noise.
+        TypeError: if `key` is not a typed key, an array is not floating, `sharding` is none, or `readout` does not give
+            one floating array.
 
     Example:
         >>> from srnn import init
@@ -132,6 +134,8 @@ def simulate(
     """
     grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments)
     key, paths = checks.random_key(key), checked_paths(paths)
+    if sharding is not None:
+        _check_sharding(sharding, paths, model.bias.shape[0])
     chosen = (grid.steps,) if save_steps is None else save_steps
     saved = checks.step_indices("save_steps", chosen, least=0, most=grid.steps)
     if readout is not None:
@@ -196,6 +200,7 @@ def _paths(
             saveat=saveat,
             adjoint=diffrax.RecursiveCheckpointAdjoint(checkpoints=grid.steps + 1),
             max_steps=grid.steps,
+            throw=False,  # nothing is left to fail, and its error check would gather all paths on one device
         )
         parts.append(solution.ys)
     return jnp.moveaxis(jnp.concatenate(parts), 0, 1)
@@ -319,6 +324,24 @@ def checked_paths(paths: Any) -> int:
     if paths < 2:
         raise ValueError("paths must be at least 2: one path has no standard error")
     return paths
+
+
+def _check_sharding(sharding: Any, paths: int, hidden: int) -> None:
+    """A sharding that cuts (path, hidden) into equal parts."""
+    if not isinstance(sharding, jax.sharding.Sharding):
+        raise TypeError(
+            "sharding must be a jax.sharding.Sharding, as NamedSharding(mesh, PartitionSpec('paths')), got "
+            f"{type(sharding).__name__}"
+        )
+    devices = len(sharding.device_set)
+    parts = [devices // size for size in sharding.shard_shape((devices, devices))]
+    for name, size, count in zip(("paths", "hidden units"), (paths, hidden), parts, strict=True):
+        if size % count:
+            nearest = [multiple for multiple in (size - size % count, size + count - size % count) if multiple]
+            raise ValueError(
+                f"sharding must divide the {name} evenly: {size} {name} over {count} devices leave {size % count}; "
+                f"take {' or '.join(map(str, nearest))} {name}"
+            )
 
 
 def checked_control(model: SRNN, control: Any, grid: Grid, *, name: str = "control") -> Array:

@@ -57,7 +57,9 @@ def pool(chunks: Moments) -> tuple[Array, Array]:
 
 
 class Chunks(NamedTuple):
-    """How paths are cut, static: every chunk has `size` paths, the last of them not all counted.
+    """How paths are cut, static: every chunk has `size` paths, in some of them all but the last counted.
+
+    Chunk i has every path i, i + number, i + 2 number, …: where paths are sharded, so is each chunk.
 
     Attributes:
         paths: how many count.
@@ -70,15 +72,15 @@ class Chunks(NamedTuple):
     size: int
 
     def counted(self, dtype: Any) -> Float[Array, "chunk path"]:
-        """1 for the paths that count, 0 for those that fill the last chunk."""
-        index = jnp.arange(self.number * self.size).reshape(self.number, self.size)
-        return (index < self.paths).astype(dtype)
+        """1 for the paths that count, 0 for those that fill chunks up."""
+        index = jnp.arange(self.number * self.size).reshape(self.size, self.number)
+        return (index < self.paths).astype(dtype).T
 
     def cut(self, rows: Float[Array, "*path hidden"]) -> Float[Array, "chunk path hidden"]:
         """Initial states, (hidden,) or (path, hidden), for each chunk."""
         rows = jnp.broadcast_to(rows, (self.paths, rows.shape[-1]))
         filled = jnp.pad(rows, ((0, self.number * self.size - self.paths), (0, 0)), mode="edge")
-        return filled.reshape(self.number, self.size, -1)
+        return filled.reshape(self.size, self.number, -1).swapaxes(0, 1)
 
     def keys(self, key: Array) -> Array:
         """A key for each chunk; a single chunk has the key itself, and so the noise of `simulate`."""
@@ -88,9 +90,11 @@ class Chunks(NamedTuple):
 
 
 def chunks_of(paths: int, bytes_per_path: float, budget: float = 24 * 2**20) -> Chunks:
-    """Chunks of equal size that fit the budget, of at least two paths each."""
+    """Chunks of equal size that fit the budget, of at least two paths each.
+
+    As many as a power of two: 2ⁿ paths fill them, and nothing need be moved between devices to fill them up.
+    """
     most = max(2, int(budget // bytes_per_path))
-    size = -(-paths // -(-paths // most))
-    while (paths - 1) % size == 0 and paths > size:  # a last chunk of one path has no variance of its own
-        size += 1
-    return Chunks(paths, -(-paths // size), size)
+    least = -(-paths // most)
+    number = min(1 << (least - 1).bit_length(), paths // 2)  # a chunk of one path has no variance of its own
+    return Chunks(paths, number, -(-paths // number))

@@ -119,6 +119,15 @@ def test_sharding_over_paths_changes_nothing(key):
         np.testing.assert_allclose(shared.mean, whole.mean, atol=1e-13)
 
 
+def test_paths_that_the_devices_do_not_divide_are_refused_with_the_numbers(key, unchecked):
+    model, control = setting(key)
+    mesh = Mesh(jax.devices()[:2], ("paths",))
+    with pytest.raises(ValueError, match="7 paths over 2 devices leave 1; take 6 or 8 paths"):
+        run(model, control, paths=7, sharding=NamedSharding(mesh, PartitionSpec("paths")))
+    with pytest.raises(TypeError, match="sharding must be a jax.sharding.Sharding, .* got PartitionSpec"):
+        run(model, control, paths=8, sharding=PartitionSpec("paths"))
+
+
 def test_divergent_paths_are_counted_and_not_left_out(key):
     model = srnn.init(key, 1, 2, noise=1.0, activation=lambda p: p**3)
     wild = jnp.where(jnp.arange(6)[:, None] < 2, 300.0, 0.01) * jnp.ones((6, 2))

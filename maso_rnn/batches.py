@@ -1,0 +1,134 @@
+"""A data set of any size, batch by batch: one program, compiled once, on every device of the process.
+
+The memory of a batch is known when the program is compiled, from XLA's own plan of its buffers, and a batch that needs
+more than it may is refused then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from maso_rnn import checks
+
+__all__ = ["map_batches"]
+
+
+def map_batches(
+    function: Callable[[PyTree, PyTree], PyTree],
+    shared: PyTree,
+    examples: PyTree,
+    *,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+    memory: int = 2**30,
+) -> Iterator[PyTree]:
+    """What a function says of every example of a data set, a batch at a time, as NumPy arrays.
+
+    Equation: `function(shared, example)` for each example, by one compiled `jax.vmap` with the examples sharded over
+    the devices. The last batch is filled up with its last example, and what comes of that is cut off.
+
+    A host function. Each batch leaves the devices before the next begins: write it to a memory-mapped array, or keep
+    what it adds to a mean. Wrapped in `tqdm.tqdm`, it shows how far it is.
+
+    Args:
+        function: of the shared arguments and one example, to a pytree of arrays: `maso_rnn.affine_map`, or what you
+            need of it.
+        shared: the network, or any pytree that every example is given whole.
+        examples: (example, ...), an array or a pytree of arrays with one leading axis; a memory-mapped one stays on
+            disk.
+        batch_size: how many examples at a time, over all devices; a multiple of their number.
+        devices: where to run; by default all devices of this process, `jax.local_devices()`.
+        memory: the most bytes that the arguments, results and temporaries of a batch may take on all devices together.
+
+    Returns:
+        An iterator over the results, each with a leading axis of `batch_size` examples, fewer in the last.
+
+    Raises:
+        ValueError: at the call, before anything has run, if a batch needs more than `memory`, the devices do not divide
+            `batch_size`, or there are no examples or no common number of them.
+        TypeError: if `function` is none, or `batch_size` or `memory` is not an integer.
+
+    Example:
+        >>> from maso_rnn import boundary_distance, init
+        >>> rnn, xs = init(jax.random.key(0), 1, [8], 3), np.ones((10, 5, 1))
+        >>> devices = jax.devices()[:1]
+        >>> [len(found) for found in map_batches(boundary_distance, rnn, xs, batch_size=4, devices=devices)]
+        [4, 4, 2]
+
+    Source:
+        `jax.vmap`, `jax.sharding` and `jax.stages.Compiled.memory_analysis`.
+    """
+    checks.function("function", function)
+    batch_size, memory = checks.size("batch_size", batch_size), checks.size("memory", memory)
+    examples, count = _checked_examples(examples)
+    mesh = Mesh(np.asarray(jax.local_devices() if devices is None else devices), ("examples",))
+    whole, rows = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("examples",)))
+    if batch_size % mesh.size:
+        nearest = [
+            size for size in (batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size) if size
+        ]
+        raise ValueError(
+            f"batch_size must be a multiple of the {mesh.size} devices, got {batch_size}; take "
+            f"{' or '.join(map(str, nearest))}"
+        )
+    batch_size = min(batch_size, -(-count // mesh.size) * mesh.size)
+
+    shared = jax.device_put(shared, whole)
+    batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (batch_size, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype), sharding=rows
+        ),
+        examples,
+    )
+    batched = jax.vmap(function, in_axes=(None, 0))
+    program = jax.jit(batched, out_shardings=rows).lower(shared, batch).compile()
+    _require_room(program, shared, batch_size, mesh.size, memory)
+    return _run(program, shared, examples, count, batch_size, rows)
+
+
+def _run(
+    program: jax.stages.Compiled, shared: PyTree, examples: PyTree, count: int, batch_size: int, rows: NamedSharding
+) -> Iterator[PyTree]:
+    for first in range(0, count, batch_size):
+        chosen = np.minimum(np.arange(first, first + batch_size), count - 1)
+        batch = jax.device_put(jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen], examples), rows)
+        found = program(shared, batch)
+        yield jax.tree.map(lambda leaf, left=count - first: np.asarray(leaf)[:left], found)
+
+
+def _checked_examples(examples: PyTree) -> tuple[PyTree, int]:
+    """NumPy arrays, and how many examples they hold."""
+    examples = jax.tree.map(np.asarray, examples)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(examples)]
+    counts = {shape[0] if shape else None for shape in shapes}
+    if len(counts) != 1 or not counts.isdisjoint({None, 0}):
+        raise ValueError(f"examples must be arrays with one leading axis of at least one example, got shapes {shapes}")
+    return examples, counts.pop()
+
+
+def _require_room(program: Any, shared: PyTree, batch_size: int, devices: int, memory: int) -> None:
+    """Refuse a program whose buffers, as XLA has planned them for each device, are more than may be."""
+    plan = program.memory_analysis()
+    if plan is None:  # some backends have none
+        return
+    parts = {
+        "arguments": plan.argument_size_in_bytes,
+        "results": plan.output_size_in_bytes,
+        "temporaries": plan.temp_size_in_bytes,
+    }
+    needed = devices * sum(parts.values())
+    if needed <= memory:
+        return
+    fixed = devices * sum(leaf.nbytes for leaf in jax.tree.leaves(shared))
+    most = int((memory - fixed) / (needed - fixed) * batch_size) // devices * devices
+    told = ", ".join(f"{devices * size / 2**20:,.1f} of {name}" for name, size in parts.items())
+    raise ValueError(
+        f"batch_size: {batch_size} examples need {needed / 2**20:,.1f} MiB ({told}), more than memory, "
+        f"{memory / 2**20:,.1f} MiB; " + (f"about {most} fit" if most > 0 else "not even one for each device fits")
+    )
