@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
 from benchmarks import claims, experiment, path_space
 from benchmarks.claims import picture
-from benchmarks.path_space import tables
+from benchmarks.path_space import report, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,12 +29,32 @@ def _readme(page: str) -> str:
     return claims.with_summary(page, claims.evidence())
 
 
+def _results_picture() -> Figure:
+    return picture.results(claims.evidence())
+
+
+def _path_space_picture() -> Figure:
+    shown = ("SGD", "Adam", "Path-SGD", "equivariant Adam", "path-space Adam")
+    return report.curves(experiment.published(path_space.EXPERIMENT), "digits-10k-by-row, 64 hidden", shown)
+
+
 # from a page as it is to the page as the results make it
 DOCUMENTS: dict[str, Callable[[str], str]] = {
     "docs/path_space.md": _path_space,
     "benchmarks/CLAIMS.md": _claims,
     "README.md": _readme,
 }
+PICTURES: dict[str, Callable[[], Figure]] = {
+    "docs/pictures/results.png": _results_picture,
+    "docs/pictures/path_space.png": _path_space_picture,
+}
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a file, which names the version of matplotlib that drew it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, metadata={"Software": f"matplotlib {mpl.__version__}"})
+    return file.getvalue()
 
 
 def make(names: Iterable[str], output: Path) -> None:
@@ -48,5 +72,6 @@ def make(names: Iterable[str], output: Path) -> None:
         page = ROOT / document
         page.write_text(rewritten(page.read_text()))
         print(page)
-    claims.PICTURE.write_bytes(picture.png(claims.evidence()))
-    print(claims.PICTURE)
+    for file, drawn in PICTURES.items():
+        (ROOT / file).write_bytes(png(drawn()))
+        print(ROOT / file)

@@ -10,8 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 import maso_rnn
-from benchmarks import claims, exact, experiment, memory, path_metric
-from benchmarks.claims import picture
+from benchmarks import claims, documents, exact, experiment, memory, path_metric
 from benchmarks.claims.catalogue import CLAIMS
 from benchmarks.claims.evidence import HOLDS, IN_PART, NOT_HERE, NOT_TESTABLE, Estimate, estimate, less, prevails
 from benchmarks.experiment import Row, Rows
@@ -218,9 +217,10 @@ def test_a_verdict_follows_its_results(name):
     assert found.verdict in (HOLDS, IN_PART, NOT_HERE)
 
 
-def test_published_results_make_the_picture_to_the_byte():
-    stored = claims.PICTURE.read_bytes()
-    drawn = picture.png(EVIDENCE)
+@pytest.mark.parametrize("file", documents.PICTURES)
+def test_published_results_make_the_pictures_to_the_byte(file):
+    stored = (documents.ROOT / file).read_bytes()
+    drawn = documents.png(documents.PICTURES[file]())
     if f"matplotlib {matplotlib.__version__}".encode() in stored:
         assert drawn == stored
     else:  # another version draws otherwise, and no more can be asked

@@ -13,7 +13,6 @@ from benchmarks import experiment
 from benchmarks.claims.catalogue import PAPERS, Claim
 from benchmarks.claims.evidence import HOLDS, IN_PART, NOT_HERE, NOT_TESTABLE, Evidence, Finding
 
-PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "results.png"
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 VERDICTS = (HOLDS, IN_PART, NOT_HERE, NOT_TESTABLE)
 MISSING = "not run yet"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.experiment import Row, Rows
 from benchmarks.path_space.training import METHODS, STARTS, Configuration, shape
@@ -70,19 +71,19 @@ def sections(rows: Rows[Configuration]) -> list[Section]:
     return [_section(rows, setting) for setting in settings_of(rows)]
 
 
-def _section(rows: Rows[Configuration], setting: str) -> Section:
-    found = next(row for row in rows.final if shape(row.configuration) == setting)
-    one, steps = found.configuration, found.result["steps"]
-    table = {start: {name: outcome(rows, setting, name, start) for name in METHODS} for start in STARTS}
-    seeds = len(table[STARTS[0]]["Adam"].test)
+def curves(rows: Rows[Configuration], setting: str, methods: Sequence[str] = tuple(METHODS)) -> Figure:
+    """Learning curves of those methods in one setting, from both starts."""
+    steps = next(row for row in rows.final if shape(row.configuration) == setting).result["steps"]
+    table = {start: {name: outcome(rows, setting, name, start) for name in methods} for start in STARTS}
     # no loss of a method that learned anything is far above that of the start
-    curves = [one.curve for row in table.values() for one in row.values() if np.isfinite(one.curve).all()]
-    least, most = min(curve.min() for curve in curves), np.median([curve[0] for curve in curves])
+    whole = [end.curve for row in table.values() for end in row.values() if np.isfinite(end.curve).all()]
+    least, most = min(curve.min() for curve in whole), np.median([curve[0] for curve in whole])
     figure = plots.new_figure(11, 4.6)
     panels = figure.subplots(1, len(STARTS), sharey=True)
     styles = ("-", "--", ":")
     for axes, start in zip(panels, STARTS, strict=True):
-        for i, (name, end) in enumerate(table[start].items()):
+        for name, end in table[start].items():
+            i = list(METHODS).index(name)  # a method looks the same everywhere
             axes.plot(
                 steps,
                 np.where(np.isfinite(end.curve), end.curve, np.nan),
@@ -94,7 +95,14 @@ def _section(rows: Rows[Configuration], setting: str) -> Section:
         axes.set(title=f"{start} start", xlabel="step", yscale="log", ylim=(0.45 * least, 1.3 * most))
         axes.legend(fontsize=7, loc="lower left")
     panels[0].set_ylabel("validation loss")
-    best = {start: min(row, key=lambda name, row=row: row[name].loss) for start, row in table.items()}  # type: ignore[misc]
+    return figure
+
+
+def _section(rows: Rows[Configuration], setting: str) -> Section:
+    one = next(row.configuration for row in rows.final if shape(row.configuration) == setting)
+    table = {start: {name: outcome(rows, setting, name, start) for name in METHODS} for start in STARTS}
+    seeds = len(table[STARTS[0]]["Adam"].test)
+    best = {start: min((end.loss, name) for name, end in row.items())[1] for start, row in table.items()}
     moved = {name: table["rescaled"][name].loss / table["balanced"][name].loss for name in METHODS}
     reading = (
         "; ".join(
@@ -111,7 +119,14 @@ def _section(rows: Rows[Configuration], setting: str) -> Section:
         f"{one.steps} steps of {one.batch} sequences, {'with' if one.biases else 'without'} biases; means over {seeds} "
         "seed(s), each method at the learning rate in brackets. The rescaled start computes the same function as the "
         f"balanced one; the logarithms of its scales have standard deviation {one.spread:g}.",
-        [Picture(f"{name}-curves", "Which method learns fastest, and survives a rescaled start?", figure, reading)],
+        [
+            Picture(
+                f"{name}-curves",
+                "Which method learns fastest, and survives a rescaled start?",
+                curves(rows, setting),
+                reading,
+            )
+        ],
         {
             start: {
                 name: {
