@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from benchmarks import experiment
 from benchmarks.claims.catalogue import PAPERS, Claim
