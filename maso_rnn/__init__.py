@@ -6,7 +6,7 @@ The network and its pieces:
 Which affine map is it around this input, and does its template match?
     `affine_map`, `affine_maps`, `match`, `template_margin`; any other cell: `linearize`, `linearization_error`.
 Which region is this, how far is its wall, and how many are there?
-    `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`.
+    `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`; which codes rounding decides: `doubtful_codes`.
 Which pieces lie on this line or plane?
     `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
 Can all its steps be computed at once? (experimental)
@@ -19,6 +19,10 @@ How should its eigenvalues start?
 What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
     `jacobian_spectra`, `lyapunov_exponents`, `fixed_points`.
+
+Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
+are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
+wherever it depends on them.
 
 Networks from flax and PyTorch (`maso_rnn.adapters`) and in files (`maso_rnn.files`) are imported by name.
 The pictures (`maso_rnn.plots`) and the report (`maso_rnn.report`) need the `report` extra and are imported by name.
@@ -89,6 +93,7 @@ from maso_rnn.regions import (
     RegionCounts,
     boundary_distance,
     count_regions,
+    doubtful_codes,
     hamming,
     pack,
     unpack,
@@ -128,6 +133,7 @@ __all__ = [
     "affine_maps_along",
     "boundary_distance",
     "count_regions",
+    "doubtful_codes",
     "eigen",
     "fixed_points",
     "forward",

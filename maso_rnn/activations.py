@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
+from maso_rnn import checks
+
 
 @dataclasses.dataclass(frozen=True)
 class PiecewiseAffine:
@@ -163,13 +165,14 @@ def leaky_relu(slope: float = 0.01) -> PiecewiseAffine:
     """The leaky ReLU, `p` above 0 and `slope * p` below.
 
     Args:
-        slope: the slope below 0, any finite number.
+        slope: the slope below 0, any finite number, known while something else is traced.
 
     Returns:
         The activation.
 
     Raises:
         ValueError: if `slope` is not finite.
+        TypeError: if it is not a real number, or traced.
 
     Example:
         >>> leaky_relu(0.5)(jnp.array([-1.0, 2.0])).tolist()
@@ -178,6 +181,9 @@ def leaky_relu(slope: float = 0.01) -> PiecewiseAffine:
     Source:
         Wang, Balestriero, Baraniuk (2019), section 2.
     """
+    slope = checks.number("slope", slope)
+    if not math.isfinite(slope):
+        raise ValueError(f"slope must be finite, got {slope}")
     return PiecewiseAffine((0.0,), (slope, 1.0), (0.0, 0.0))
 
 

@@ -287,14 +287,14 @@ def match(affine: AffineMap, xs: Float[Array, "time input"]) -> Float[Array, " o
     Equation: match_c = Σ_t slope[c, t] · xs[t].
 
     Args:
-        affine: from `affine_map`.
+        affine: from `affine_map`; its slope alone is read.
         xs: (time, input), the sequence to match, in the map's dtype.
 
     Returns:
         (output,), in the units of the output.
 
     Raises:
-        ValueError: if the slope is not (output, time, input), or `xs` does not fit it.
+        ValueError: if the slope is not (output, time, input), `xs` does not fit it, or concrete ones are not finite.
         TypeError: if `affine` is not an `AffineMap`, or `xs` is not a floating array of its dtype.
 
     Example:
@@ -309,6 +309,9 @@ def match(affine: AffineMap, xs: Float[Array, "time input"]) -> Float[Array, " o
     if not isinstance(affine, AffineMap):
         raise TypeError(f"affine must be an AffineMap, from maso_rnn.affine_map, got {type(affine).__name__}")
     slope = checks.array("affine.slope", affine.slope, rank=3, axes="(output, time, input)")
+    if not slope.size:
+        raise ValueError(f"affine.slope must be (output, time, input) and not empty, got shape {slope.shape}")
+    checks.finite("affine.slope", slope)
     xs = checks.array("xs", xs, rank=2, axes="(time, input)", dtype=slope.dtype)
     if xs.shape != slope.shape[1:]:
         raise ValueError(f"xs must be (time, input) = {slope.shape[1:]} as in affine.slope, got {xs.shape}")
@@ -322,7 +325,7 @@ def template_margin(affine: AffineMap, xs: Float[Array, "time input"], label: in
     Equation: match_label − max_{c ≠ label} match_c.
 
     Args:
-        affine: from `affine_map`.
+        affine: from `affine_map`; its slope alone is read.
         xs: (time, input), the sequence to match, in the map's dtype.
         label: the right class, in [0, output); it may be traced.
 
@@ -368,15 +371,17 @@ def linearize(
         step: the cell, `(carry, x) -> carry`, with x (input,).
         readout: the output of a carry, `carry -> (output,)`; it is read after the last step.
         h0: the initial carry, any pytree of floating arrays.
-        xs: (time, input), one sequence.
+        xs: (time, input), one sequence, in any floating dtype that the cell takes.
 
     Returns:
         `Linearization(slope, initial_slope, offset, output)`, exact at `xs` only; `linearization_error` measures it
         elsewhere. Called outside of `jax.jit` it compiles at every call; wrap it when it is called often.
 
     Raises:
-        ValueError: if `xs` is not (time, input), is empty, or `readout` does not give (output,).
-        TypeError: if `xs` or a leaf of `h0` is not a floating array, or `step` does not return a carry like `h0`.
+        ValueError: if `xs` is not (time, input), is empty, `readout` does not give (output,), `h0` holds no array, or
+            concrete values are not finite.
+        TypeError: if `xs` or a leaf of `h0` is not a floating array, `step` or `readout` is not a function, or `step`
+            does not return a carry like `h0`. What they raise themselves is passed on with a note.
 
     Example:
         >>> cell = lambda h, x: jnp.tanh(x + 0.5 * h)
@@ -407,18 +412,19 @@ def linearization_error(
     Equation: z(xs, h0) − (slope · xs + initial_slope · h0 + offset).
 
     Args:
-        linearization: from `linearize`, of the same cell and readout.
+        linearization: from `linearize`, of the same cell and readout; in floating dtypes of any kind.
         step: the cell, `(carry, x) -> carry`.
         readout: the output of a carry, `carry -> (output,)`.
         h0: the initial carry to test at.
-        xs: (time, input), the sequence to test at.
+        xs: (time, input), the sequence to test at, in any floating dtype that the cell takes.
 
     Returns:
         (output,), true output minus predicted, in the units of the output.
 
     Raises:
-        ValueError: if `xs`, `h0` or the output do not have the shapes that the linearization was taken at.
-        TypeError: as `linearize`; or if `linearization` is none.
+        ValueError: as `linearize`; or if `xs`, `h0` or the output do not have the shapes that the linearization was
+            taken at.
+        TypeError: as `linearize`; or if `linearization` is none of floating arrays.
 
     Example:
         >>> cell = lambda h, x: jnp.tanh(x + 0.5 * h)
@@ -430,8 +436,7 @@ def linearization_error(
     Source:
         First-order Taylor expansion.
     """
-    if not isinstance(linearization, Linearization):
-        raise TypeError(f"linearization must come from maso_rnn.linearize, got {type(linearization).__name__}")
+    linearization = _checked_linearization(linearization)
     xs, h0 = _checked_cell(step, readout, h0, xs)
     if xs.shape != linearization.slope.shape[1:]:
         raise ValueError(f"xs must be {linearization.slope.shape[1:]}, as the linearization has it, got {xs.shape}")
@@ -448,6 +453,25 @@ def linearization_error(
     return output - predicted
 
 
+def _checked_linearization(linearization: Any) -> Linearization:
+    """Floating arrays whose outputs agree, finite where they are concrete."""
+    if not isinstance(linearization, Linearization):
+        raise TypeError(f"linearization must come from maso_rnn.linearize, got {type(linearization).__name__}")
+    checked, name = linearization, "linearization"
+    slope = checks.array(f"{name}.slope", checked.slope, rank=3, axes="(output, time, input)")
+    output = checks.array(f"{name}.output", checked.output, rank=1, axes="(output,)")
+    offset = checks.array(f"{name}.offset", checked.offset, rank=1, axes="(output,)")
+    rows = [slope, offset, output]
+    for path, leaf in jax.tree.leaves_with_path(checked.initial_slope):
+        where = f"{name}.initial_slope{jax.tree_util.keystr(path)}"
+        rows.append(checks.array(where, leaf, rank=max(jnp.ndim(leaf), 1), axes="(output, ...)"))
+    counts = [len(row) for row in rows]
+    if len(set(counts)) > 1:
+        raise ValueError(f"{name} must have as many outputs in every array, got {counts}")
+    checks.finite(name, rows)
+    return Linearization(slope, jax.tree.map(jnp.asarray, checked.initial_slope), offset, output)
+
+
 def _last_output(step: Any, readout: Any, h0: PyTree, xs: Array) -> Array:
     carry, _ = jax.lax.scan(lambda carry, x: (step(carry, x), None), h0, xs)
     return readout(carry)
@@ -461,15 +485,20 @@ def _apply(slope: Array, initial_slope: PyTree, h0: PyTree, xs: Array) -> Array:
 
 def _checked_cell(step: Any, readout: Any, h0: PyTree, xs: Any) -> tuple[Array, PyTree]:
     """The sequence and the initial carry, once the cell is known to fit them."""
+    checks.function("step", step)
+    checks.function("readout", readout)
     xs = checks.array("xs", xs, rank=2, axes="(time, input)")
     if not xs.size:
         raise ValueError(f"xs must have at least one step and one input, got shape {xs.shape}")
     checks.finite("xs", xs)
+    if not jax.tree.leaves(h0):
+        raise ValueError("h0 must hold at least one array, got an empty carry")
     for path, leaf in jax.tree.leaves_with_path(h0):
         checks.array(f"h0{jax.tree_util.keystr(path)}", leaf, rank=jnp.ndim(leaf), axes="floating")
     h0 = jax.tree.map(jnp.asarray, h0)
     checks.finite("h0", h0)
-    after, output = jax.eval_shape(lambda h, x: ((new := step(h, x)), readout(new)), h0, xs[0])
+    with checks.calling("step or readout", f"h0 {jax.tree.map(jnp.shape, h0)} and one step of xs, {xs.shape[1:]}"):
+        after, output = jax.eval_shape(lambda h, x: ((new := step(h, x)), readout(new)), h0, xs[0])
     wanted, got = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), carry) for carry in (h0, after))
     if wanted != got:
         raise TypeError(f"step must return a carry like h0, {wanted}, got {got}")

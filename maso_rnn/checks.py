@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -82,6 +84,32 @@ def finite(name: str, value: Any) -> None:
 @jax.jit
 def _all_finite(value: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(value)]).all()
+
+
+def random_key(name: str, value: Any) -> jax.Array:
+    """One random key, typed or of the old kind."""
+    if isinstance(value, jax.Array):
+        is_typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+        if (is_typed and value.ndim == 0) or (value.dtype == jnp.uint32 and value.ndim == 1):
+            return value
+    got = f"shape {value.shape} of {value.dtype}" if hasattr(value, "dtype") else repr(value)
+    raise TypeError(f"{name} must be a random key, as jax.random.key(0), got {got}")
+
+
+def function(name: str, value: Any) -> None:
+    """Something that can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r}")
+
+
+@contextlib.contextmanager
+def calling(names: str, arguments: str) -> Iterator[None]:
+    """While a function of the caller's runs: what it raises is passed on, with a note of what it was called with."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised by {names}, called with {arguments}")
+        raise
 
 
 def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.Array]:

@@ -113,7 +113,7 @@ def init(
     """A freshly drawn network.
 
     Args:
-        key: a random key, as from `jax.random.key`.
+        key: a random key, as from `jax.random.key`, or of the old kind, as from `jax.random.PRNGKey`.
         input_size: channels of the input, at least 1.
         hidden_sizes: the width of each layer, first to last.
         output_size: width of the readout, at least 1.
@@ -129,7 +129,7 @@ def init(
 
     Raises:
         ValueError: if a size is below 1, there is no layer, or the activation's name is not known.
-        TypeError: if a size is not an integer, or `dtype` is not floating.
+        TypeError: if a size is not an integer, `key` no key, an initializer no function, or `dtype` is not floating.
 
     Example:
         >>> rnn = init(jax.random.key(0), 1, [8, 4], 3)
@@ -146,8 +146,10 @@ def init(
     widths = [checks.size(f"hidden_sizes[{l}]", width) for l, width in enumerate(hidden_sizes)]
     if not widths:
         raise ValueError("hidden_sizes must name at least one layer, got an empty sequence")
-    if not isinstance(key, jax.Array):
-        raise TypeError(f"key must be a random key, as jax.random.key(0), got {key!r}")
+    key = checks.random_key("key", key)
+    initializers = {"input_init": input_init, "recurrent_init": recurrent_init, "readout_init": readout_init}
+    for name, initializer in (initializers | ({} if bias_init is None else {"bias_init": bias_init})).items():
+        checks.function(name, initializer)
     dtype = _floating(dtype)
 
     def draw(initializer: jax.nn.initializers.Initializer, key: Array, *shape: int) -> Array:
@@ -371,8 +373,9 @@ def check_network(rnn: RNN) -> None:
         raise TypeError(f"rnn must be a maso_rnn.RNN, got {type(rnn).__name__}; maso_rnn.init makes one")
     if not isinstance(rnn.layers, tuple) or not rnn.layers:
         raise ValueError("rnn.layers must be a tuple of at least one Layer")
-    if activation_of(rnn.activation) is not rnn.activation:
-        raise TypeError(f"rnn.activation must be an object, as maso_rnn.activation({rnn.activation!r}), got a name")
+    if not callable(rnn.activation):
+        raise TypeError(f"rnn.activation must be an object, as maso_rnn.activation('relu'), got {rnn.activation!r}")
+    activation_of(rnn.activation)
     if not isinstance(rnn.readout, Readout):
         raise TypeError(f"rnn.readout must be a maso_rnn.Readout, got {type(rnn.readout).__name__}")
     output_kernel = checks.array("rnn.readout.kernel", rnn.readout.kernel, rank=2, axes="(hidden, output)")

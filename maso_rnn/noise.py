@@ -31,16 +31,16 @@ def random_initial_state(
     Equation: h0 + scale · ε, ε ~ N(0, I).
 
     Args:
-        key: a random key, as from `jax.random.key`.
+        key: a random key, as from `jax.random.key`, or of the old kind, as from `jax.random.PRNGKey`.
         carry: the initial carry of any cell: an array, an LSTM's pair, a tuple over layers, any pytree of them.
-        scale: the standard deviation σ of the noise, at least 0, in the units of the carry.
+        scale: the standard deviation σ of the noise, at least 0, in the units of the carry; of any real dtype.
 
     Returns:
         A carry of the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: if a concrete `scale` is negative or not finite, or `carry` has no leaf.
-        TypeError: if a leaf of `carry` is not a floating array, or `scale` is not a number.
+        ValueError: if a concrete `scale` is negative or not finite, or `carry` has no leaf or is not finite.
+        TypeError: if a leaf of `carry` is not a floating array, `scale` is not a real number, or `key` no key.
 
     Example:
         >>> cell, hidden = random_initial_state(jax.random.key(0), (jnp.zeros(3), jnp.zeros(3)), 0.1)
@@ -50,13 +50,14 @@ def random_initial_state(
     Source:
         Wang, Balestriero, Baraniuk (2019), section 5.
     """
-    scale = _checked_scale(scale)
+    key, scale = checks.random_key("key", key), _checked_scale(scale)
     leaves, structure = jax.tree.flatten(carry)
     if not leaves:
         raise ValueError("carry must hold at least one array, got an empty pytree")
     for path, leaf in jax.tree.leaves_with_path(carry):
         name = f"carry{jax.tree_util.keystr(path)}"
         checks.array(name, leaf, rank=jnp.ndim(leaf), axes="floating")
+    checks.finite("carry", leaves)
     keys = jax.random.split(key, len(leaves))
     noisy = [
         leaf + scale.astype(leaf.dtype) * jax.random.normal(k, leaf.shape, leaf.dtype)
@@ -82,17 +83,17 @@ def noise_penalty(
         rnn: the network; its activation must be piecewise affine.
         xs: (time, input), one sequence, in the network's dtype.
         h0: the mean initial state, one (hidden,) for each layer; by default the learned state, else zeros.
-        scale: the standard deviation σ of the noise on every unit of every layer, at least 0.
+        scale: the standard deviation σ of the noise on every unit of every layer, at least 0, of any real dtype.
         loss: twice differentiable, from the output z (output,) to a scalar; the target is part of it.
 
     Returns:
         A scalar in the units of the loss, differentiable in `rnn`, `xs`, `h0` and `scale`. It is negative only where
-        the loss curves down.
+        the loss curves down, and NaN where the output is not finite.
 
     Raises:
         ValueError: if `loss` does not return a scalar, a concrete `scale` is negative or not finite, the activation
             has no pieces, shapes do not fit, or concrete values are not finite.
-        TypeError: if `xs` is not a floating array of the network's dtype, or `scale` is not a number.
+        TypeError: if `xs` is not a floating array of the network's dtype, or `scale` is not a real number.
 
     Example:
         >>> import optax
@@ -116,15 +117,19 @@ def noise_penalty(
         raise ValueError(f"loss must map the output {affine.output.shape} to a floating scalar, got {value}")
     covariance = sum(g @ g.T for g in affine.initial_slope)
     curvature = jax.hessian(loss)(affine.output)
-    return scale.astype(affine.output.dtype) ** 2 / 2 * jnp.sum(curvature * covariance)
+    penalty = scale.astype(affine.output.dtype) ** 2 / 2 * jnp.sum(curvature * covariance)
+    # slopes are finite whatever the numbers are; where the output is not, they mean nothing
+    return jnp.where(jnp.isfinite(affine.output).all(), penalty, jnp.nan)
 
 
 def _checked_scale(scale: Any) -> Array:
     """A standard deviation: one number, finite and not negative where it is concrete."""
     if not isinstance(scale, int | float | jax.Array | np.ndarray | np.number) or isinstance(scale, bool):
         raise TypeError(f"scale must be a number, got {type(scale).__name__}")
-    if hasattr(scale, "dtype") and not jnp.issubdtype(scale.dtype, jnp.number):
-        raise TypeError(f"scale must be a number, got {scale.dtype}")
+    if hasattr(scale, "dtype") and jnp.result_type(scale.dtype, jnp.float32).kind != "f":
+        raise TypeError(f"scale must be a real number, got {scale.dtype}")
+    if hasattr(scale, "dtype") and scale.dtype == bool:
+        raise TypeError("scale must be a real number, got bool")
     with jax.ensure_compile_time_eval():  # what is concrete stays so while something else is traced
         checked = jnp.asarray(scale, None if hasattr(scale, "dtype") else float)
     if checked.shape != ():

@@ -218,7 +218,8 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
 
     Returns:
         A scalar, the l2 distance over all steps and channels of `xs`, in the units of the input: 0 on a wall, infinite
-        where no pre-activation depends on the input or the activation has no kink.
+        where no pre-activation depends on the input or the activation has no kink; NaN where traced numbers are not
+        finite.
 
     Raises:
         ValueError: if the activation has no pieces, shapes do not fit, the sequence is empty, or concrete values
@@ -273,6 +274,56 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
     return nearest
 
 
+def doubtful_codes(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Int[Array, ""]:
+    """How many codes of a trajectory hang on rounding: units closer to a kink than their sum can be told from it.
+
+    Equation: #{(l, t, i): |p^l_t[i] − breakpoint_r| < n ε/2 (|x_t| |W| + |h_{t−1}| |U| + |b|)_i + ε/2 |breakpoint_r|},
+    n the number of terms in the sum and ε the spacing at 1 of the network's dtype: the bound on the rounding of a sum
+    in any order, from states taken as they are. Where it is 0, one step's rounding has decided no code; where it is
+    not, another order of summation, device or dtype may give other codes.
+
+    Args:
+        rnn: the network; its activation must be piecewise affine.
+        xs: (time, input), one sequence, in the network's dtype.
+        h0: one (hidden,) for each layer; by default the learned state, else zeros.
+
+    Returns:
+        The count, over layers, steps and units; where traced numbers are not finite, these units count.
+
+    Raises:
+        ValueError: if the activation has no pieces, shapes do not fit, the sequence is empty, or concrete values
+            are not finite.
+        TypeError: if `xs` is not a floating array of the network's dtype.
+
+    Example:
+        >>> from maso_rnn import init
+        >>> rnn = init(jax.random.key(0), 1, [8], 3)
+        >>> int(doubtful_codes(rnn, jnp.ones((5, 1)))), int(doubtful_codes(rnn, jnp.full((5, 1), 1e-30)))
+        (0, 0)
+
+    Source:
+        Higham, *Accuracy and stability of numerical algorithms* (2002), section 3.1.
+    """
+    xs, state = checked_arguments(rnn, xs, h0)
+    act = require_pieces(rnn.activation)
+    half = jnp.finfo(xs.dtype).eps / 2
+    magnitudes = jax.tree.map(jnp.abs, rnn.layers)
+
+    def body(state: States, x: Array) -> tuple[States, Array]:
+        before = state
+        state, pre_activations = network_step(rnn, state, x)
+        count = jnp.zeros((), jnp.int32)
+        for below, h, layer, p in zip((x, *state[:-1]), before, magnitudes, pre_activations, strict=True):
+            size = jnp.abs(below) @ layer.input_kernel + jnp.abs(h) @ layer.recurrent_kernel
+            size = size if layer.bias is None else size + layer.bias
+            rounding = (len(below) + len(h) + 1) * half * size
+            clear = [jnp.abs(p - kink) >= rounding + half * abs(kink) for kink in act.breakpoints]
+            count += sum(((~far).sum(dtype=jnp.int32) for far in clear), start=jnp.zeros((), jnp.int32))
+        return state, count
+
+    return jax.lax.scan(body, state, xs)[1].sum()
+
+
 def _exponent(values: Array) -> Array:
     """The power of two just above the largest magnitude; 0 where all are zero."""
     return jnp.frexp(jax.lax.stop_gradient(jnp.abs(values).max()))[1].astype(jnp.int32)
@@ -281,7 +332,7 @@ def _exponent(values: Array) -> Array:
 def _nearest_kink(act: PiecewiseAffine, p: Array, squared_norms: Array) -> Array:
     """The least |p - kink| / norm over units and kinks; units that depend on nothing are infinitely far."""
     to_kink = jnp.min(jnp.stack([jnp.abs(p - kink) for kink in act.breakpoints]), axis=0)
-    depends = squared_norms > 0
+    depends = (squared_norms != 0) | jnp.isnan(to_kink)  # NaN is no distance, and is not passed over
     norms = jnp.sqrt(jnp.where(depends, squared_norms, 1))  # the gradient of sqrt at 0 is not finite
     return jnp.min(jnp.where(depends, to_kink / norms, jnp.inf))
 

@@ -209,8 +209,8 @@ def walk_line(
 
     Args:
         rnn: the network; its activation must be piecewise affine.
-        start: (time, input), the input at s = 0.
-        stop: (time, input), the input at s = 1.
+        start: (time, input), the input at s = 0; in any floating dtype, as all is done in float64.
+        stop: (time, input), the input at s = 1; in any floating dtype, as all is done in float64.
         h0: one (hidden,) for each layer; by default the learned state, else zeros. The same all along.
         max_regions: the most pieces to return, at least 1; if there are more, the first ones are returned and
             `overflow` is set.
@@ -517,7 +517,7 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
 
     Args:
         rnn: the network that the walk is of.
-        walk: from `walk_line` or `walk_line_on_device`.
+        walk: from `walk_line` or `walk_line_on_device`; its codes are read, and of its outputs how many there are.
         refresh_every: how many pieces share one map made afresh, at least 1; 1 makes no updates.
 
     Returns:
@@ -525,7 +525,7 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
 
     Raises:
         ValueError: if the walk's codes are not of such a network, or `refresh_every` is below 1.
-        TypeError: if an argument is traced, or `refresh_every` is not an integer.
+        TypeError: if an argument is traced, `walk` is none, or `refresh_every` is not an integer.
 
     Example:
         >>> import maso_rnn
@@ -542,15 +542,10 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
         raise TypeError(
             "rnn and walk must not be traced: affine_maps_along is a host function; use jax.vmap of affine_map"
         )
-    if not isinstance(walk, LineWalk):
-        raise TypeError(f"walk must be a LineWalk, from maso_rnn.walk_line, got {type(walk).__name__}")
+    check_network(rnn)
     refresh_every = checks.size("refresh_every", refresh_every)
-    pieces = int(walk.pieces)
-    wanted, got = rnn.readout.kernel.shape[1], walk.outputs.shape[1]
-    if wanted != got:
-        raise ValueError(f"walk must be of this network, of {wanted} outputs, got one of {got}")
-    with jax.ensure_compile_time_eval():
-        codes = [np.asarray(code) for code in unpack(np.asarray(walk.codes)[:pieces], rnn)]
+    codes = _codes_of(walk, rnn)
+    pieces = len(codes[0])
     host = _on_host(rnn, None)
     inputs, units = len(host.layers[0][0]), len(host.state)
     outputs, time = host.readout.shape[1], codes[0].shape[1]
@@ -562,6 +557,29 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
     ends = time * inputs + np.cumsum([0, *(len(own) for _, own, _ in host.layers)])
     slope, *initial_slope, offset = np.split(maps, ends, axis=2)
     return PieceMaps(slope.reshape(pieces, outputs, time, inputs), tuple(initial_slope), offset[:, :, 0])
+
+
+def _codes_of(walk: Any, rnn: RNN) -> list[np.ndarray]:
+    """For each layer (piece, time, hidden), the codes of a walk of that network."""
+    if not isinstance(walk, LineWalk):
+        raise TypeError(f"walk must be a LineWalk, from maso_rnn.walk_line, got {type(walk).__name__}")
+    for name in ("codes", "outputs"):
+        value = getattr(walk, name)
+        if not isinstance(value, jax.Array | np.ndarray) or value.ndim != 2:
+            raise TypeError(
+                f"walk.{name} must be an array of rank 2, got {getattr(value, 'shape', type(value).__name__)}"
+            )
+    wanted, got = rnn.readout.kernel.shape[1], walk.outputs.shape[1]
+    if wanted != got:
+        raise ValueError(f"walk must be of this network, of {wanted} outputs, got one of {got}")
+    pieces = int(walk.pieces)
+    if not 1 <= pieces <= len(walk.codes):
+        raise ValueError(f"walk.codes must have a row for each of {pieces} pieces, got {len(walk.codes)}")
+    try:
+        with jax.ensure_compile_time_eval():
+            return [np.asarray(code) for code in unpack(np.asarray(walk.codes)[:pieces], rnn)]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"walk.codes: {error}") from None
 
 
 def _fill(maps: np.ndarray, codes: list[np.ndarray], host: _Host, refresh_every: int) -> None:
@@ -702,7 +720,7 @@ def partition_plane(
 
     Args:
         rnn: the network; its activation must be piecewise affine.
-        origin: (time, input), the input at (0, 0).
+        origin: (time, input), the input at (0, 0); in any floating dtype, as all is done in float64.
         u: (time, input), the direction and length of the first side.
         v: (time, input), the direction and length of the second side, not parallel to `u`.
         h0: one (hidden,) for each layer; by default the learned state, else zeros. The same all over.

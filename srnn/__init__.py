@@ -1,4 +1,9 @@
-"""Continuous-time stochastic RNNs: simulation, response kernels, Volterra series and signature features."""
+"""Continuous-time stochastic RNNs: simulation, response kernels, Volterra series and signature features.
+
+Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
+are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
+wherever it depends on them.
+"""
 
 # what a model is, and its paths
 from srnn.features import response_coefficients, response_feature, response_gram

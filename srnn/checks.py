@@ -53,6 +53,17 @@ def positive(name: str, value: Any, *, zero: bool = False) -> float:
     return value
 
 
+def flag(name: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}")
+
+
+def nan_unless_finite(matrix: jax.Array) -> jax.Array:
+    """The matrix, or NaN all over where an entry is not finite: from infinities LAPACK's SVD does not return."""
+    return jnp.where(jnp.isfinite(matrix).all(), matrix, jnp.nan)
+
+
 def array(name: str, value: Any, *, axes: str, shape: Sequence[int | None], dtype: Any = None) -> jax.Array:
     """A floating array of that shape, where None is any length, and of that dtype, where one is asked for."""
     if not isinstance(value, jax.Array | np.ndarray):

@@ -54,6 +54,8 @@ def response_feature(
     """
     order, depth = checks.size("order", order, least=0), checks.size("depth", depth)
     control = checks.array("control", control, axes="(step, input)", shape=(None, None))
+    if not control.size:
+        raise ValueError(f"control must have at least one step and one input, got shape {control.shape}")
     times = checked_times(times, control.shape[0], control.dtype)
     checked_size("depth", control.shape[1] * (order + 1), depth)
     checks.finite("control", control)
@@ -97,7 +99,7 @@ def response_coefficients(
     steps; then response ≈ c · response_feature(control, times, order=order, depth=number of kernels).
 
     Args:
-        kernels: of orders 1, 2 in turn, on all steps; or one of order 1.
+        kernels: of orders 1, 2 in turn, on all steps; or one of order 1. Their times, lags and values alone are read.
         times: (step + 1,), as for `response_feature`.
         order: as for `response_feature`; below the number of steps.
 
@@ -105,8 +107,8 @@ def response_coefficients(
         (features,), matching a feature of depth 1 or 2: as many levels as kernels.
 
     Raises:
-        ValueError: if the kernels are not of orders 1, 2 in turn, times do not fit or are not the kernels', or
-            `order` is too high.
+        ValueError: if the kernels are not of orders 1, 2 in turn or not finite, times do not fit or are not the
+            kernels', or `order` is too high.
         TypeError: if `kernels` holds something else.
 
     Example:
@@ -138,7 +140,7 @@ def response_coefficients(
     if order >= steps:
         raise ValueError(f"order must be below the number of steps {steps}, got {order}")
     checked_size("order", channels * (order + 1), len(kernels))
-    means = _basis_integrals(times, order) / jnp.diff(times)[:, None]
+    means = checks.nan_unless_finite(_basis_integrals(times, order) / jnp.diff(times)[:, None])
     levels = [(jnp.linalg.pinv(means) @ first).T.ravel()]
     if len(kernels) == 2:
         later, earlier = jnp.tril_indices(steps)
@@ -173,9 +175,9 @@ def response_gram(
         (a, b), positive semidefinite for `controls_a` = `controls_b`.
 
     Raises:
-        ValueError: if shapes do not fit, values are not finite, the matrix is too large, or it overflows (traced: it
-            holds infinities).
-        TypeError: if an array is not floating.
+        ValueError: if shapes do not fit, there is nothing to compare, values are not finite, the matrix is too large,
+            or it overflows (traced: it holds infinities).
+        TypeError: if an array is not floating, or `normalize` not a bool.
 
     Example:
         >>> import jax
@@ -195,6 +197,10 @@ def response_gram(
         "controls_b", controls_b, axes="(b, step, input)", shape=(None, a.shape[1], a.shape[2]), dtype=a.dtype
     )
     times = checked_times(times, a.shape[1], a.dtype)
+    checks.flag("normalize", normalize)
+    for name, controls in (("controls_a", a), ("controls_b", b)):
+        if not controls.size:
+            raise ValueError(f"{name} must not be empty, got shape {controls.shape}")
     if len(a) * len(b) > LARGEST_GRAM:
         raise ValueError(
             f"controls_a, controls_b: a Gram matrix of {len(a)} × {len(b)} has {len(a) * len(b)} numbers, more than "

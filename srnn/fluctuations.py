@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from srnn import checks
-from srnn.model import SRNN, drift, noise_matrix, require_smooth
+from srnn.model import SRNN, drift_of, noise_matrix, require_smooth
 from srnn.response import after_burn_in, checked_scalar, ends, pull_back
 from srnn.simulation import Grid, Readout, checked_grid, checked_initial, checked_paths
 from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
@@ -73,12 +73,13 @@ def fluctuation_dissipation(
         dt: the step; t1/dt must be whole. The solver is Euler's.
         key: a random key.
         paths: how many, at least 2.
-        burn_in: time to run before, towards stationarity; see `drift` in the result.
+        burn_in: time to run before, towards stationarity, 0 for none; see `drift` in the result.
         steps: indices in [0, t1/dt), ascending; all by default.
         initial: (hidden,), or (path, hidden), or None for zeros.
 
     Returns:
-        `FluctuationDissipation(times, response, correlation, difference, stderr, drift, diverged)`.
+        `FluctuationDissipation(times, response, correlation, difference, stderr, drift, diverged)`; where traced noise
+        does not reach every direction, the correlation is NaN.
 
     Raises:
         ValueError: as `simulate`; or if the noise does not reach every direction, or activation or readout jump.
@@ -101,10 +102,11 @@ def fluctuation_dissipation(
     checked_scalar(model, readout)
     require_smooth(model, readout, 1, "a response by the adjoint")
     sigma, hidden = noise_matrix(model), model.recurrent_kernel.shape[0]
-    if checks.is_concrete(sigma) and np.linalg.matrix_rank(np.asarray(sigma)) < hidden:
+    rank = np.linalg.matrix_rank(np.asarray(sigma)) if checks.is_concrete(sigma) else sigma.shape[0]
+    if rank < hidden:
         raise ValueError(
             f"model.noise_kernel must reach all {hidden} directions for an equilibrium to be defined, but has rank "
-            f"{np.linalg.matrix_rank(np.asarray(sigma))}"
+            f"{rank}"
         )
     key, paths = checks.random_key(key), checked_paths(paths)
     chosen = tuple(range(grid.steps)) if steps is None else steps
@@ -128,10 +130,12 @@ def _both_sides(
 ) -> FluctuationDissipation:
     dtype = model.recurrent_kernel.dtype
     control = jnp.zeros((grid.steps, model.input_kernel.shape[0]), dtype)
-    sigma = noise_matrix(model)
+    sigma = checks.nan_unless_finite(noise_matrix(model))
     # D⁻¹ Cᵀ, (hidden, input), without forming σᵀσ, whose condition number is the square of σ's
     inverse = jnp.linalg.pinv(sigma, rtol=max(sigma.shape) * jnp.finfo(dtype).eps)
     conjugate = 2 * inverse @ (inverse.T @ model.input_kernel.T)
+    # without noise in every direction there is no equilibrium to compare with
+    conjugate = jnp.where(jnp.linalg.matrix_rank(sigma) == sigma.shape[1], conjugate, jnp.nan)
 
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array]:
         start, chunk_key, counted = chunk
@@ -139,7 +143,7 @@ def _both_sides(
 
         def sides(push: Array, state: Array, last: Array) -> Moments:
             values = centred(lost(jax.vmap(readout)(last), last), counted)
-            correlation = -values[:, None] * (drift(model, state) @ conjugate)
+            correlation = -values[:, None] * (drift_of(model, state) @ conjugate)
             both = lost(jnp.stack([push, correlation, push - correlation]), last, axis=1)
             return moments(both, counted, axis=1)
 

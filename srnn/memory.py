@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from srnn import checks
-from srnn.response import Kernel
+from srnn.response import Kernel, checked_kernel
 
 _MOST_STEPS = 500  # of Levenberg and Marquardt's
 
@@ -40,15 +40,15 @@ def memory_timescales(kernel: Kernel, *, components: int) -> Timescales:
     (variable projection); log τ by Levenberg–Marquardt, started evenly over the lags on a log scale.
 
     Args:
-        kernel: of order 1, at more steps than twice `components`.
+        kernel: of order 1, at more steps than twice `components`. Its values, lags and standard errors alone are read.
         components: how many exponentials, at least 1. A kernel that oscillates is no sum of these: see `residual`.
 
     Returns:
         `Timescales(timescales, amplitudes, residual, converged)`.
 
     Raises:
-        ValueError: if the kernel is not of order 1, or has too few steps.
-        TypeError: if `kernel` is not a `Kernel`.
+        ValueError: if the kernel is not of order 1, has too few steps, or its arrays do not fit each other.
+        TypeError: if `kernel` is not a `Kernel` of floating arrays of one dtype.
 
     Example:
         >>> from srnn import init, response_kernel
@@ -61,8 +61,7 @@ def memory_timescales(kernel: Kernel, *, components: int) -> Timescales:
         Golub, Pereyra (1973) for variable projection.
     """
     components = checks.size("components", components)
-    if not isinstance(kernel, Kernel):
-        raise TypeError(f"kernel must be an srnn.Kernel, from srnn.response_kernel, got {type(kernel).__name__}")
+    kernel = checked_kernel("kernel", kernel, "lags", "stderr")
     if kernel.values.ndim != 2:
         raise ValueError(f"kernel must be of order 1, with values (step, input), got {kernel.values.shape}")
     if len(kernel.lags) <= 2 * components:

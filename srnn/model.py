@@ -97,7 +97,7 @@ def init(
 
     Raises:
         ValueError: if a size is below 1, `radius` is not in [0, 1), `decay_time` is not positive, `noise` is negative,
-            or the activation's name is not known.
+            the activation's name is not known, or `dtype` is float64 and JAX is not set to hold that.
         TypeError: if a size is not an integer, `dtype` is not float32 or float64, or the activation is neither name
             nor function.
 
@@ -118,10 +118,15 @@ def init(
     rate = 1 / checks.positive("decay_time", decay_time)
     noise = checks.positive("noise", noise, zero=True)
     activation_of(activation)
-    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+    try:
+        dtype = jnp.dtype(jax.dtypes.canonicalize_dtype(float) if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"dtype must be floating, got {dtype}")
     _check_precision("dtype", dtype)
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(f"dtype {dtype} needs jax.config.update('jax_enable_x64', True) first")
     recurrent_key, input_key, noise_key = jax.random.split(key, 3)
     if noise_size is None:
         noise_kernel = jnp.full(hidden_size, noise, dtype)
@@ -145,13 +150,14 @@ def drift(model: SRNN, state: Float[Array, "*path hidden"]) -> Float[Array, "*pa
 
     Args:
         model: the model.
-        state: (..., hidden), rows of states.
+        state: (..., hidden), rows of states, none or many.
 
     Returns:
-        (..., hidden), per unit of time.
+        (..., hidden), per unit of time; NaN for a traced model that is not finite.
 
     Raises:
-        ValueError: if the activation's name is not known.
+        ValueError: if the activation's name is not known, shapes do not fit, or concrete values are not finite.
+        TypeError: if `model` is none, or an array is not floating or not of the model's dtype.
 
     Example:
         >>> model = init(jax.random.key(0), 1, 3)
@@ -161,8 +167,23 @@ def drift(model: SRNN, state: Float[Array, "*path hidden"]) -> Float[Array, "*pa
     Source:
         Lim (2021), equation 1.
     """
+    hidden, dtype = check_form(model)
+    rank = max(getattr(state, "ndim", 1), 1)
+    axes = "(..., hidden), rows of states"
+    state = checks.array("state", state, axes=axes, shape=(*(None,) * (rank - 1), hidden), dtype=dtype)
+    checks.finite("state", state)
+    return jnp.where(is_finite(model), drift_of(model, state), jnp.nan)
+
+
+def drift_of(model: SRNN, state: Array) -> Array:
+    """`drift`, once model and state have been checked."""
     act = activation_of(model.activation)
     return act(state @ model.recurrent_kernel + model.bias) - _times(state, model.decay)
+
+
+def is_finite(model: SRNN) -> Array:
+    """Whether all numbers of a model are finite: of one that is traced, a saturating activation would not show it."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(model)]).all()
 
 
 def noise_size(model: SRNN) -> int:
@@ -330,8 +351,8 @@ def _name(model: SRNN) -> str:
     return model.activation if isinstance(model.activation, str) else getattr(model.activation, "__name__", "given")
 
 
-def check_model(model: SRNN) -> None:
-    """A model whose shapes fit together, of one floating dtype, finite and stable."""
+def check_form(model: SRNN) -> tuple[int, Any]:
+    """A model whose shapes fit together, of one floating dtype and finite: its width and that dtype."""
     if not isinstance(model, SRNN):
         raise TypeError(f"model must be an srnn.SRNN, got {type(model).__name__}; srnn.init makes one")
     activation_of(model.activation)
@@ -351,6 +372,12 @@ def check_model(model: SRNN) -> None:
     if not kernel.size or not np.size(model.noise_kernel):
         raise ValueError("model must have at least one input and one noise channel")
     checks.finite("model", model)
+    return hidden, dtype
+
+
+def check_model(model: SRNN) -> None:
+    """A model whose shapes fit together, of one floating dtype, finite and stable."""
+    check_form(model)
     if not checks.is_concrete(model.decay, model.recurrent_kernel, model.bias):
         return
     rates = np.linalg.eigvals(_dense(model.decay))

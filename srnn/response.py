@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import diffrax
 import jax
@@ -104,7 +104,7 @@ def response_kernel(
             pair of them), or "malliavin" (any activation, but more variance, growing with the number of steps).
         initial: (hidden,), or (path, hidden), or None for zeros.
         control: the input about which to perturb, (step, input) or a function of time; None for zeros.
-        burn_in: time to run without input before the first step, towards stationarity; see `Kernel.drift`.
+        burn_in: time to run without input before the first step, 0 for none, towards stationarity; see `Kernel.drift`.
         solver: as for `simulate`.
         increments: as for `simulate`; "malliavin" needs "gaussian".
 
@@ -133,7 +133,7 @@ def response_kernel(
         raise ValueError(f"order must be 1 or 2, got {order}; srnn.volterra_terms gives the terms of any order")
     if method not in ("adjoint", "tangent", "malliavin"):
         raise ValueError(f'method must be "adjoint", "tangent" or "malliavin", got {method!r}')
-    before = checks.whole_steps(burn_in, dt, name="burn_in") if burn_in else 0
+    before = checks.whole_steps(burn_in, dt, name="burn_in")
     grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
     checked_scalar(model, readout)
     if method == "malliavin":
@@ -429,7 +429,7 @@ def noise_shift(model: SRNN, pushes: Array, *, name: str) -> Array:
     Pushes that no noise makes are refused where they are concrete, and give NaN where they are traced.
     """
     with checks.concretely(model.noise_kernel, pushes):
-        sigma = noise_matrix(model)
+        sigma = checks.nan_unless_finite(noise_matrix(model))
         shift = pushes @ jnp.linalg.pinv(sigma)
         # row by row: a strong input must not cover for a weak one
         missed = jnp.abs(shift @ sigma - pushes).max(axis=-1, keepdims=True)
@@ -443,6 +443,28 @@ def noise_shift(model: SRNN, pushes: Array, *, name: str) -> Array:
             "lie in the range of model.noise_kernel; give that full rank, or use srnn.response_kernel(method='adjoint')"
         )
     return jnp.where(reached, shift, jnp.nan)
+
+
+def checked_kernel(name: str, kernel: Any, *read: str) -> Kernel:
+    """A kernel of order 1 or 2 whose values, and those of its other arrays that are read, fit each other."""
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"{name} must be an srnn.Kernel, from srnn.response_kernel, got {type(kernel).__name__}")
+    rank = 4 if getattr(kernel.values, "ndim", 2) == 4 else 2
+    axes = "(step, input)" if rank == 2 else "(step, step, input, input)"
+    values = checks.array(f"{name}.values", kernel.values, axes=axes, shape=(None,) * rank)
+    steps, channels = values.shape[0], values.shape[-1]
+    shape = (steps,) * (rank // 2) + (channels,) * (rank // 2)
+    if values.shape != shape or not values.size:
+        raise ValueError(f"{name}.values must be {axes} and not empty, got shape {values.shape}")
+    fields = {"values": values}
+    for field in read:
+        of, wanted = (axes, shape) if field == "stderr" else ("(step,)", (steps,))
+        fields[field] = checks.array(
+            f"{name}.{field}", getattr(kernel, field), axes=of, shape=wanted, dtype=values.dtype
+        )
+        if field != "stderr":
+            checks.finite(f"{name}.{field}", fields[field])
+    return kernel._replace(**fields)
 
 
 def checked_scalar(model: SRNN, readout: Readout) -> None:

@@ -26,7 +26,7 @@ def signature(path: Float[Array, "time channel"], depth: int) -> Float[Array, " 
     Equation: level k is ∫_{s_1 < … < s_k} dX_{s_1} ⊗ … ⊗ dX_{s_k}, the earliest channel first.
 
     Args:
-        path: (time, channel), at least two points.
+        path: (time, channel), at least two points, in any floating dtype, which the signature has too.
         depth: the highest level, at least 1.
 
     Returns:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from srnn import checks
-from srnn.model import SRNN, check_model, check_step, drift, noise_size, put_noise
+from srnn.model import SRNN, check_model, check_step, drift_of, is_finite, noise_size, put_noise
 from srnn.statistics import lost
 
 Control: TypeAlias = Float[Array, "step input"] | Callable[[Array], Array]
@@ -234,7 +234,7 @@ def terms(
 ) -> diffrax.MultiTerm:
     """Drift and drive as diffrax terms, in units of steps."""
     drive = _Drive(model, control, jax.random.key_data(key), nudge, jax.random.key_impl(key), grid, paths)
-    return diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: grid.dt * drift(model, y)), drive)
+    return diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: grid.dt * drift_of(model, y)), drive)
 
 
 def increments_of(model: SRNN, key: Array, grid: Grid, k: Array, paths: int) -> Array:
@@ -374,11 +374,11 @@ def checked_readout(model: SRNN, readout: Any, *, name: str = "array") -> jax.Sh
 
 
 def checked_initial(model: SRNN, initial: Any, paths: int) -> Array:
-    """(hidden,) or (path, hidden)."""
+    """(hidden,) or (path, hidden); NaN for a traced model that is not finite, which thus has no finite path."""
     hidden, dtype = model.recurrent_kernel.shape[0], model.recurrent_kernel.dtype
     if initial is None:
-        return jnp.zeros(hidden, dtype)
+        initial = jnp.zeros(hidden, dtype)
     shape = (hidden,) if getattr(initial, "ndim", 1) == 1 else (paths, hidden)
     checked = checks.array("initial", initial, axes="(hidden,) or (path, hidden)", shape=shape, dtype=dtype)
     checks.finite("initial", checked)
-    return checked
+    return checked if checks.is_concrete(model) else jnp.where(is_finite(model), checked, jnp.nan)

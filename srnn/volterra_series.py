@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from srnn import checks
 from srnn.model import SRNN, check_model, require_smooth
-from srnn.response import Kernel, after_burn_in, checked_scalar, noise_shift
+from srnn.response import Kernel, after_burn_in, checked_kernel, checked_scalar, noise_shift
 from srnn.simulation import (
     Control,
     Grid,
@@ -85,7 +85,7 @@ def volterra_terms(
         key: a random key.
         paths: how many, at least 2; they run in chunks that keep memory small.
         initial: (hidden,), or (path, hidden), or None for zeros.
-        burn_in: time to run without input before the first step.
+        burn_in: time to run without input before the first step, 0 for none.
         solver: as for `simulate`.
         increments: as for `simulate`.
 
@@ -109,7 +109,7 @@ def volterra_terms(
         Lim (2021), theorem 3.1 and equation 11, over the ordered simplex.
     """
     max_order = checks.size("max_order", max_order)
-    before = checks.whole_steps(burn_in, dt, name="burn_in") if burn_in else 0
+    before = checks.whole_steps(burn_in, dt, name="burn_in")
     grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
     checked_scalar(model, readout)
     require_smooth(model, readout, max_order, f"a term of order {max_order}")
@@ -182,7 +182,8 @@ def volterra(
     ordered simplex, with its diagonal cells cut in half.
 
     Args:
-        kernels: of orders 1, 2 in turn, from `response_kernel` on all steps; or one of order 1.
+        kernels: of orders 1, 2 in turn, from `response_kernel` on all steps; or one of order 1. Their times, lags and
+            values alone are read.
         control: u, (step, input), on the same steps.
         dt: the step, in units of time.
 
@@ -190,8 +191,8 @@ def volterra(
         (order,), in units of the readout; their sum is the predicted change of E f.
 
     Raises:
-        ValueError: if the kernels are not of orders 1, 2 in turn, lack some of the control's steps, or
-            are at another `dt`.
+        ValueError: if the kernels are not of orders 1, 2 in turn, not finite, lack some of the control's steps, or are
+            at another `dt`.
         TypeError: if `kernels` holds something else.
 
     Example:
@@ -227,15 +228,17 @@ def volterra(
 
 def checked_kernels(kernels: Kernel | Sequence[Kernel]) -> tuple[Kernel, ...]:
     """Kernels of orders 1 and, where there is a second, 2, on the same steps."""
-    found = (kernels,) if isinstance(kernels, Kernel) else tuple(kernels)
-    if not found or not all(isinstance(kernel, Kernel) for kernel in found):
+    given = (kernels,) if isinstance(kernels, Kernel) else kernels
+    if not isinstance(given, tuple | list) or not given:
         raise TypeError("kernels must be one srnn.Kernel or a sequence of them, of orders 1 and 2")
+    found = tuple(checked_kernel(f"kernels[{i}]", kernel, "times", "lags") for i, kernel in enumerate(given))
     shape = found[0].values.shape
     wanted = [shape, (shape[0], shape[0], shape[-1], shape[-1])][: len(found)]
     if len(found) > 2 or len(shape) != 2 or [kernel.values.shape for kernel in found] != wanted:
         raise ValueError(
             f"kernels must be of order 1, then 2, on the same steps; got shapes {[k.values.shape for k in found]}"
         )
+    checks.finite("kernels", [kernel.values for kernel in found])
     edges = [kernel_edges(kernel) for kernel in found]
     if checks.is_concrete(edges) and not same_times(edges[0], edges[-1], np.diff(edges[0]).min()):
         raise ValueError("kernels must be of order 1, then 2, on the same steps; got other times and lags in each")
@@ -275,10 +278,12 @@ def truncation_bound(
         control: u, (step, input).
         dt: the step, in units of time.
         order: N, the last order kept; 0 bounds the entire response.
-        readout_sd: the standard deviation of f without the control; give an upper confidence limit.
+        readout_sd: the standard deviation of f without the control, at least 0; give an upper confidence limit. It may
+            be traced.
 
     Returns:
-        The bound, in units of f; infinite where ‖θ‖² overflows, or where a traced push is out of the noise's range.
+        The bound, in units of f; infinite where ‖θ‖² overflows, or where a traced push is out of the noise's range;
+        NaN for a traced `readout_sd` that is negative.
 
     Raises:
         ValueError: if u C is out of the range of σ (no noise reaches it), `order` is negative, or the control is not
@@ -299,8 +304,12 @@ def truncation_bound(
     channels, dtype = model.input_kernel.shape[0], model.recurrent_kernel.dtype
     control = checks.array("control", control, axes="(step, input)", shape=(None, channels), dtype=dtype)
     checks.finite("control", control)
+    if not control.shape[0]:
+        raise ValueError(f"control must have at least one step, got shape {control.shape}")
     if checks.is_concrete(readout_sd):
         checks.positive("readout_sd", readout_sd, zero=True)
+    elif getattr(readout_sd, "shape", None) != () or jnp.result_type(readout_sd).kind != "f":
+        raise TypeError(f"readout_sd must be one real number, got {readout_sd}")
     with checks.concretely(control, model.input_kernel):
         pushes = control @ model.input_kernel
     theta = noise_shift(model, pushes, name="control @ model.input_kernel")
@@ -311,4 +320,5 @@ def truncation_bound(
     ratios = some / (order + 1 + jnp.arange(1, _TAIL_TERMS, dtype=dtype))
     lead = (order + 1) * jnp.log(some) - jax.lax.lgamma(jnp.asarray(order + 2, dtype))
     bound = readout_sd * jnp.exp(0.5 * (lead + jnp.log1p(jnp.cumprod(ratios).sum())))
-    return jnp.where(square == 0, 0, jnp.where(jnp.isfinite(bound), bound, jnp.inf))
+    bound = jnp.where(square == 0, 0, jnp.where(jnp.isfinite(bound), bound, jnp.inf))
+    return jnp.where(jnp.asarray(readout_sd) >= 0, bound, jnp.nan)

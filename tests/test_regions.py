@@ -191,3 +191,26 @@ def test_codes_of_another_network_are_refused(key):
     assert maso_rnn.unpack(packed, wide)[0].all()
     with pytest.raises(ValueError, match="another form"):
         maso_rnn.unpack(packed, maso_rnn.init(key, 1, [5], 1))
+
+
+def test_codes_that_rounding_decides_are_counted(unchecked):
+    random = np.random.default_rng(0)
+    inputs, hidden = 40, 200
+    kernel = random.normal(size=(inputs, hidden)).astype(np.float32)
+    # half of the units sum to zero but for rounding, the others are far from it
+    kernel[-1, ::2] = -kernel[:-1, ::2].astype(np.float64).sum(axis=0)
+    kernel[-1, 1::2] = 50.0
+    layer = maso_rnn.Layer(kernel, np.zeros((hidden, hidden), np.float32))
+    rnn = maso_rnn.RNN((layer,), maso_rnn.Readout(np.ones((hidden, 1), np.float32)))
+    xs = np.ones((1, inputs), np.float32)
+    count = int(maso_rnn.doubtful_codes(rnn, xs))
+    assert count == hidden // 2
+    wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), rnn)
+    narrow_codes, wide_codes = (
+        np.asarray(maso_rnn.trajectory(network, x).codes[0]) for network, x in ((rnn, xs), (wide, xs.astype(float)))
+    )
+    differ = narrow_codes != wide_codes
+    assert 0 < differ.sum() <= count  # rounding did decide some
+    assert not differ[0, 1::2].any()
+    # in float64 only what rounding to float32 happened to leave at zero
+    assert int(maso_rnn.doubtful_codes(wide, xs.astype(float))) < count // 10

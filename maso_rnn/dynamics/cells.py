@@ -35,13 +35,13 @@ def flat_cell(step: Step, state: PyTree, inputs: Any) -> tuple[Callable[[Array, 
 
 def check_carry(step: Step, name: str, carry: PyTree, x: Array) -> None:
     """The cell takes the carry, floating arrays, and returns one like it."""
-    if not callable(step):
-        raise TypeError(f"step must be a function (carry, x) -> carry, got {type(step).__name__}")
+    checks.function("step", step)
     for path, leaf in jax.tree.leaves_with_path(carry):
         checks.array(f"{name}{jax.tree_util.keystr(path)}", leaf, rank=jnp.ndim(leaf), axes="floating")
     if not sum(leaf.size for leaf in jax.tree.leaves(carry)):
         raise ValueError(f"{name} must hold at least one number, got an empty carry")
-    after = jax.eval_shape(step, carry, x)
+    with checks.calling("step", f"{name} {jax.tree.map(jnp.shape, carry)} and an input {x.shape}"):
+        after = jax.eval_shape(step, carry, x)
     wanted, got = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), tree) for tree in (carry, after))
     if wanted != got:
         raise TypeError(f"step must return a carry like {name}, {wanted}, got {got}")

@@ -122,14 +122,15 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
 
     Args:
         cell: a `maso_rnn.RNN`; a flax nnx `SimpleCell`, `GRUCell`, `LSTMCell` or `OptimizedLSTMCell`; the parameters
-            of the linen cell of that name; or an equinox `GRUCell` or `LSTMCell`.
+            of the linen cell of that name; or an equinox `GRUCell` or `LSTMCell`. What else it holds is not looked at.
 
     Returns:
         Kernels by name: "layer 1", … of an `RNN`, "h" of a simple cell, "r", "z", "n" of a GRU (reset, update, new),
         "i", "f", "g", "o" of an LSTM (input, forget, cell, output).
 
     Raises:
-        TypeError: if there is no recurrent kernel in `cell`.
+        TypeError: if there is no recurrent kernel in `cell`, or one is not a floating array.
+        ValueError: if one is not square, or a concrete one not finite.
 
     Example:
         >>> from flax import nnx
@@ -140,7 +141,17 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
     Source:
         The layouts are those of flax 0.12 and equinox 0.13.
     """
-    if isinstance(cell, RNN):
+    found = _kernels_by_name(cell)
+    for name, kernel in found.items():
+        where = f"cell: the recurrent kernel {name!r}"
+        if checks.array(where, kernel, rank=2, axes="(hidden, hidden)").shape != (len(kernel),) * 2 or not len(kernel):
+            raise ValueError(f"{where} must be (hidden, hidden), got shape {kernel.shape}")
+        checks.finite(where, kernel)
+    return found
+
+
+def _kernels_by_name(cell: Any) -> dict[str, Array]:
+    if isinstance(cell, RNN) and isinstance(cell.layers, tuple | list) and cell.layers:
         return {f"layer {l}": layer.recurrent_kernel for l, layer in enumerate(cell.layers, start=1)}
     if isinstance(cell, Mapping):  # linen's parameters: one kernel for each gate, h or h<gate>
         found = {
@@ -150,7 +161,7 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
         }
         for inner in ("params", "cell"):
             if not found and inner in cell:
-                return recurrent_kernels(cell[inner])
+                return _kernels_by_name(cell[inner])
         if found:
             return {name: found[name] for name in sorted(found, key="hrznifgo".index)}
     elif hasattr(cell, "dense_h"):  # nnx: one kernel, (hidden, gates * hidden)
@@ -180,15 +191,15 @@ def spectra(cell: Any, *, steps: int = 64) -> dict[str, Spectrum]:
     """`spectrum` of the recurrent kernel of every layer or gate of a cell.
 
     Args:
-        cell: as `recurrent_kernels` takes it.
+        cell: as `recurrent_kernels` takes it; what else it holds is not looked at.
         steps: as in `spectrum`.
 
     Returns:
         Spectra by the name of the layer or gate.
 
     Raises:
-        TypeError: if there is no recurrent kernel in `cell`.
-        ValueError: as `spectrum` does.
+        TypeError: as `recurrent_kernels`.
+        ValueError: as `recurrent_kernels`, or if `steps` is below 1.
 
     Example:
         >>> from flax import nnx
@@ -210,7 +221,12 @@ def spectrum_table(found: Spectrum | Mapping[str, Spectrum]) -> str:
         found: one spectrum, or spectra by name.
 
     Returns:
-        One block of lines for each spectrum; a defective kernel is called so.
+        One block of lines for each spectrum; a defective kernel is called so. Numbers of any floating dtype, finite or
+        not, are printed as they are.
+
+    Raises:
+        TypeError: if `found` is none, or traced.
+        ValueError: if the arrays of a spectrum do not fit each other.
 
     Example:
         >>> print(spectrum_table(spectrum(jnp.array([[0.5, 1.0], [0.0, 0.5]]))))
@@ -228,6 +244,18 @@ def spectrum_table(found: Spectrum | Mapping[str, Spectrum]) -> str:
     """
     if isinstance(found, Mapping):
         return "\n".join(f"{name}: {spectrum_table(one)}" for name, one in found.items())
+    if not isinstance(found, Spectrum):
+        raise TypeError(f"found must be a Spectrum, from maso_rnn.spectrum, or a mapping, got {type(found).__name__}")
+    if not checks.is_concrete(found):
+        raise TypeError("found must not be traced: a table is text; call spectrum_table outside jax.jit")
+    for name, value in found._asdict().items():
+        kind = {"eigenvalues": "c", "defective": "b"}.get(name, "f")
+        rank = 1 if name in ("eigenvalues", "horizons", "periods", "growth") else 0
+        if getattr(getattr(value, "dtype", None), "kind", "") not in (kind, "V") or value.ndim != rank:
+            raise TypeError(f"found.{name} must be an array of rank {rank}, as maso_rnn.spectrum makes it")
+    counts = [len(found.eigenvalues), len(found.horizons), len(found.periods)]
+    if len(set(counts)) > 1 or not counts[0] or not len(found.growth):
+        raise ValueError(f"found must have as many eigenvalues, horizons and periods, at least one, got {counts}")
     horizons = np.asarray(found.horizons, np.float64)
     periods = np.asarray(found.periods, np.float64)
     turning = periods[np.isfinite(periods)]
@@ -273,7 +301,7 @@ def modal_coordinates(
     Equation: c = h V with W V = V Λ, columns of V at unit length; so h_t = h_{t-1} W is c_t = c_{t-1} Λ.
 
     Args:
-        states: (..., hidden), as a trajectory (time, hidden), in the kernel's dtype.
+        states: (..., hidden), as a trajectory (time, hidden), none or many, in the kernel's dtype.
         kernel: (hidden, hidden).
 
     Returns:
@@ -282,7 +310,7 @@ def modal_coordinates(
 
     Raises:
         ValueError: if `kernel` is not square, not finite or, up to the rounding of its dtype, defective, or `states`
-            does not fit it.
+            does not fit it or is not finite.
         TypeError: if either is not a floating array.
 
     Example:
@@ -302,5 +330,6 @@ def modal_coordinates(
         raise ValueError(
             f"states must be (..., {kernel.shape[0]}), as the kernel is {kernel.shape}, got {states.shape}"
         )
+    checks.finite("states", states)
     system = with_eigenbasis(kernel)
     return states.astype(system.vectors.dtype) @ system.vectors

@@ -60,7 +60,8 @@ def fixed_points(
             again rather than a new lambda. What it closes over is read when it is first searched: after training,
             make a new one.
         starts: carries with a leading axis of starts, as states that trajectories passed through.
-        x: (input,), the constant input; by default (0,), for a cell without input.
+        x: (input,), the constant input, of any floating dtype that the cell takes; by default (0,), for a cell
+            without input.
         learning_rate: of Adam, falling to 0 along a cosine; a step moves no unit by much more than this.
         max_steps: of Adam.
         tolerance: a point is kept if q is at most this.

@@ -53,7 +53,7 @@ def jacobian_spectra(
     Args:
         step: the cell, `(carry, x) -> carry`.
         state: the carry before the first step.
-        inputs: (time, input); (time, 0) for a cell without input.
+        inputs: (time, input); (time, 0) for a cell without input. Of any floating dtype that the cell takes.
 
     Returns:
         `JacobianSpectra(log_singular_values, log_eigenvalues)`, of the carry's size flattened.
@@ -105,8 +105,9 @@ def lyapunov_exponents(
     Args:
         step: the cell, `(carry, x) -> carry`; for a flow, its map over `dt`.
         state: the carry before the first step.
-        inputs: (time, input); (time, 0) for a system without input.
-        warmup: how many first steps turn Q and the state into place without being counted; by default a tenth.
+        inputs: (time, input); (time, 0) for a system without input. Of any floating dtype that the cell takes.
+        warmup: how many first steps turn Q and the state into place without being counted; 0 for none, by default a
+            tenth.
         dt: the time that one step takes, positive.
 
     Returns:

@@ -51,12 +51,14 @@ def pulse_decay(
         step: the cell, `(h, x) -> h`, any activation: what is measured is what the network does.
         kernel: (hidden, hidden), its recurrent kernel: what the modes are taken from.
         state: (hidden,), the state that the pulse is added to.
-        inputs: (time, input), what the network sees meanwhile; zeros for silence.
+        inputs: (time, input), what the network sees meanwhile; zeros for silence, (time, 0) for a cell without input.
+            Of any floating dtype that the cell takes.
         amplitude: the largest entry of the pulse, positive; small against 1, a tanh network is linear.
 
     Returns:
-        `PulseDecay(eigenvalues, predicted, measured, amplitudes)`; NaN for a traced kernel that is defective, and
-        measured NaN where the pulse is lost in the rounding of the state from the start.
+        `PulseDecay(eigenvalues, predicted, measured, amplitudes)`; NaN for a traced kernel that is defective, what is
+        measured also for traced inputs that are not finite and where the pulse is lost in the rounding of the state
+        from the start.
 
     Raises:
         ValueError: if the kernel is not square, not finite or defective, shapes do not fit, or `amplitude` is not
@@ -102,6 +104,7 @@ def pulse_decay(
     amplitudes, floors = (
         jnp.concatenate([first[None], later]).T for first, later in zip(left(*start), after, strict=True)
     )
+    amplitudes = jnp.where(jnp.isfinite(inputs).all(), amplitudes, jnp.nan)  # tanh makes a number of infinity
     # once lost in rounding, a mode is lost: what it is driven by after that is not its own
     seen = jnp.cumprod(amplitudes > jnp.maximum(floors, root * amplitudes[:, :1]), axis=1)
     amplitudes = amplitudes / amplitudes[:, :1]

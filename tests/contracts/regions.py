@@ -48,6 +48,7 @@ ROWS = (
         gradient=None,
         why=NO_SLOPE,
     ),
+    Row(maso_rnn.doubtful_codes, network_and_sequence, gradient=None, why="a count"),
     Row(maso_rnn.boundary_distance, network_and_sequence),
     Row(maso_rnn.boundary_distance, network_and_sequence, gradient=1, case="in the input"),
 )

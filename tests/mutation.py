@@ -1,0 +1,191 @@
+"""Do the tests see a wrong line? A seeded sample of small mistakes, each put into a copy of the code and tested.
+
+`python -m tests.mutation` draws the mutants, runs the tests of the mutated module on each, and writes one JSON line for
+each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on. Mutants are known by what they
+change (the file, the code before and after, and which occurrence it is), so that the lines stay right when code moves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results" / "mutation.jsonl"
+SAMPLE, SEED = 150, 0
+
+# the modules whose mistakes would be plausible numbers, and the tests that must see them
+TARGETS = {
+    "maso_rnn/affine.py": ["tests/test_affine.py"],
+    "maso_rnn/regions.py": ["tests/test_regions.py"],
+    "path_opt/coordinates.py": ["tests/test_path_coordinates.py"],
+    "path_opt/norms.py": ["tests/test_path_norms.py"],
+    "srnn/response.py": ["tests/test_srnn_response.py"],
+    "srnn/signatures.py": ["tests/test_srnn_signatures.py", "tests/test_srnn_features.py"],
+}
+EVERYWHERE = ["tests/test_properties.py"]
+
+_SWAPS: dict[type, tuple[type, ...]] = {
+    ast.Lt: (ast.LtE, ast.Gt),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.Lt),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Add: (ast.Sub,),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Div, ast.Add),
+    ast.Div: (ast.Mult,),
+    ast.FloorDiv: (ast.Mult,),
+    ast.Pow: (ast.Mult,),
+    ast.And: (ast.Or,),
+    ast.Or: (ast.And,),
+}
+
+
+class Mutant(NamedTuple):
+    """One mistake.
+
+    Attributes:
+        file: the module, from the root.
+        before: the code that is replaced.
+        after: what replaces it.
+        occurrence: which of the equal pieces of code it is, from 0.
+        start: where it begins in the source.
+    """
+
+    file: str
+    before: str
+    after: str
+    occurrence: int
+    start: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}: {self.before} -> {self.after} #{self.occurrence}"
+
+    def applied(self, source: str) -> str:
+        return source[: self.start] + self.after + source[self.start + len(self.before) :]
+
+
+def mutants(file: str) -> list[Mutant]:
+    """Every mutant of a module: other comparisons, operators, constants and indices, and dropped negations."""
+    source = (ROOT / file).read_text()
+    lines = [0]
+    for line in source.encode().splitlines(keepends=True):
+        lines.append(lines[-1] + len(line))
+    found, seen = [], Counter[tuple[str, str]]()
+    for node in _code(ast.parse(source)):
+        if not isinstance(node, ast.expr):
+            continue
+        first = lines[node.lineno - 1] + node.col_offset
+        last = lines[node.end_lineno - 1] + node.end_col_offset
+        before = source.encode()[first:last].decode()
+        for changed in _changes(node):
+            after = f"({ast.unparse(changed)})"
+            found.append(Mutant(file, before, after, seen[before, after], len(source.encode()[:first].decode())))
+            seen[before, after] += 1
+    return found
+
+
+def _code(node: ast.AST) -> Iterator[Any]:
+    """Every node that runs: no annotations, no f-strings of messages, no decorators, nothing that raises."""
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list") or isinstance(node, ast.Raise | ast.JoinedStr):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield child
+                yield from _code(child)
+
+
+def _changes(node: Any) -> Iterator[Any]:
+    def with_field(field: str, value: Any) -> Any:
+        changed = copy.copy(node)
+        setattr(changed, field, value)
+        return changed
+
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        yield from (with_field("ops", [swap()]) for swap in _SWAPS.get(type(node.ops[0]), ()))
+    elif isinstance(node, ast.BinOp | ast.BoolOp):
+        yield from (with_field("op", swap()) for swap in _SWAPS.get(type(node.op), ()))
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not | ast.Invert):
+        yield node.operand
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield ast.Constant(not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        yield ast.Constant(node.value + 1)
+        if node.value not in (0, 1):
+            yield ast.Constant(node.value - 1)
+
+
+def sampled() -> list[Mutant]:
+    """The sample: of every module in proportion to its mutants."""
+    pool = [mutant for file in TARGETS for mutant in mutants(file)]
+    return random.Random(SEED).sample(pool, SAMPLE)
+
+
+def tested(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
+    """What the module's tests make of the mutant in a copy of the code."""
+    target = folder / mutant.file
+    whole = target.read_text()
+    target.write_text(mutant.applied((ROOT / mutant.file).read_text()))
+    tests = TARGETS[mutant.file] + [test for test in EVERYWHERE if (folder / test).exists()]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-m", "not slow"]
+    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    flags |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    begin, failed = time.monotonic(), ""
+    try:
+        run = subprocess.run(
+            [*command, *tests], cwd=folder, env=os.environ | flags, capture_output=True, text=True, timeout=limit
+        )
+        outcome = {0: "survived", 1: "killed", 2: "killed"}.get(run.returncode, f"pytest ended with {run.returncode}")
+        failed = next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
+    except subprocess.TimeoutExpired:
+        outcome = "killed"
+        failed = "ran past the time limit"
+    finally:
+        target.write_text(whole)
+    seconds = round(time.monotonic() - begin)
+    killer = failed.split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ")
+    return {"mutant": mutant.name, "outcome": outcome, "by": killer, "seconds": seconds}
+
+
+def main() -> None:
+    """Test the mutants that have no line yet."""
+    parser = argparse.ArgumentParser(description="the mutation sample")
+    parser.add_argument("--limit", type=float, default=900, help="seconds for the tests of one mutant")
+    parser.add_argument("--again", action="store_true", help="test survivors again, with the tests as they are now")
+    options = parser.parse_args()
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    done = {line["mutant"] for line in lines if not (options.again and line["outcome"] == "survived")}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("maso_rnn", "path_opt", "srnn", "tests", "setup.cfg"):
+            source = ROOT / part
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+        for mutant in sampled():
+            if mutant.name in done:
+                continue
+            line = tested(mutant, folder, options.limit)
+            RESULTS.parent.mkdir(exist_ok=True)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"{line['outcome']:>9} {line['seconds']:>4} s  {line['mutant']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
