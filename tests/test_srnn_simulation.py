@@ -124,7 +124,7 @@ def test_paths_that_the_devices_do_not_divide_are_refused_with_the_numbers(key, 
     mesh = Mesh(jax.devices()[:2], ("paths",))
     with pytest.raises(ValueError, match="7 paths over 2 devices leave 1; take 6 or 8 paths"):
         run(model, control, paths=7, sharding=NamedSharding(mesh, PartitionSpec("paths")))
-    with pytest.raises(TypeError, match="sharding must be a jax.sharding.Sharding, .* got PartitionSpec"):
+    with pytest.raises(TypeError, match=r"sharding must be a jax\.sharding\.Sharding"):
         run(model, control, paths=8, sharding=PartitionSpec("paths"))
 
 

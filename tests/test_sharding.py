@@ -1,0 +1,81 @@
+"""Past one core and one machine: forced host devices, and processes that find each other on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# what moves more than its own means and sums, and why
+ON_ONE_HOST = "eigenvalues come from LAPACK on the host, by a callback, which runs on one device for all"
+LOOP = "a while loop, whose devices ask each other before every round whether any of them goes on"
+SAVED = "diffrax looks at the saved times, a few numbers, on one device"
+EXCEPTIONS = {
+    "maso_rnn.spectrum": ON_ONE_HOST,
+    "maso_rnn.modal_coordinates": ON_ONE_HOST,
+    "maso_rnn.pulse_decay": ON_ONE_HOST,
+    "maso_rnn.eigen": ON_ONE_HOST,
+    "maso_rnn.eigen[orthogonal]": ON_ONE_HOST,
+    "maso_rnn.eigen[eigenvectors]": ON_ONE_HOST,
+    "maso_rnn.np_rnn": ON_ONE_HOST,
+    "maso_rnn.spectral_radius": ON_ONE_HOST,
+    "maso_rnn.per_gate": ON_ONE_HOST,
+    "maso_rnn.parallel_forward": LOOP,
+    "maso_rnn.walk_line_on_device": LOOP,
+    "srnn.memory_timescales": LOOP,
+    "srnn.simulate": SAVED,
+}
+# by name: how many means there are, each of which is reduced over the devices once
+MEANS = {
+    "mean distance": 1,
+    "mean template": 1,
+    "mean penalty": 1,
+    # the loss, and the gradient in each of five arrays: the optimisers add nothing
+    "step of SGD": 6,
+    "step of Path-SGD": 6,
+    "step in path space": 6,
+    "step of equivariant Adam": 6,
+    "paths alone": 0,
+    # the mean, the mean within the standard error, the squares about it, and the paths that diverged
+    "ensemble, Gaussian": 4,
+    "ensemble, two-point": 4,
+    "ensemble, by sharding=": 4,
+}
+# products and sums of each device's share in the order of one device that has that share alone
+BIT_EQUAL = (
+    "maso_rnn.forward",
+    "maso_rnn.affine_map",
+    "maso_rnn.affine_maps",
+    "maso_rnn.boundary_distance",
+    "maso_rnn.noise_penalty",
+    "srnn.simulate",
+    "srnn.response_kernel[adjoint 1]",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_say_what_one_device_says_and_move_nothing_but_means(devices):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sharded"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout)
+    differing = {name: each for name, each in found.items() if each["difference"] > each["tolerance"]}
+    assert differing == {}
+    assert {name: found[name]["difference"] for name in BIT_EQUAL} == dict.fromkeys(BIT_EQUAL, 0)
+
+    moving = {name for name, each in found.items() if each["collectives"].keys() - {"reduced"}}
+    assert moving <= {name for name, why in EXCEPTIONS.items() if why == ON_ONE_HOST}
+    reduced = {name: each["collectives"].get("reduced", 0) for name, each in found.items()}
+    assert {name: reduced[name] for name in MEANS} == MEANS
+    rows = {name for name in found if "." in name}
+    assert {name for name in rows if found[name]["collectives"]} == EXCEPTIONS.keys()
