@@ -1,12 +1,17 @@
 """Past one core and one machine: forced host devices, and processes that find each other on loopback."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.processes import EXAMPLES
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,16 +62,16 @@ BIT_EQUAL = (
 )
 
 
+def environment(devices):
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 8])
 def test_devices_say_what_one_device_says_and_move_nothing_but_means(devices):
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sharded"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200
-    )
+    command = [sys.executable, "-m", "tests.sharded"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout)
     differing = {name: each for name, each in found.items() if each["difference"] > each["tolerance"]}
@@ -79,3 +84,49 @@ def test_devices_say_what_one_device_says_and_move_nothing_but_means(devices):
     assert {name: reduced[name] for name in MEANS} == MEANS
     rows = {name for name in found if "." in name}
     assert {name for name in rows if found[name]["collectives"]} == EXCEPTIONS.keys()
+
+
+@contextlib.contextmanager
+def processes(count, ids, output, timeout):
+    """Started, and gone when left, whatever happens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    started = []
+    try:
+        for process in ids:
+            command = [sys.executable, "-m", "tests.processes", address, str(count), str(process), str(timeout), output]
+            started.append(
+                subprocess.Popen(
+                    command, cwd=ROOT, env=environment(2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.slow
+def test_two_processes_say_what_one_says(tmp_path):
+    for count in (1, 2):
+        with processes(count, range(count), tmp_path / f"{count}.npz", timeout=120) as started:
+            for process in started:
+                _, told = process.communicate(timeout=300)
+                assert process.returncode == 0, told[-4000:]
+    one, two = np.load(tmp_path / "1.npz"), np.load(tmp_path / "2.npz")
+    assert (one["processes"], two["processes"], two["devices"]) == (1, 2, 4)
+    assert two["count"] == EXAMPLES
+    for name in ("mean", "stderr", "diverged", "count", "mean_distance"):
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-12)  # float64: sums in another order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [0, 1])
+def test_a_process_that_waits_for_another_in_vain_ends_with_an_error(tmp_path, alone):
+    with processes(2, [alone], tmp_path / "none.npz", timeout=2) as (waiting,):
+        _, told = waiting.communicate(timeout=120)
+    assert waiting.returncode != 0
+    assert "DEADLINE_EXCEEDED" in told
+    assert not (tmp_path / "none.npz").exists()
