@@ -116,6 +116,7 @@ def _fit(kernel: Kernel, components: int) -> Timescales:
     residual, amplitudes = fit(log_tau)
     order = jnp.argsort(log_tau)
     # nothing, and nothing finite, has no time-scale
-    known = jnp.isfinite(kernel.values).all() & (kernel.values != 0).any() & jnp.isfinite(residual).all()
+    are_finite = [jnp.isfinite(x).all() for x in (kernel.values, kernel.stderr, residual)]
+    known = jnp.stack(are_finite).all() & (kernel.values != 0).any()
     taus, heights = (jnp.where(known, x, jnp.nan) for x in (jnp.exp(log_tau)[order], amplitudes.T[order]))
     return Timescales(taus, heights, jnp.sqrt((residual**2).mean()), known & (count < _MOST_STEPS))

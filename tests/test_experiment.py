@@ -290,15 +290,25 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(tmp_path):
     def begin(folder):
         return subprocess.Popen([sys.executable, "-m", "tests.tiny_experiment", str(folder)], stderr=subprocess.DEVNULL)
 
-    began = time.monotonic()
+    def saved(folder):
+        """Changes whenever the run has saved something, which it does some 160 times."""
+        try:
+            return {(file.name, file.stat().st_mtime_ns) for file in os.scandir(folder)}
+        except FileNotFoundError:  # not there yet, or no more
+            return set()
+
     assert begin(tmp_path / "whole").wait() == 0
-    took = time.monotonic() - began
     moments = random.Random(20190501)
-    for _ in range(3):
+    for _ in range(20):
         with begin(tmp_path / "killed") as run:
-            time.sleep(moments.uniform(0.3, 0.95) * took)
+            seen, saves = saved(tmp_path / "killed"), moments.randint(1, 3)
+            while saves and run.poll() is None:
+                if (now := saved(tmp_path / "killed")) != seen:
+                    seen, saves = now, saves - 1
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.02))
             run.kill()
-    assert run.returncode == -signal.SIGKILL
+        assert run.returncode == -signal.SIGKILL
     assert begin(tmp_path / "killed").wait() == 0
     assert same(tmp_path / "killed") == same(tmp_path / "whole")
     assert not list((tmp_path / "killed").glob("state-*"))

@@ -48,7 +48,7 @@ def train(group, state, advanced):
         {"sgd": sgd, "adam": adam}[group[0].method],
         steps=group[0].steps,
         batch=4,
-        points=20,
+        points=40,
         state=state,
         advanced=advanced,
     )
