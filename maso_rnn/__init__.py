@@ -24,7 +24,8 @@ Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do no
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
 wherever it depends on them.
 
-Networks from flax and PyTorch (`maso_rnn.adapters`) and in files (`maso_rnn.files`) are imported by name.
+Networks from flax and PyTorch (`maso_rnn.adapters`) and in files (`maso_rnn.files`), and whole data sets in batches
+(`maso_rnn.batches`), are imported by name.
 The pictures (`maso_rnn.plots`) and the report (`maso_rnn.report`) need the `report` extra and are imported by name.
 """
 
