@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 import maso_rnn
 import srnn
+from benchmarks import gpu, results
 
 PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 RATE = 1e13  # operations a second
@@ -194,6 +195,11 @@ def gradients() -> str:
     return "\n".join(rows)
 
 
+def on_a_gpu() -> str:
+    """The table of what has been measured on a card."""
+    return gpu.table(results.read(gpu.FILE))
+
+
 def _bytes(count: float) -> str:
     for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if count < 1000 or unit == "PB":
@@ -220,7 +226,7 @@ def with_table(page: str, name: str, table: str) -> str:
 def main() -> None:
     """Write the tables anew."""
     page = PAGE.read_text(encoding="utf-8")
-    for table in (formulas, checks, sizes, gradients):
+    for table in (formulas, checks, sizes, gradients, on_a_gpu):
         page = with_table(page, table.__name__, table())
     PAGE.write_text(page, encoding="utf-8")
 

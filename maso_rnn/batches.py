@@ -106,10 +106,10 @@ def _checked_examples(examples: PyTree) -> tuple[PyTree, int]:
     """NumPy arrays, and how many examples they hold."""
     examples = jax.tree.map(np.asarray, examples)
     shapes = [leaf.shape for leaf in jax.tree.leaves(examples)]
-    counts = {shape[0] if shape else None for shape in shapes}
-    if len(counts) != 1 or not counts.isdisjoint({None, 0}):
+    counts = [shape[0] if shape else 0 for shape in shapes]
+    if len(set(counts)) != 1 or not counts[0]:
         raise ValueError(f"examples must be arrays with one leading axis of at least one example, got shapes {shapes}")
-    return examples, counts.pop()
+    return examples, counts[0]
 
 
 def _require_room(program: Any, shared: PyTree, batch_size: int, devices: int, memory: int) -> None:

@@ -1,4 +1,4 @@
-"""The page on sizes says what its formulas say, and these say what XLA counts."""
+"""The page on sizes says what its formulas say, and these what XLA counts; the script for a GPU runs, and is quoted."""
 
 import re
 
@@ -8,10 +8,10 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import maso_rnn
-from benchmarks import scaling
+from benchmarks import gpu, results, scaling
 
 
-@pytest.mark.parametrize("table", [scaling.formulas, scaling.sizes, scaling.gradients])
+@pytest.mark.parametrize("table", [scaling.formulas, scaling.sizes, scaling.gradients, scaling.on_a_gpu])
 def test_the_page_has_the_tables_as_they_are_made(table):
     page = scaling.PAGE.read_text()
     assert scaling.with_table(page, table.__name__, table()) == page
@@ -50,3 +50,30 @@ def test_a_gradient_over_devices_moves_its_own_size():
         for dimensions in re.findall(r"f64\[([\d,]*)\]", shapes):
             reduced += int(jnp.prod(jnp.asarray([int(d) for d in dimensions.split(",") if d], int)))
     assert reduced == scaling.parameters(size) + 1  # and the loss
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_on_a_cpu_which_is_not_quoted(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "reports" / "gpu.jsonl"
+    monkeypatch.setattr("sys.argv", ["gpu", "--output", str(file)])
+    with jax.enable_x64(False):
+        gpu.main()
+    lines = results.read(file)
+    assert {line.configuration["work"] for line in lines} == gpu._SAID.keys()
+    times = [line.result for line in lines if line.configuration["work"] != "codes"]
+    assert all(value > 0 for result in times for value in result.values())
+    assert capsys.readouterr().out.count("| not measured |") == len(gpu._SAID)
+
+
+def test_a_crossover_is_where_the_rounds_stay_faster():
+    def line(hidden, steps, scan, rounds):
+        configuration = {"work": "parallel_forward", "hidden": hidden, "steps": steps}
+        return results.Line(
+            configuration, {"scan": scan, "rounds": rounds}, {"machine": "x86_64, 8 cores, gpu (A card)"}
+        )
+
+    lines = [line(8, 256, 1, 0.5), line(8, 1024, 1, 2), line(8, 4096, 2, 1), line(8, 16384, 2, 1)]
+    lines += [line(64, 256, 1, 2), line(64, 1024, 1, float("nan"))]
+    (row,) = [row for row in gpu.table(lines).splitlines() if "parallel_forward" in row]
+    assert "8 units: 4,096 steps; 64 units: not up to 1,024 steps" in row
+    assert "A card" in row
