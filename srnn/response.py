@@ -102,7 +102,7 @@ def response_kernel(
         steps: indices in [0, t1/dt) of the steps in which to apply the impulse, ascending; all by default.
         method: "adjoint" (all steps in one backward pass), "tangent" (one forward pass for each step and channel, or
             pair of them), or "malliavin" (any activation, but more variance, growing with the number of steps).
-        initial: (hidden,), or (path, hidden), or None for zeros.
+        initial: (hidden,), or (path, hidden), or None for zeros; where it is sharded over paths, so is the work.
         control: the input about which to perturb, (step, input) or a function of time; None for zeros.
         burn_in: time to run without input before the first step, 0 for none, towards stationarity; see `Kernel.drift`.
         solver: as for `simulate`.
