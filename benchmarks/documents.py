@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks import claims, experiment, path_space
 from benchmarks.claims import picture
 from benchmarks.path_space import report, tables
+from benchmarks.speed import page as speed
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,10 +39,16 @@ def _path_space_picture() -> Figure:
     return report.curves(experiment.published(path_space.EXPERIMENT), "digits-10k-by-row, 64 hidden", shown)
 
 
+def _speed(page: str) -> str:
+    del page
+    return speed.document()
+
+
 # from a page as it is to the page as the results make it
 DOCUMENTS: dict[str, Callable[[str], str]] = {
     "docs/path_space.md": _path_space,
     "benchmarks/CLAIMS.md": _claims,
+    "benchmarks/SPEED.md": _speed,
     "README.md": _readme,
 }
 PICTURES: dict[str, Callable[[], Figure]] = {

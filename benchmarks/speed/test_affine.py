@@ -1,8 +1,13 @@
-"""The affine map against automatic differentiation of the same scan, written as well as it can be.
+"""The affine map against automatic differentiation of the same scan, in JAX and in PyTorch.
 
-The competitor is told what it may leave out: it returns the slope alone (`affine_map`) or slope and initial slope
+The competitors are told what they may leave out: they return the slope alone (`affine_map`) or slope and initial slope
 (`affine_maps`), no codes and no offset; ours returns everything.
 """
+
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +15,10 @@ import numpy as np
 import pytest
 
 import maso_rnn
-from benchmarks.speed.interleaved import cpu_seconds, ratios
+from benchmarks.speed.interleaved import best, compare, first_called, installed, jitted
+from benchmarks.speed.reach import Bar
+
+AXES = ("batch", "time", "hidden", "output", "input")
 
 
 def network(hidden, outputs, inputs):
@@ -31,74 +39,129 @@ def outputs_of(rnn, xs, h0):
     return last @ rnn.readout.kernel + rnn.readout.bias, states @ rnn.readout.kernel + rnn.readout.bias
 
 
-def compiled(function, *arguments):
-    program = jax.jit(function).lower(*arguments).compile()
-    return program, program.memory_analysis().temp_size_in_bytes
+def in_torch(rnn, xs):
+    """Slopes (batch, output, time, input) by PyTorch on one thread, which costs it the least CPU time."""
+    torch = installed("torch")
+    if not torch:
+        return {}, ["torch"]
+    torch.set_num_threads(1)
+    layer = rnn.layers[0]
+    arrays = (layer.input_kernel, layer.recurrent_kernel, layer.bias, rnn.readout.kernel, rnn.readout.bias)
+    w, u, b, v, c = (torch.from_numpy(np.array(array)) for array in arrays)
+    inputs = torch.from_numpy(np.array(xs))
+    (batch, time, _), outputs = inputs.shape, len(c)
+    basis = torch.eye(outputs)
+
+    def last_output(xs):
+        """Of (time, input), or of (batch, time, input): the projection of the inputs is one product."""
+        h = torch.zeros(*xs.shape[:-2], len(b))
+        for projected in (xs @ w + b).unbind(-2):
+            h = torch.relu(torch.addmm(projected, h, u) if h.ndim == 2 else projected + h @ u)
+        return h @ v + c
+
+    def by_jacrev():
+        return torch.func.vmap(torch.func.jacrev(last_output))(inputs)
+
+    def by_batched_gradients():
+        xs = inputs.clone().requires_grad_()
+        seeds = basis[:, None].expand(outputs, batch, outputs)
+        (slope,) = torch.autograd.grad(last_output(xs), xs, seeds, is_grads_batched=True)
+        return slope.transpose(0, 1)
+
+    @torch.no_grad()
+    def by_hand():
+        h, slopes = torch.zeros(batch, len(b)), []
+        for projected in (inputs @ w + b).unbind(1):
+            h = torch.addmm(projected, h, u).relu_()
+            slopes.append(h > 0)
+        onto, through = v.T.expand(batch, outputs, len(b)), torch.empty(time, batch, outputs, len(b))
+        for t in reversed(range(time)):
+            torch.mul(onto, slopes[t][:, None], out=through[t])
+            onto = through[t] @ u.T
+        return (through @ w.T).permute(1, 2, 0, 3)
+
+    return {
+        "torch.func.vmap(jacrev)": first_called(by_jacrev),
+        "torch, unbind and is_grads_batched": first_called(by_batched_gradients),
+        "torch, pull-back by hand": first_called(by_hand),
+    }, []
 
 
-def state(benchmark, table, memory):
-    """Put the comparison into the result, and on the screen."""
-    benchmark.extra_info["programs"] = table
-    benchmark.extra_info["temporary_bytes"] = memory
-    for name in table.keys() - {"ours"}:
-        row, bytes_ratio = table[name], memory["ours"] / memory[name] if name in memory else float("nan")
-        print(
-            f"\nours / {name}: {row['ratio']:.3f} ({row['ratio_low']:.3f} to {row['ratio_high']:.3f}) of CPU time, "
-            f"{bytes_ratio:.2f} of temporary memory"
-        )
+# the size, and how much longer than the same multiplications as one large product it may take on both cores
+SIZES = [
+    ((32, 784, 128, 10, 1), 1.3),
+    ((256, 100, 128, 10, 28), 1.7),
+    ((64, 784, 256, 10, 1), 1.0),
+    ((8, 2000, 64, 10, 4), 2.5),
+]
 
 
-SIZES = [(32, 784, 128, 10, 1), (256, 100, 128, 10, 28)]
-
-
-@pytest.mark.parametrize(("batch", "time", "hidden", "outputs", "inputs"), SIZES)
-def test_affine_map(benchmark, batch, time, hidden, outputs, inputs):
+@pytest.mark.parametrize(("size", "over_product"), SIZES)
+def test_affine_map(record, size, over_product):
+    batch, time, hidden, outputs, inputs = size
     rnn = network(hidden, outputs, inputs)
     xs = jax.random.normal(jax.random.key(1), (batch, time, inputs), "float32")
     h0 = jnp.zeros(hidden, "float32")
-    ours, our_bytes = compiled(lambda rnn, xs: jax.vmap(lambda x: maso_rnn.affine_map(rnn, x))(xs), rnn, xs)
-    theirs, their_bytes = compiled(
-        lambda rnn, xs: jax.vmap(jax.jacrev(lambda x: outputs_of(rnn, x, h0)[0]))(xs), rnn, xs
-    )
-    slope = np.asarray(ours(rnn, xs).slope)
-    np.testing.assert_allclose(slope, theirs(rnn, xs), rtol=1e-4, atol=1e-5 * np.abs(slope).max())
-
-    # the floor: the same multiplications, forward and pull-back, as one large product
-    rows = jnp.ones((batch * time * (1 + outputs), hidden), "float32")
-    product = jax.jit(lambda rows, kernel: (rows @ kernel).sum()).lower(rows, rnn.layers[0].recurrent_kernel).compile()
+    others, absent = in_torch(rnn, xs)
     programs = {
-        "ours": lambda: ours(rnn, xs),
-        "vmap(jacrev)": lambda: theirs(rnn, xs),
-        "one large product": lambda: product(rows, rnn.layers[0].recurrent_kernel),
+        "ours": jitted(jax.vmap(maso_rnn.affine_map, (None, 0)), rnn, xs),
+        "vmap(jacrev)": jitted(lambda rnn, xs: jax.vmap(jax.jacrev(lambda x: outputs_of(rnn, x, h0)[0]))(xs), rnn, xs),
+        **others,
     }
-    table = ratios(cpu_seconds(programs), "ours")
-    state(benchmark, table, {"ours": our_bytes, "vmap(jacrev)": their_bytes})
-    benchmark.pedantic(lambda: jax.block_until_ready(ours(rnn, xs)), rounds=5, warmup_rounds=1)
-    assert table["vmap(jacrev)"]["ratio"] <= 1.1
-    assert our_bytes <= 1.1 * their_bytes
+    slope = np.asarray(programs["ours"].run().slope)
+    for name in programs.keys() - {"ours"}:
+        np.testing.assert_allclose(slope, programs[name].run(), rtol=1e-4, atol=1e-5 * np.abs(slope).max())
+    table = compare(programs, repeats=5)
+    wall = on_both_cores(size)
+    record(
+        "affine map of the last step",
+        dict(zip(AXES, size, strict=True)),
+        table,
+        [
+            Bar("CPU time, against the best competitor", best(table), 1.05),
+            Bar(
+                "temporary memory, against vmap(jacrev)",
+                table["ours"]["temporary_bytes"] / table["vmap(jacrev)"]["temporary_bytes"],
+                1.05,
+            ),
+            Bar("wall time on both cores, against one large product", wall["ratio"], over_product),
+        ],
+        absent,
+        **{f"wall time on both cores, {name} (s)": wall[name] for name in ("ours", "product")},
+    )
 
 
-@pytest.mark.parametrize(("batch", "time", "hidden", "outputs", "inputs"), [(8, 64, 128, 10, 1), (8, 50, 64, 2, 8)])
-def test_affine_maps(benchmark, batch, time, hidden, outputs, inputs):
+def on_both_cores(size):
+    """Median wall seconds of the batch over two forced host devices, and of the product by as many threads."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-m", "benchmarks.speed.both_cores", *map(str, size)]
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("size", [(8, 64, 128, 10, 1), (8, 50, 64, 2, 8)])
+def test_affine_maps(record, size):
+    batch, time, hidden, outputs, inputs = size
     rnn = network(hidden, outputs, inputs)
     xs = jax.random.normal(jax.random.key(1), (batch, time, inputs), "float32")
     h0 = jnp.zeros(hidden, "float32")
-    ours, our_bytes = compiled(lambda rnn, xs: jax.vmap(lambda x: maso_rnn.affine_maps(rnn, x))(xs), rnn, xs)
-    programs, memory = {"ours": lambda: ours(rnn, xs)}, {"ours": our_bytes}
-    for name, derivative in [("jacrev", jax.jacrev), ("jacfwd", jax.jacfwd)]:
-        program, memory[name] = compiled(
-            lambda rnn, xs, derivative=derivative: jax.vmap(
-                derivative(lambda x, h: outputs_of(rnn, x, h)[1], argnums=(0, 1)), in_axes=(0, None)
-            )(xs, h0),
-            rnn,
-            xs,
-        )
-        programs[name] = lambda program=program: program(rnn, xs)
-        maps = ours(rnn, xs)
-        for got, wanted in zip((maps.slope, maps.initial_slope[0]), program(rnn, xs), strict=True):
+
+    def derived(derivative):
+        of_one = derivative(lambda x, h: outputs_of(rnn, x, h)[1], argnums=(0, 1))
+        return jitted(jax.vmap(of_one, in_axes=(0, None)), xs, h0)
+
+    programs = {
+        "ours": jitted(jax.vmap(maso_rnn.affine_maps, (None, 0)), rnn, xs),
+        "vmap(jacrev)": derived(jax.jacrev),
+        "vmap(jacfwd)": derived(jax.jacfwd),
+    }
+    maps = programs["ours"].run()
+    for name in ("vmap(jacrev)", "vmap(jacfwd)"):
+        for got, wanted in zip((maps.slope, maps.initial_slope[0]), programs[name].run(), strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
-    table = ratios(cpu_seconds(programs), "ours")
-    state(benchmark, table, memory)
-    benchmark.pedantic(lambda: jax.block_until_ready(ours(rnn, xs)), rounds=5, warmup_rounds=1)
-    best = min(("jacrev", "jacfwd"), key=lambda name: table[name]["median_cpu_seconds"])
-    assert table[best]["ratio"] <= 1.1
+    table = compare(programs)
+    record(
+        "affine maps of every step",
+        dict(zip(AXES, size, strict=True)),
+        table,
+        [Bar("CPU time, against the best competitor", best(table), 1.1)],
+    )

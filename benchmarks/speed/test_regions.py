@@ -6,36 +6,50 @@ import numpy as np
 import pytest
 
 import maso_rnn
-from benchmarks.speed.interleaved import cpu_seconds, ratios
+from benchmarks.speed.interleaved import best, compare, jitted
+from benchmarks.speed.reach import Bar
 
 
-def by_jacobians(rnn, xs):
-    """The least |p| / ‖∇p‖ for one ReLU layer from h0 = 0, by reverse mode over a scan."""
-    layer = rnn.layers[0]
+def by_jacobians(derivative):
+    """The least |p| / ‖∇p‖ for one ReLU layer from h0 = 0, by differentiating a scan."""
 
-    def pre_activations(xs):
-        def body(h, x):
-            p = x @ layer.input_kernel + h @ layer.recurrent_kernel + layer.bias
-            return jax.nn.relu(p), p
+    def distance(rnn, xs):
+        layer = rnn.layers[0]
 
-        return jax.lax.scan(body, jnp.zeros(layer.bias.shape, xs.dtype), xs)[1].ravel()
+        def pre_activations(xs):
+            def body(h, x):
+                p = x @ layer.input_kernel + h @ layer.recurrent_kernel + layer.bias
+                return jax.nn.relu(p), p
 
-    p = pre_activations(xs)
-    norms = jnp.linalg.norm(jax.jacrev(pre_activations)(xs).reshape(p.size, -1), axis=1)
-    return jnp.where(norms > 0, jnp.abs(p) / norms, jnp.inf).min()
+            return jax.lax.scan(body, jnp.zeros(layer.bias.shape, xs.dtype), xs)[1].ravel()
+
+        p = pre_activations(xs)
+        norms = jnp.linalg.norm(derivative(pre_activations)(xs).reshape(p.size, -1), axis=1)
+        return jnp.where(norms > 0, jnp.abs(p) / norms, jnp.inf).min()
+
+    return distance
 
 
-@pytest.mark.parametrize(("time", "hidden", "inputs"), [(64, 128, 1)])
-def test_boundary_distance(benchmark, time, hidden, inputs):
+@pytest.mark.parametrize(("time", "hidden", "inputs"), [(64, 128, 1), (256, 64, 4), (784, 32, 1), (28, 64, 28)])
+def test_boundary_distance(record, time, hidden, inputs):
     rnn = maso_rnn.init(
         jax.random.key(0), inputs, [hidden], 10, bias_init=jax.nn.initializers.normal(0.1), dtype="float32"
     )
     xs = jax.random.normal(jax.random.key(1), (time, inputs), "float32")
-    ours, theirs = jax.jit(maso_rnn.boundary_distance), jax.jit(by_jacobians)
-    # float32, two ways to sum the same squares
-    np.testing.assert_allclose(ours(rnn, xs), theirs(rnn, xs), rtol=1e-4)
-    table = ratios(cpu_seconds({"ours": lambda: ours(rnn, xs), "jacrev": lambda: theirs(rnn, xs)}, repeats=5), "ours")
-    benchmark.extra_info["programs"] = table
-    print(f"\nours / jacrev: {table['jacrev']['ratio']:.4f} of CPU time")
-    benchmark.pedantic(lambda: jax.block_until_ready(ours(rnn, xs)), rounds=5, warmup_rounds=1)
-    assert table["jacrev"]["ratio"] <= 0.1
+    programs = {
+        "ours": jitted(maso_rnn.boundary_distance, rnn, xs),
+        "jacrev": jitted(by_jacobians(jax.jacrev), rnn, xs),
+        "jacfwd": jitted(by_jacobians(jax.jacfwd), rnn, xs),
+    }
+    for name in ("jacrev", "jacfwd"):  # float32, other ways to sum the same squares
+        np.testing.assert_allclose(programs["ours"].run(), programs[name].run(), rtol=1e-4)
+    table = compare(programs, repeats=3)
+    record(
+        "distance to the nearest wall",
+        {"time": time, "hidden": hidden, "input": inputs},
+        table,
+        [
+            Bar("CPU time, against the Jacobian by jacrev", best(table, "jacrev"), 0.1),
+            Bar("CPU time, against the Jacobian by jacfwd", best(table, "jacfwd"), 0.1),
+        ],
+    )

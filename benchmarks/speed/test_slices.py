@@ -1,7 +1,6 @@
-"""Exact walks against dense sampling, their cost, and all maps along one by low-rank updates."""
+"""Exact walks against dense sampling, planes, and all maps along a walk by low-rank updates."""
 
 import time
-import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,10 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import maso_rnn
-from benchmarks.speed.interleaved import cpu_seconds, ratios
+from benchmarks.speed.interleaved import best, compare, first_called, jitted
+from benchmarks.speed.reach import Bar
 
 SAMPLES = 10_000
-SIZES = [(25, 64), (50, 64), (100, 64), (50, 32), (50, 128), (100, 128)]  # (time, hidden)
 
 
 @pytest.fixture(autouse=True)
@@ -58,67 +57,53 @@ def sampler(rnn, start, stop):
     return codes
 
 
-@pytest.mark.parametrize(("steps", "hidden"), SIZES)
-def test_walk_is_faster_and_more_complete_than_samples(benchmark, steps, hidden):
+@pytest.mark.parametrize(("steps", "hidden"), [(25, 64), (100, 64), (50, 128), (100, 128)])
+def test_walk_is_faster_and_more_complete_than_samples(record, steps, hidden):
     rnn, start, stop = network_and_ends(steps, hidden)
-    sample = sampler(rnn, start, stop)
 
     def walk():
         return maso_rnn.walk_line(rnn, start, stop, max_regions=100_000).codes
 
-    pieces, seen = len(walk()), len(sample())
-    table = ratios(cpu_seconds({"ours": walk, "samples": sample}, repeats=5), "ours")
-    ours = table["ours"]["median_cpu_seconds"]
-    benchmark.extra_info |= {"programs": table, "pieces": pieces, "pieces_that_samples_see": seen}
-    print(
-        f"\ntime {steps}, hidden {hidden}: {pieces} pieces in {ours:.3f} s of CPU; {SAMPLES} samples see {seen} in "
-        f"{table['samples']['median_cpu_seconds']:.3f} s; ours / samples {table['samples']['ratio']:.3f}"
-    )
-    benchmark.pedantic(walk, rounds=3, warmup_rounds=1)
-    assert seen < pieces
-    assert table["samples"]["ratio"] < 1
+    programs = {"ours": first_called(walk), f"{SAMPLES:,} samples": first_called(sampler(rnn, start, stop))}
+    codes, sampled = (program.run() for program in programs.values())
+    pieces, strangers = len(codes), set(map(bytes, sampled)) - set(map(bytes, codes))
+    assert len(strangers) <= 0.001 * SAMPLES  # points on a wall, to rounding
+    table = compare(programs, repeats=5)
+    bars = [Bar("CPU time, against dense sampling", best(table), 1.0)]
     if (steps, hidden) == (100, 128):
-        assert ours < 1
+        bars.append(Bar("CPU time (s)", table["ours"]["median_cpu_seconds"], 0.5))
+    seen = {"pieces": pieces, "pieces that samples see": len(sampled)}
+    record("walk along a line", {"time": steps, "hidden": hidden}, table, bars, **seen)
 
 
-def test_cost_and_memory_as_time_and_hidden_grow(benchmark):
-    """Least-squares fits of log cost = a log time + b log hidden + c, for pieces, CPU seconds and peak memory."""
-    rows = []
-    for steps, hidden in SIZES:
-        rnn, start, stop = network_and_ends(steps, hidden)
+def test_a_piece_of_a_long_walk_costs_as_much_more_as_it_has_steps(record):
+    seconds, pieces = {}, {}
+    for steps, repeats in ((100, 5), (784, 1)):
+        rnn, start, stop = network_and_ends(steps, 128)
         spent = []
-        for _ in range(3):
+        for _ in range(repeats):
             began = time.process_time()
-            walk = maso_rnn.walk_line(rnn, start, stop, max_regions=100_000)
+            walk = maso_rnn.walk_line(rnn, start, stop, max_regions=1_000_000)
             spent.append(time.process_time() - began)
-        tracemalloc.start()
-        maso_rnn.walk_line(rnn, start, stop, max_regions=100_000)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        rows.append((steps, hidden, walk.pieces, min(spent), peak))
-    table = np.log(np.asarray(rows, float))
-    design = np.column_stack([table[:, :2], np.ones(len(table))])
-    for column, name in enumerate(("pieces", "cpu_seconds", "peak_bytes"), start=2):
-        power, *_ = np.linalg.lstsq(design, table[:, column], rcond=None)
-        benchmark.extra_info[name] = {"time": power[0], "hidden": power[1]}
-        print(f"\n{name} grow as time^{power[0]:.2f} hidden^{power[1]:.2f}")
-    benchmark.extra_info["rows"] = rows
-    benchmark.pedantic(lambda: maso_rnn.walk_line(rnn, start, stop, max_regions=100_000), rounds=1)
-    # pieces grow at most as the number of units and steps, the work as pieces · time · hidden²
-    assert benchmark.extra_info["cpu_seconds"]["time"] < 3
-    assert benchmark.extra_info["cpu_seconds"]["hidden"] < 4
+        assert not walk.overflow
+        pieces[steps], seconds[steps] = walk.pieces, float(np.median(spent))
+    growth = (seconds[784] / pieces[784]) / (seconds[100] / pieces[100])
+    record(
+        "cost of a piece of a long walk",
+        {"hidden": 128, "time": 784, "against time": 100},
+        {},
+        [Bar("CPU time of a piece and step, against 100 steps", growth / 7.84, 1.0)],
+        **{f"pieces at {steps} steps": count for steps, count in pieces.items()},
+        **{f"CPU time at {steps} steps (s)": spent for steps, spent in seconds.items()},
+    )
 
 
-def test_maps_along_a_walk(benchmark):
+def test_maps_along_a_walk(record):
     rnn, start, stop = network_and_ends(100, 128)
     walk = maso_rnn.walk_line(rnn, start, stop, max_regions=100_000)
     middles = np.convolve(np.concatenate([[0.0], walk.breakpoints, [1.0]]), [0.5, 0.5], "valid")
     xs = start + jnp.asarray(middles)[:, None, None] * (stop - start)
 
-    def updates():
-        return maso_rnn.affine_maps_along(rnn, walk)
-
-    @jax.jit
     def afresh(xs):
         def one(x):
             affine = maso_rnn.affine_map(rnn, x)
@@ -126,32 +111,46 @@ def test_maps_along_a_walk(benchmark):
 
         return jax.lax.map(one, xs, batch_size=256)
 
-    found, wanted = updates(), afresh(xs)
+    programs = {
+        "ours": first_called(lambda: maso_rnn.affine_maps_along(rnn, walk)),
+        "vmap(affine_map)": jitted(afresh, xs),
+    }
+    found, wanted = (program.run() for program in programs.values())
     drift = max(
         float(np.abs(found.slope - wanted[0]).max()),
         float(np.abs(found.initial_slope[0] - wanted[1][0]).max()),
         float(np.abs(found.offset - wanted[2]).max()),
     )
-    table = ratios(cpu_seconds({"ours": updates, "vmap(affine_map)": lambda: afresh(xs)}, repeats=5), "ours")
-    ratio = table["vmap(affine_map)"]["ratio"]
-    benchmark.extra_info |= {"programs": table, "pieces": walk.pieces, "drift": drift}
-    print(f"\n{walk.pieces} maps: ours / vmap(affine_map) {ratio:.3f} of CPU time, drift {drift:.1e}")
-    benchmark.pedantic(updates, rounds=2, warmup_rounds=1)
     assert drift < 1e-9
-    assert ratio < 1 / 2.5
+    table = compare(programs, repeats=3)
+    record(
+        "all maps along a walk",
+        {"time": 100, "hidden": 128},
+        table,
+        [Bar("CPU time, against each map afresh", best(table), 1 / 2.5)],
+        pieces=walk.pieces,
+        drift=drift,
+    )
 
 
-def test_plane(benchmark):
+def test_plane(record):
     rnn = maso_rnn.init(jax.random.key(0), 1, [64], 10, bias_init=jax.nn.initializers.normal(0.1), dtype="float32")
     origin, u, v = np.asarray(jax.random.normal(jax.random.key(1), (3, 28, 1)), np.float64)
 
     def cut():
-        return maso_rnn.partition_plane(rnn, origin, 0.35 * u, 0.35 * v, max_regions=100_000)
+        return maso_rnn.partition_plane(rnn, origin, 0.2 * u, 0.2 * v, max_regions=100_000)
 
     plane = cut()
-    seconds = cpu_seconds({"ours": cut}, repeats=3)["ours"]
-    benchmark.extra_info |= {"pieces": len(plane.codes), "cpu_seconds": float(np.median(seconds))}
-    print(f"\n{len(plane.codes)} polygons in {np.median(seconds):.2f} s of CPU")
-    benchmark.pedantic(cut, rounds=1)
     assert not plane.overflow
     assert abs(plane.areas.sum() - 1) < 1e-9
+    table = compare({"ours": first_called(cut)}, repeats=3)
+    record(
+        "partition of a plane",
+        {"time": 28, "hidden": 64},
+        table,
+        [
+            Bar("CPU time (s)", table["ours"]["median_cpu_seconds"], 2.0),
+            Bar("10,000 polygons, against those found", 10_000 / len(plane.codes), 1.0),
+        ],
+        polygons=len(plane.codes),
+    )

@@ -1,40 +1,36 @@
-"""The SRNN's paths and kernels against a hand-written scan over the same steps: CPU time and temporary memory."""
+"""The SRNN's paths and kernels against a hand-written scan over the same steps, and against torchsde."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import Array
 
 import srnn
-from benchmarks.speed.interleaved import cpu_seconds, ratios
-from srnn import response, simulation
-from srnn.simulation import Increments
-from srnn.statistics import chunks_of
+from benchmarks.speed.interleaved import best, compare, first_called, installed, jitted
+from benchmarks.speed.reach import Bar
 
 HIDDEN, STEPS, PATHS, DT = 64, 1000, 1024, 0.01
-RUN: dict[str, Any] = {"paths": PATHS, "t1": STEPS * DT, "dt": DT}
+RUN = {"paths": PATHS, "t1": STEPS * DT, "dt": DT}
+SIZE = {"hidden": HIDDEN, "step": STEPS, "path": PATHS}
 MIB = 2**20
+SCAN = "hand-written Gaussian scan"
 
 
-def setting(*, full: bool) -> tuple[srnn.SRNN, Array]:
+def setting(*, full):
+    """A model with diagonal decay and noise, or full ones, and its input."""
     model = srnn.init(jax.random.key(0), 3, HIDDEN, noise_size=HIDDEN if full else None, dtype="float32")
     if full:
         model = dataclasses.replace(model, decay=jnp.diag(model.decay) + 0.0)
     return model, jax.random.normal(jax.random.key(1), (STEPS, 3), "float32")
 
 
-@functools.partial(jax.jit, static_argnames="full")
-def hand_written(model: srnn.SRNN, control: Array, key: Array, *, full: bool) -> Array:
+def hand_written(model, control, key, *, full):
     """What a good hand would write for these kernels, Euler and Gaussian noise."""
 
-    def body(h: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
+    def body(h, now):
         k, u = now
         db = DT**0.5 * jax.random.normal(jax.random.fold_in(key, k), h.shape, h.dtype)
         noise = db @ model.noise_kernel if full else db * model.noise_kernel
@@ -46,96 +42,116 @@ def hand_written(model: srnn.SRNN, control: Array, key: Array, *, full: bool) ->
     return jax.lax.scan(body, start, (jnp.arange(STEPS), control))[0]
 
 
-def show(benchmark: Any, table: dict[str, dict[str, float]], **extra: Any) -> None:
-    benchmark.extra_info.update(programs=table, **extra)
-    for name in table.keys() - {"ours"}:
-        row = table[name]
-        print(f"\nours / {name}: {row['ratio']:.3f} ({row['ratio_low']:.3f} to {row['ratio_high']:.3f}) of CPU time")
+def in_torchsde(model, control, *, full):
+    """Euler's scheme by torchsde, with its own Brownian motion and with plain normal numbers, on one thread."""
+    torch, torchsde = installed("torch"), installed("torchsde")
+    if not torchsde:
+        return {}, ["torchsde"]
+    torch.set_num_threads(1)
+    decay, kernel, bias, noise = (
+        torch.from_numpy(np.array(array))
+        for array in (model.decay, model.recurrent_kernel, model.bias, model.noise_kernel)
+    )
+    pushes = torch.from_numpy(np.array(control @ model.input_kernel))
+
+    class Equation:
+        sde_type, noise_type = "ito", "general" if full else "diagonal"
+
+        def f_and_g_prod(self, t, h, db):
+            push = pushes[min(round(float(t) / DT), STEPS - 1)]
+            decayed = torch.addmm(push, h, decay, alpha=-1) if full else push - h * decay
+            rate = torch.tanh(torch.addmm(bias, h, kernel)).add_(decayed)
+            return rate, db @ noise if full else db * noise
+
+    class Fresh(torchsde.BaseBrownian):
+        """New numbers at every step, enough for a scheme that asks for each step once."""
+
+        dtype, device, shape, levy_area_approximation = torch.float32, torch.device("cpu"), (PATHS, HIDDEN), "none"
+
+        def __init__(self):
+            super(torchsde.BaseBrownian, self).__init__()
+
+        def __call__(self, t0, t1=None, return_U=False, return_A=False):
+            return torch.randn(PATHS, HIDDEN).mul_(float(t1 - t0) ** 0.5)
+
+        def __repr__(self):
+            return "Fresh()"
+
+        def to(self, *args, **kwargs):
+            return self
+
+        def size(self):
+            return torch.Size(self.shape)
+
+    @torch.no_grad()
+    def solve(brownian):
+        start, ends = torch.zeros(PATHS, HIDDEN), torch.tensor([0.0, STEPS * DT])
+        return torchsde.sdeint(Equation(), start, ends, bm=brownian(), method="euler", dt=DT)[-1]
+
+    interval = functools.partial(torchsde.BrownianInterval, 0.0, STEPS * DT, size=(PATHS, HIDDEN), dt=DT)
+    return {
+        "torchsde": first_called(lambda: solve(interval)),
+        "torchsde's scheme on fresh numbers": first_called(lambda: solve(Fresh)),
+    }, []
 
 
 @pytest.mark.parametrize(
-    ("increments", "full", "limit"),
-    [("gaussian", False, 1.1), ("gaussian", True, 1.1), ("two_point", False, 0.4), ("two_point", True, 0.6)],
+    ("increments", "full", "most"),
+    [("gaussian", False, 1.05), ("gaussian", True, 1.05), ("two_point", False, 0.3), ("two_point", True, 0.45)],
 )
-def test_simulate(benchmark: Any, increments: Increments, full: bool, limit: float) -> None:
+def test_simulate(record, increments, full, most):
     model, control = setting(full=full)
     key = jax.random.key(2)
 
-    def ours() -> Array:
-        return srnn.simulate(model, control, key=key, increments=increments, **RUN).values
+    def simulated(model, control, key):
+        return srnn.simulate(model, control, key=key, increments=increments, **RUN).values[:, 0]
 
-    if increments == "gaussian":
-        wanted = hand_written(model, control, key, full=full)
-        np.testing.assert_allclose(ours()[:, 0], wanted, atol=2e-5)  # float32, a thousand steps
-    programs: dict[str, Callable[[], Array]] = {
-        "ours": ours,
-        "hand-written Gaussian scan": lambda: hand_written(model, control, key, full=full),
+    others, absent = in_torchsde(model, control, full=full)
+    programs = {
+        "ours": jitted(simulated, model, control, key),
+        SCAN: jitted(functools.partial(hand_written, full=full), model, control, key),
+        **others,
     }
-    table = ratios(cpu_seconds(programs, repeats=7), "ours")
-    show(benchmark, table)
-    benchmark.pedantic(lambda: jax.block_until_ready(ours()), rounds=3, warmup_rounds=1)
-    assert table["hand-written Gaussian scan"]["ratio"] <= limit
+    ours = np.asarray(programs["ours"].run())
+    if increments == "gaussian":  # the same numbers: float32, a thousand steps
+        np.testing.assert_allclose(ours, programs[SCAN].run(), atol=2e-5)
+    for name in programs.keys() - {"ours"}:
+        theirs = np.asarray(programs[name].run())
+        error = np.sqrt((ours.var(axis=0) + theirs.var(axis=0)) / PATHS)
+        np.testing.assert_array_less(np.abs(ours.mean(axis=0) - theirs.mean(axis=0)), 6 * error)
+    table = compare(programs, repeats=5)
+    bars = [Bar("CPU time, against the hand-written Gaussian scan", best(table, SCAN), most)]
+    bars.append(Bar("CPU time, against torchsde", best(table, "torchsde") if others else np.nan, 0.2))
+    if full and increments == "gaussian":
+        bars.append(Bar("temporary memory (MiB)", table["ours"]["temporary_bytes"] / MIB, 8))
+    kind = f"{increments} increments, {'full' if full else 'diagonal'} decay and noise"
+    record(f"SRNN paths, {kind}", SIZE, table, bars, absent)
 
 
-def test_temporary_memory_of_simulate(benchmark: Any) -> None:
-    model, control = setting(full=True)
-    grid = simulation.checked_grid(model, t1=RUN["t1"], dt=DT, solver=diffrax.Euler(), increments="gaussian")
-    compiled = simulation._paths.lower(
-        model,
-        control,
-        jnp.zeros(HIDDEN, "float32"),
-        jax.random.key(2),
-        grid=grid,
-        paths=PATHS,
-        saved=(STEPS,),
-        readout=None,
-        sharding=None,
-    ).compile()
-    used = temporary_bytes(compiled)
-    benchmark.extra_info["temporary_bytes"] = used
-    benchmark.pedantic(lambda: None, rounds=1)
-    print(f"\nsimulate: {used / MIB:.2f} MiB of temporary memory")
-    assert used < 8 * MIB
-
-
-def temporary_bytes(compiled: Any) -> int:
-    return int(compiled.memory_analysis().temp_size_in_bytes)
-
-
-def first_activity(state: Array) -> Array:
+def first_activity(state):
     return jnp.tanh(state[0])
 
 
-def test_first_order_kernel(benchmark: Any) -> None:
-    """All steps with standard errors, against forward simulations of as many paths."""
+def test_first_order_kernel(record):
+    """All steps and channels with standard errors, against forward simulations of as many paths."""
     model, _ = setting(full=True)
     key = jax.random.key(2)
-
-    def ours() -> Array:
-        return srnn.response_kernel(model, first_activity, key=key, **RUN).values
-
-    programs: dict[str, Callable[[], Array]] = {
-        "ours": ours,
-        "one forward simulation": lambda: srnn.simulate(model, key=key, **RUN).values,
+    programs = {
+        "ours": jitted(lambda model, key: srnn.response_kernel(model, first_activity, key=key, **RUN), model, key),
+        "one forward simulation": jitted(lambda model, key: srnn.simulate(model, key=key, **RUN).values, model, key),
     }
-    table = ratios(cpu_seconds(programs, repeats=5), "ours")
-    grid = simulation.checked_grid(model, t1=RUN["t1"], dt=DT, solver=diffrax.Euler(), increments="gaussian")
-    chunks = chunks_of(PATHS, response._bytes_per_path(model, grid, STEPS, 1, "adjoint"))
-    compiled = response._kernel.lower(
-        model,
-        jnp.zeros(HIDDEN, "float32"),
-        jnp.zeros((STEPS, 3), "float32"),
-        key,
-        grid=grid,
-        chosen=tuple(range(STEPS)),
-        readout=first_activity,
-        order=1,
-        method="adjoint",
-        chunks=chunks,
-    ).compile()
-    used = temporary_bytes(compiled)
-    show(benchmark, table, temporary_bytes=used)
-    print(f"first-order kernel: {used / MIB:.1f} MiB of temporary memory")
-    benchmark.pedantic(lambda: jax.block_until_ready(ours()), rounds=3, warmup_rounds=1)
-    assert table["one forward simulation"]["ratio"] <= 5
-    assert used <= 64 * MIB
+    kernel = programs["ours"].run()
+    # half of the paths, run in other chunks with other numbers, say the same
+    other = srnn.response_kernel(model, first_activity, key=jax.random.key(3), **RUN | {"paths": PATHS // 2})
+    error = np.hypot(np.asarray(kernel.stderr), np.asarray(other.stderr))
+    assert np.mean(np.abs(kernel.values - other.values) <= 3 * error) > 0.98
+    table = compare(programs, repeats=5)
+    record(
+        "first-order kernel of all steps and channels, with standard errors",
+        SIZE | {"channel": 3},
+        table,
+        [
+            Bar("CPU time, against one forward simulation", best(table), 4.0),
+            Bar("temporary memory (MiB)", table["ours"]["temporary_bytes"] / MIB, 64),
+        ],
+    )

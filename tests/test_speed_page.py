@@ -1,0 +1,44 @@
+"""The page of speeds: made to the byte from what is published, with what is missed in plain sight."""
+
+import math
+
+from benchmarks import results
+from benchmarks.speed import page, reach
+from benchmarks.speed.reach import Bar, Comparison
+
+RUN = {"machine": "a machine", "versions": {"jax": "1"}, "commit": "0" * 40, "load": 0.5}
+ROW = {"ratio": 1.2, "ratio_low": 1.1, "ratio_high": 1.3, "least_cpu_seconds": 0.1, "median_cpu_seconds": 0.2}
+
+
+def test_the_page_is_what_the_published_results_make_of_it():
+    assert page.PAGE.read_text() == page.document()
+
+
+def test_what_is_said_is_said_of_work_that_was_done():
+    works = {line.configuration["work"] for line in results.read(reach.FILE)}
+    assert page.NOTES.keys() | page.LIMITS.keys() <= works
+
+
+def test_a_missed_bar_and_an_absent_competitor_are_seen(tmp_path, monkeypatch):
+    bars = (Bar("time", 0.5, 1.0), Bar("memory", math.nan, 1.0))
+    one = Comparison("work", {"size": 3}, {"ours": ROW | {"ratio": 1.0}, "theirs": ROW}, bars, ("them",), {})
+    monkeypatch.setattr(reach, "FILE", tmp_path / "speed.jsonl")
+    monkeypatch.setattr(page, "FILE", tmp_path / "speed.jsonl")
+    reach.publish([one.line(RUN)])
+    made = page.document()
+    assert "| work | size 3 | time | 0.5 | 1 | yes |" in made
+    assert "| work | size 3 | memory | nan | 1 | **no** |" in made
+    assert "| size 3 | theirs | 0.2 | 1.2 (1.1 to 1.3) |" in made
+    assert "them is not installed" in made
+    assert f"Not reached: memory. What limits it: {page.UNKNOWN}." in made
+
+
+def test_a_new_measurement_takes_the_place_of_the_old(tmp_path, monkeypatch):
+    monkeypatch.setattr(reach, "FILE", tmp_path / "speed.jsonl")
+    old, other, new = (
+        Comparison(work, {"size": 3}, {}, (Bar("time", measured, 1.0),), (), {})
+        for work, measured in (("work", 3.0), ("other", 2.0), ("work", 0.5))
+    )
+    reach.publish([old.line(RUN), other.line(RUN)])
+    reach.publish([new.line(RUN)])
+    assert [Comparison.of(line) for line in results.read(reach.FILE)] == [new, other]
