@@ -333,7 +333,7 @@ def _check_sharding(sharding: Any, paths: int, hidden: int) -> None:
             "sharding must be a jax.sharding.Sharding, as NamedSharding(mesh, PartitionSpec('paths')), got "
             f"{type(sharding).__name__}"
         )
-    devices = len(sharding.device_set)
+    devices = sharding.num_devices
     parts = [devices // size for size in sharding.shard_shape((devices, devices))]
     for name, size, count in zip(("paths", "hidden units"), (paths, hidden), parts, strict=True):
         if size % count:
