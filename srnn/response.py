@@ -195,7 +195,7 @@ def _kernel(
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array, Array]:
         start, chunk_key, counted = chunk
         start = after_burn_in(model, start, chunk_key, grid)
-        kernel, last, growth = estimate(model, control, start, chunk_key, grid, chosen, readout, counted)
+        kernel, last, growth = estimate(_Chunk(model, control, start, chunk_key, grid, chosen, readout, counted))
         change, bad = ends(readout, start, last, counted)
         return kernel, change, growth, bad
 
@@ -246,45 +246,48 @@ def pull_back(
     return reduced, last, jnp.where(norm == 0, 0, norms.max() / norm)
 
 
-def _adjoint(
-    model: SRNN,
-    control: Array,
-    start: Array,
-    key: Array,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    counted: Array,
-) -> tuple[Moments, Array, Array]:
+class _Chunk(NamedTuple):
+    """Paths that are simulated together, and what is asked of them."""
+
+    model: SRNN
+    control: Array
+    start: Array  # (path, hidden)
+    key: Array
+    grid: Grid
+    chosen: tuple[int, ...]
+    readout: Readout
+    counted: Array  # (path,), 0 for those that only fill the chunk up
+
+
+def _adjoint(of: _Chunk) -> tuple[Moments, Array, Array]:
     reduced, last, growth = pull_back(
-        model, control, start, key, grid, readout, lambda push, state, last: moments(lost(push, last), counted)
+        of.model,
+        of.control,
+        of.start,
+        of.key,
+        of.grid,
+        of.readout,
+        lambda push, state, last: moments(lost(push, last), of.counted),
     )
-    at = np.asarray(chosen)
+    at = np.asarray(of.chosen)
     return Moments(reduced.weight[0], reduced.mean[at], reduced.squares[at]), last, growth
 
 
-def _adjoint_twice(
-    model: SRNN,
-    control: Array,
-    start: Array,
-    key: Array,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    counted: Array,
-) -> tuple[Moments, Array, Array]:
+def _adjoint_twice(of: _Chunk) -> tuple[Moments, Array, Array]:
     """Forward over reverse: the first-order gradients of all steps, differentiated along each chosen step."""
 
     def gradients(control: Array) -> tuple[Array, tuple[Array, Array]]:
-        pushes, last, growth = pull_back(model, control, start, key, grid, readout, lambda push, state, last: push)
-        return pushes[np.asarray(chosen)], (last, growth)
+        pushes, last, growth = pull_back(
+            of.model, control, of.start, of.key, of.grid, of.readout, lambda push, state, last: push
+        )
+        return pushes[np.asarray(of.chosen)], (last, growth)
 
     def along(direction: Array) -> tuple[Moments, tuple[Array, Array]]:
-        _, change, aside = jax.jvp(gradients, (control,), (direction,), has_aux=True)
-        return moments(lost(change / grid.dt, aside[0], axis=1), counted, axis=1), aside
+        _, change, aside = jax.jvp(gradients, (of.control,), (direction,), has_aux=True)
+        return moments(lost(change / of.grid.dt, aside[0], axis=1), of.counted, axis=1), aside
 
-    found, (last, growth) = jax.vmap(along, out_axes=(0, None))(_impulses(control, chosen))
-    shape = (len(chosen), control.shape[1], len(chosen), control.shape[1])  # earlier step, its input, later, its input
+    found, (last, growth) = jax.vmap(along, out_axes=(0, None))(_impulses(of.control, of.chosen))
+    shape = (len(of.chosen), of.control.shape[1]) * 2  # earlier step, its input, later step, its input
 
     def order(values: Array) -> Array:
         return values.reshape(shape).transpose(2, 0, 3, 1)
@@ -299,117 +302,83 @@ def _impulses(control: Array, chosen: tuple[int, ...]) -> Array:
     return jax.nn.one_hot(index, steps * channels, dtype=control.dtype).reshape(-1, steps, channels)
 
 
-def _tangent(
-    model: SRNN,
-    control: Array,
-    start: Array,
-    key: Array,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    counted: Array,
-) -> tuple[Moments, Array, Array]:
+def _tangent(of: _Chunk) -> tuple[Moments, Array, Array]:
     def along(direction: Array) -> tuple[Moments, Array, Array]:
-        last, moved = jax.jvp(lambda u: run(model, u, start, key, grid)[0], (control,), (direction / grid.dt,))
-        _, change = jax.jvp(jax.vmap(readout), (last,), (moved,))
-        pushed = (direction.sum(axis=0) @ model.input_kernel) ** 2
+        last, moved = jax.jvp(
+            lambda u: run(of.model, u, of.start, of.key, of.grid)[0], (of.control,), (direction / of.grid.dt,)
+        )
+        _, change = jax.jvp(jax.vmap(of.readout), (last,), (moved,))
+        pushed = (direction.sum(axis=0) @ of.model.input_kernel) ** 2
         stretched = (moved**2).sum(axis=-1).mean()
-        return moments(lost(change, last), counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
+        return moments(lost(change, last), of.counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
 
-    found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(_impulses(control, chosen))
-    shape = (len(chosen), control.shape[1])
+    found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(_impulses(of.control, of.chosen))
+    shape = (len(of.chosen), of.control.shape[1])
     return Moments(found.weight[0], found.mean.reshape(shape), found.squares.reshape(shape)), last, growth.max()
 
 
-def _tangent_twice(
-    model: SRNN,
-    control: Array,
-    start: Array,
-    key: Array,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    counted: Array,
-) -> tuple[Moments, Array, Array]:
+def _tangent_twice(of: _Chunk) -> tuple[Moments, Array, Array]:
     """Second derivatives along every pair of chosen steps and channels, each pair once."""
-    impulses = _impulses(control, chosen) / grid.dt
+    impulses = _impulses(of.control, of.chosen) / of.grid.dt
     a, b = np.tril_indices(len(impulses))
 
     def final(u: Array) -> tuple[Array, Array]:
-        last, _ = run(model, u, start, key, grid)
-        return jax.vmap(readout)(last), last
+        last, _ = run(of.model, u, of.start, of.key, of.grid)
+        return jax.vmap(of.readout)(last), last
 
     def along(one: Array, other: Array) -> tuple[Moments, Array, Array]:
         def first(u: Array) -> tuple[Array, tuple[Array, Array]]:
             (_, last), (change, moved) = jax.jvp(final, (u,), (one,))
             return change, (last, moved)
 
-        _, second, (last, moved) = jax.jvp(first, (control,), (other,), has_aux=True)
-        pushed = ((one.sum(axis=0) * grid.dt) @ model.input_kernel) ** 2
+        _, second, (last, moved) = jax.jvp(first, (of.control,), (other,), has_aux=True)
+        pushed = ((one.sum(axis=0) * of.grid.dt) @ of.model.input_kernel) ** 2
         stretched = (moved**2).sum(axis=-1).mean()
-        return moments(lost(second, last), counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
+        return moments(lost(second, last), of.counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
 
     found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(impulses[a], impulses[b])
-    size, channels = len(impulses), control.shape[1]
+    size, channels = len(impulses), of.control.shape[1]
 
     def order(values: Array) -> Array:
         square = jnp.zeros((size, size), values.dtype).at[a, b].set(values).at[b, a].set(values)
-        return square.reshape(len(chosen), channels, len(chosen), channels).transpose(0, 2, 1, 3)
+        return square.reshape(len(of.chosen), channels, len(of.chosen), channels).transpose(0, 2, 1, 3)
 
     return Moments(found.weight[0], order(found.mean), order(found.squares)), last, growth.max()
 
 
-def _malliavin(
-    model: SRNN,
-    control: Array,
-    start: Array,
-    key: Array,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    counted: Array,
-) -> tuple[Moments, Array, Array]:
+def _malliavin(of: _Chunk) -> tuple[Moments, Array, Array]:
     """Covariance of f with θᵀΔB_k/dt; the last step's noise is drawn again, not stored."""
-    last, _ = run(model, control, start, key, grid)
-    values = centred(lost(jax.vmap(readout)(last), last), counted)
-    shift = noise_shift(model, model.input_kernel, name="model.input_kernel")
+    last, _ = run(of.model, of.control, of.start, of.key, of.grid)
+    values = centred(lost(jax.vmap(of.readout)(last), last), of.counted)
+    shift = noise_shift(of.model, of.model.input_kernel, name="model.input_kernel")
 
     def at(k: Array) -> Moments:
-        weight = increments_of(model, key, grid, k, start.shape[0]) @ shift.T / grid.dt
-        return moments(values[:, None] * weight, counted)
+        weight = increments_of(of.model, of.key, of.grid, k, of.start.shape[0]) @ shift.T / of.grid.dt
+        return moments(values[:, None] * weight, of.counted)
 
-    found = jax.lax.map(at, jnp.asarray(chosen))
+    found = jax.lax.map(at, jnp.asarray(of.chosen))
     return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
 
 
-def _malliavin_twice(
-    model: SRNN,
-    control: Array,
-    start: Array,
-    key: Array,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    counted: Array,
-) -> tuple[Moments, Array, Array]:
+def _malliavin_twice(of: _Chunk) -> tuple[Moments, Array, Array]:
     """Covariance of f with the second Hermite weight, w_k w_l − 1[k = l] θᵀθ/dt."""
-    last, _ = run(model, control, start, key, grid)
-    values = centred(lost(jax.vmap(readout)(last), last), counted)
-    shift = noise_shift(model, model.input_kernel, name="model.input_kernel")
-    norm = shift @ shift.T / grid.dt
+    last, _ = run(of.model, of.control, of.start, of.key, of.grid)
+    values = centred(lost(jax.vmap(of.readout)(last), last), of.counted)
+    shift = noise_shift(of.model, of.model.input_kernel, name="model.input_kernel")
+    norm = shift @ shift.T / of.grid.dt
 
     def weight(k: Array) -> Array:
-        return increments_of(model, key, grid, k, start.shape[0]) @ shift.T / grid.dt
+        return increments_of(of.model, of.key, of.grid, k, of.start.shape[0]) @ shift.T / of.grid.dt
 
-    weights = jax.lax.map(weight, jnp.asarray(chosen))  # (step, path, input)
+    weights = jax.lax.map(weight, jnp.asarray(of.chosen))  # (step, path, input)
 
     def row(now: tuple[Array, Array]) -> Moments:
         index, later = now
-        same = (jnp.arange(len(chosen)) == index).astype(later.dtype)
+        same = (jnp.arange(len(of.chosen)) == index).astype(later.dtype)
         product = later[None, :, :, None] * weights[:, :, None, :] - same[:, None, None, None] * norm
-        return moments(values[:, None, None] * product, counted, axis=1)
+        return moments(values[:, None, None] * product, of.counted, axis=1)
 
-    found = jax.lax.map(row, (jnp.arange(len(chosen)), weights))
+    found = jax.lax.map(row, (jnp.arange(len(of.chosen)), weights))
     return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
 
 
