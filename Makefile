@@ -51,7 +51,7 @@ $(SPEED): $(INSTALLED)
 	@touch $@
 
 speed: $(SPEED) ## the speed comparisons (takes a while; needs a quiet machine)
-	$(BIN)/python -m pytest benchmarks/speed -q -s -p no:xdist --publish
+	$(BIN)/python -m pytest -o addopts= benchmarks/speed -q -s -p no:xdist --publish
 
 $(DOCS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'

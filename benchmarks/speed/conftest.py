@@ -22,6 +22,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if config.getoption("--jaxtyping-packages"):
+        raise pytest.UsageError("type checks cost time; without them: pytest -o addopts= benchmarks/speed")
     config.stash[LINES] = []
 
 
