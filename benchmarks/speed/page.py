@@ -34,8 +34,8 @@ NOTES = {
 }
 
 DRAWS = (
-    "most of the time goes into drawing normal numbers by JAX's counter-based generator, as the hand-written scan shows "
-    "and the rows of two-point increments, which draw none; PyTorch's sequential one is faster"
+    "half of the time and more goes into normal numbers from JAX's counter-based generator, for the hand-written scan "
+    "as well (two-point increments need a thirtieth of the bits); PyTorch draws from a sequential one, which is faster"
 )
 # what limits a work where a bar is missed, from a profile
 LIMITS = {

@@ -58,7 +58,7 @@ class Comparison(NamedTuple):
     def of(cls, line: results.Line) -> Comparison:
         """From a line of a results file."""
         bars = tuple(Bar(bar["what"], float(bar["measured"]), bar["most"]) for bar in line.result["bars"])
-        return cls(**{**line.configuration, **line.result, "bars": bars})
+        return cls(**{**line.configuration, **line.result, "bars": bars, "absent": tuple(line.result["absent"])})
 
     def __str__(self) -> str:
         ours = next(iter(self.programs), None)
