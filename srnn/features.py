@@ -131,7 +131,7 @@ def response_coefficients(
     times = checked_times(times, steps, first.dtype)
     edges = kernel_edges(kernels[0])
     if checks.is_concrete(times, edges) and not same_times(
-        edges - edges[0], np.asarray(times) - np.asarray(times)[0], np.diff(np.asarray(times)).min()
+        edges - edges[0], np.asarray(times) - np.asarray(times)[0], float(np.diff(np.asarray(times)).min())
     ):
         raise ValueError(
             f"times must be those of the kernels, which are on all steps: got steps of {np.diff(np.asarray(times))} "

@@ -240,7 +240,7 @@ def checked_kernels(kernels: Kernel | Sequence[Kernel]) -> tuple[Kernel, ...]:
         )
     checks.finite("kernels", [kernel.values for kernel in found])
     edges = [kernel_edges(kernel) for kernel in found]
-    if checks.is_concrete(edges) and not same_times(edges[0], edges[-1], np.diff(edges[0]).min()):
+    if checks.is_concrete(edges) and not same_times(edges[0], edges[-1], float(np.diff(edges[0]).min())):
         raise ValueError("kernels must be of order 1, then 2, on the same steps; got other times and lags in each")
     return found
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 import maso_rnn
+from benchmarks.speed.peak import peak_bytes
 from maso_rnn.batches import map_batches
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"
@@ -61,7 +61,7 @@ def main(folder: Path, examples: int, steps: int, hidden: int, outputs: int, inp
             {
                 "wall_seconds": time.perf_counter() - wall,
                 "cpu_seconds": time.process_time() - cpu,
-                "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak_bytes": peak_bytes(),
                 "compilations": len(compilations),
                 "devices": jax.device_count(),
                 "bytes_written": written,
