@@ -46,8 +46,8 @@ $(INTEROP): $(INSTALLED) tests/constraints.txt
 test-slow: $(INTEROP) $(DOCS) ## the tests that take long, with PyTorch
 	$(BIN)/python -m pytest -m slow -n $(JOBS) --dist loadgroup -q
 
-$(SPEED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speed]'
+$(SPEED): $(INSTALLED) tests/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speed]' -c tests/constraints.txt
 	@touch $@
 
 speed: $(SPEED) ## the speed comparisons (takes a while; needs a quiet machine)
