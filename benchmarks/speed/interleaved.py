@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+# of a thread that still runs the system knows the CPU time in whole ticks only, of some milliseconds
+LEAST_SECONDS = 0.05
 
 
 class Program(NamedTuple):
@@ -43,15 +47,23 @@ def first_called(run: Callable[[], Any]) -> Program:
 
 
 def cpu_seconds(programs: Mapping[str, Callable[[], Any]], *, repeats: int = 9) -> dict[str, np.ndarray]:
-    """CPU seconds of each program, (repeat,), all of them run in turn `repeats` times after one run to warm up."""
-    for program in programs.values():
+    """CPU seconds of a call of each program, (repeat,), all of them run in turn `repeats` times after a first call.
+
+    A program is called as often in a row as fills `LEAST_SECONDS`.
+    """
+    calls = {}
+    for name, program in programs.items():
         jax.block_until_ready(program())
+        began = time.perf_counter()
+        jax.block_until_ready(program())
+        calls[name] = math.ceil(LEAST_SECONDS / max(time.perf_counter() - began, LEAST_SECONDS / 1000))
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, program in programs.items():
             began = time.process_time()
-            jax.block_until_ready(program())
-            seconds[name].append(time.process_time() - began)
+            for _ in range(calls[name]):
+                jax.block_until_ready(program())
+            seconds[name].append((time.process_time() - began) / calls[name])
     return {name: np.asarray(values) for name, values in seconds.items()}
 
 
