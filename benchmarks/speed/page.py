@@ -39,17 +39,17 @@ DRAWS = (
 )
 # what limits a work where a bar is missed, from a profile
 LIMITS = {
-    "affine map of the last step": "the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the pieces "
-    "and returns codes and the initial slope, which shows where the input is wide and the sequence short. On both cores "
-    "the products of a step are too small to come nearer to one large product",
+    "affine map of the last step": "the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the "
+    "pieces and returns codes and the initial slope, which shows where the input is wide and the sequence short. On "
+    "both cores the products of a step are too small to come nearer to one large product",
     "import maso_rnn": "by `-X importtime`, a fifth of it is jaxtyping, a tenth flax.struct making the network's "
     "classes, and the rest is spread over thirty modules",
     "walk along a line": "by cProfile, three fifths are the products of all points with the kernel, in float64, which "
     "BLAS does as fast as the machine can",
     "cost of a piece of a long walk": "not profiled; the points, which are read and written at every step, no longer "
     "fit the processor's cache",
-    "SRNN paths, two_point increments, full decay and noise": "by count of operations, the products with full decay and "
-    "noise, the same in both programs, are what is left once the draws are cheap",
+    "SRNN paths, two_point increments, full decay and noise": "by count of operations, the products with full decay "
+    "and noise, the same in both programs, are what is left once the draws are cheap",
     "SRNN paths, gaussian increments, diagonal decay and noise": DRAWS,
     "SRNN paths, gaussian increments, full decay and noise": DRAWS,
     "distance to the nearest wall": "by count of operations, the Gram recursion needs 4·hidden³ a step however many "
