@@ -36,7 +36,7 @@ def main(folder: Path, examples: int, steps: int, hidden: int, outputs: int, inp
     """Print JSON: wall and CPU seconds, peak bytes of the process, compilations, devices, bytes written."""
     xs = np.lib.format.open_memmap(folder / "xs.npy", "w+", np.float32, (examples, steps, inputs))
     xs[:] = np.random.default_rng(0).standard_normal(xs.shape, np.float32)
-    xs = np.load(folder / "xs.npy", mmap_mode="r")
+    xs = np.load(folder / "xs.npy", mmap_mode="r", allow_pickle=False)
     rnn = maso_rnn.init(jax.random.key(0), inputs, [hidden], outputs, dtype="float32")
 
     compilations = []
