@@ -282,11 +282,13 @@ def _forecast(experiment: Experiment[C], wanted: Sequence[C], later: int, stored
 def _complete(experiment: Experiment[C], wanted: Sequence[C], stored: results.Results, what: str) -> None:
     """Train the groups that are not complete, and store each when it is."""
     groups = _missing(experiment, wanted, stored)
+    for group in _groups(experiment, wanted):
+        if group not in groups:  # a run killed just after it had stored its lines leaves its state behind
+            _state(stored, group).unlink(missing_ok=True)
     total = sum(experiment.steps(one) for group in groups for one in group)
     with tqdm(total=total, desc=f"{experiment.name}, {what}", unit="step", unit_scale=True, disable=not total) as bar:
         for group in groups:
-            keys = [results.key(one) for one in group]
-            state = stored.folder / f"state-{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:16]}.npz"
+            state = _state(stored, group)
             before = bar.n
             with results.timed() as told:
                 told["resumed"] = state.exists()
@@ -295,12 +297,18 @@ def _complete(experiment: Experiment[C], wanted: Sequence[C], stored: results.Re
             told["at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             lines = [
                 Line(dataclasses.asdict(one), result, told)  # type: ignore[call-overload]  # C is a dataclass
-                for one, key, result in zip(group, keys, found, strict=True)
-                if key not in stored.lines
+                for one, result in zip(group, found, strict=True)
+                if results.key(one) not in stored.lines
             ]
             stored.add(lines)
             state.unlink(missing_ok=True)
             bar.update(sum(map(experiment.steps, group)) - (bar.n - before))
+
+
+def _state(stored: results.Results, group: Sequence[Any]) -> Path:
+    """The file of what a group's training has come to."""
+    keys = [results.key(one) for one in group]
+    return stored.folder / f"state-{hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:16]}.npz"
 
 
 def _distinct(values: Any) -> list[str]:

@@ -63,6 +63,22 @@ def test_rates_are_chosen_on_the_first_seed_and_trained_from_others(monkeypatch,
     assert (tmp_path / "results.jsonl").read_bytes() == before
 
 
+def test_a_state_that_a_finished_group_left_behind_is_removed(monkeypatch, tmp_path):
+    tiny, asked = pretended(monkeypatch)
+    states = []
+
+    def train(group, state, advanced):
+        states.append(state)
+        return tiny.train(group, state, advanced)
+
+    experiment.run(dataclasses.replace(tiny, train=train), "smoke", tmp_path)
+    for state in states:  # as a run leaves it that is killed between storing its lines and removing this
+        state.write_bytes(b"")
+    experiment.run(tiny, "smoke", tmp_path)
+    assert len(asked) == 4
+    assert not any(state.exists() for state in states)
+
+
 def test_other_settings_are_never_mistaken_for_done(monkeypatch, tmp_path):
     tiny, asked = pretended(monkeypatch)
     experiment.run(tiny, "smoke", tmp_path)
@@ -301,7 +317,7 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(tmp_path):
     moments = random.Random(20190501)
     for _ in range(20):
         with begin(tmp_path / "killed") as run:
-            seen, saves = saved(tmp_path / "killed"), moments.randint(1, 3)
+            seen, saves = saved(tmp_path / "killed"), moments.randint(1, 2)
             while saves and run.poll() is None:
                 if (now := saved(tmp_path / "killed")) != seen:
                     seen, saves = now, saves - 1
