@@ -9,7 +9,9 @@ from tests.contracts.table import Row
 
 
 def _penalty(rnn, xs, scale):
-    loss = lambda z: optax.softmax_cross_entropy_with_integer_labels(z, 2)  # noqa: E731  a static argument
+    def loss(z):
+        return optax.softmax_cross_entropy_with_integer_labels(z, 2)
+
     return maso_rnn.noise_penalty(rnn, xs, scale=scale, loss=loss)
 
 

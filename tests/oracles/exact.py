@@ -65,7 +65,10 @@ def signature(path, depth):
 
 def path_norm(rnn, steps):
     """γ²: the output of the squared network on ones."""
-    square = lambda leaf: exact(leaf) ** 2  # noqa: E731
+
+    def square(leaf):
+        return exact(leaf) ** 2
+
     states = [exact(np.zeros(len(layer.recurrent_kernel))) for layer in rnn.layers]
     if rnn.initial is not None:
         states = [square(h) for h in rnn.initial]
