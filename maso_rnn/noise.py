@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from maso_rnn import checks
-from maso_rnn.affine import affine_map
+from maso_rnn.affine import AffineMap, affine_map
 from maso_rnn.network import RNN, States
 
 
@@ -115,8 +115,14 @@ def noise_penalty(
     is_scalar = isinstance(value, jax.ShapeDtypeStruct) and value.shape == ()
     if not is_scalar or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(f"loss must map the output {affine.output.shape} to a floating scalar, got {value}")
+    _, along = jax.linearize(jax.grad(loss), affine.output)
+    curvature = jax.vmap(along)(np.eye(affine.output.size, dtype=affine.output.dtype))
+    return _expected(curvature, affine, scale)
+
+
+@jax.jit
+def _expected(curvature: Array, affine: AffineMap, scale: Array) -> Array:
     covariance = sum(g @ g.T for g in affine.initial_slope)
-    curvature = jax.hessian(loss)(affine.output)
     penalty = scale.astype(affine.output.dtype) ** 2 / 2 * jnp.sum(curvature * covariance)
     # slopes are finite whatever the numbers are; where the output is not, they mean nothing
     return jnp.where(jnp.isfinite(affine.output).all(), penalty, jnp.nan)

@@ -76,11 +76,15 @@ def parallel_forward(
         parallel over time; on affine pieces it ends after finitely many rounds.
     """
     xs, state = checked_arguments(rnn, xs, h0)
-    act = require_pieces(rnn.activation)
-    layers = len(rnn.layers)
+    require_pieces(rnn.activation)
     if max_iterations is None:
-        max_iterations = xs.shape[0] + layers
-    max_iterations = checks.size("max_iterations", max_iterations)
+        max_iterations = xs.shape[0] + len(rnn.layers)
+    return _solved_in_rounds(rnn, xs, state, checks.size("max_iterations", max_iterations))
+
+
+@jax.jit
+def _solved_in_rounds(rnn: RNN, xs: Array, state: States, max_iterations: Array | int) -> ParallelResult:
+    act = require_pieces(rnn.activation)
 
     def correct(codes: tuple[Array, ...], rnn: RNN, xs: Array, state: Any) -> tuple[Any, Any]:
         """The states that these codes make, and the codes that those states make."""

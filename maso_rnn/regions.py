@@ -2,8 +2,9 @@
 
 A code names the affine piece of every unit at every step, so two inputs share a region exactly where their codes are
 equal. `boundary_distance` measures how far a region's nearest wall is. A pre-activation is affine within the region, so
-the wall where it meets a kink is a hyperplane at distance |p - kink| / ‖∇p‖. The gradients of all pre-activations of a
-step are never formed, only their Gram matrix, which obeys its own recursion, for column vectors
+the wall where it meets a kink is a hyperplane at distance |p - kink| / ‖∇p‖. Where the sequence has more numbers than
+some twice the hidden units, the gradients of a step's pre-activations are never formed, only their Gram matrix, which
+obeys its own recursion, for column vectors
 
     S_t = Uᵀ D S_{t-1} D U + WᵀW,    ‖∇p_i‖² = S_t[i, i],
 
@@ -208,8 +209,8 @@ def count_regions(codes: BatchedCodes) -> RegionCounts:
 def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Float[Array, ""]:
     """How far the input may move, in any direction, before some unit at some step changes its piece.
 
-    Equation: min_{l,t,i,r} |p^l_t[i] − breakpoint_r| / ‖∂p^l_t[i]/∂xs‖₂, the norms by the Gram recursion over the
-    joint state of all layers.
+    Equation: min_{l,t,i,r} |p^l_t[i] − breakpoint_r| / ‖∂p^l_t[i]/∂xs‖₂, the gradients carried forward through
+    time, or their Gram matrix, whichever takes fewer multiplications.
 
     Args:
         rnn: the network; its activation must be piecewise affine.
@@ -240,6 +241,41 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
     act = require_pieces(rnn.activation)
     if not act.breakpoints:
         return jnp.asarray(jnp.inf, xs.dtype)
+    products = sum(layer.recurrent_kernel.size for layer in rnn.layers)
+    products += sum(layer.input_kernel.size for layer in rnn.layers[1:])
+    units = sum(h.shape[0] for h in state)
+    distance = _by_gradients if xs.size * products < 2 * units**3 else _by_gram_matrix
+    return distance(rnn, act, xs, state)
+
+
+def _by_gradients(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) -> Array:
+    """The distance with the gradients themselves carried, a row for each number of the sequence."""
+    dtype = xs.dtype
+    inputs = xs.shape[1]
+
+    def body(carry: tuple[Any, ...], now: tuple[Array, Array]) -> tuple[tuple[Any, ...], None]:
+        (state, before, nearest), (t, x) = carry, now
+        state, pre_activations = network_step(rnn, state, x)
+        gradients: list[Array] = []
+        for l, (layer, p) in enumerate(zip(rnn.layers, pre_activations, strict=True)):
+            rows = before[l] @ layer.recurrent_kernel
+            if l:
+                rows = rows + gradients[-1] @ layer.input_kernel
+            else:
+                rows = jax.lax.dynamic_update_slice_in_dim(rows, layer.input_kernel, t * inputs, axis=0)
+            largest = jax.lax.stop_gradient(jnp.abs(rows).max(axis=0))  # squares leave the range of floats first
+            unit = jnp.where(largest == 0, 1, largest)
+            nearest = jnp.minimum(nearest, _nearest(_to_kink(act, p) / unit, jnp.square(rows / unit).sum(axis=0)))
+            gradients.append(rows * act.slope(act.code(p), dtype))
+        return (state, tuple(gradients), nearest), None
+
+    zeros = tuple(jnp.zeros((xs.size, h.shape[0]), dtype) for h in state)
+    start = (state, zeros, jnp.asarray(jnp.inf, dtype))
+    return jax.lax.scan(body, start, (jnp.arange(len(xs)), xs))[0][-1]
+
+
+def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) -> Array:
+    """The distance with the Gram matrix of the gradients carried, of the joint state of all layers."""
     dtype = xs.dtype
     widths = [h.shape[0] for h in state]
     # each layer's part of the joint state, from the one before (square, joint) and from the input
@@ -263,15 +299,15 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
         onto = jnp.ldexp(onto, -exponent)
         gram = through.T @ gram @ through + onto.T @ onto
         p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
-        nearest = jnp.minimum(nearest, jnp.ldexp(_nearest_kink(act, p, jnp.diagonal(gram)), -exponent))
+        nearest = jnp.minimum(nearest, jnp.ldexp(_nearest(_to_kink(act, p), jnp.diagonal(gram)), -exponent))
         grown = jnp.maximum(_exponent(jnp.diagonal(gram)) // 2, least - exponent)
-        gram = jnp.ldexp(slope[:, None] * gram * slope, -2 * grown)
+        slope = jnp.ldexp(slope, -grown)
+        gram = slope[:, None] * gram * slope
         return (state, gram, exponent + grown, nearest), None
 
     least = _exponent(rnn.layers[0].input_kernel)  # inputs come in anew at every step
     start = (state, jnp.zeros((sum(widths), sum(widths)), dtype), least, jnp.asarray(jnp.inf, dtype))
-    (_, _, _, nearest), _ = jax.lax.scan(body, start, xs)
-    return nearest
+    return jax.lax.scan(body, start, xs)[0][-1]
 
 
 def doubtful_codes(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Int[Array, ""]:
@@ -329,9 +365,13 @@ def _exponent(values: Array) -> Array:
     return jnp.frexp(jax.lax.stop_gradient(jnp.abs(values).max()))[1].astype(jnp.int32)
 
 
-def _nearest_kink(act: PiecewiseAffine, p: Array, squared_norms: Array) -> Array:
-    """The least |p - kink| / norm over units and kinks; units that depend on nothing are infinitely far."""
-    to_kink = jnp.min(jnp.stack([jnp.abs(p - kink) for kink in act.breakpoints]), axis=0)
+def _to_kink(act: PiecewiseAffine, p: Array) -> Array:
+    """How far each pre-activation is from the nearest kink."""
+    return jnp.min(jnp.stack([jnp.abs(p - kink) for kink in act.breakpoints]), axis=0)
+
+
+def _nearest(to_kink: Array, squared_norms: Array) -> Array:
+    """The least distance / norm over units; units that depend on nothing are infinitely far."""
     depends = (squared_norms != 0) | jnp.isnan(to_kink)  # NaN is no distance, and is not passed over
     norms = jnp.sqrt(jnp.where(depends, squared_norms, 1))  # the gradient of sqrt at 0 is not finite
     return jnp.min(jnp.where(depends, to_kink / norms, jnp.inf))

@@ -82,12 +82,13 @@ def test_saturation_is_told_apart():
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs", "hard_tanh"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_boundary_distance_equals_all_jacobians(key, activation, layers):
+@pytest.mark.parametrize("time", [2, 25])  # with the gradients carried, and with their Gram matrix
+def test_boundary_distance_equals_all_jacobians(key, activation, layers, time):
     rnn = network(key, layers, activation)
     h0 = tuple(0.3 * jnp.ones(width) for width in SIZES[layers])
     distances = jax.jit(jax.vmap(lambda xs: maso_rnn.boundary_distance(rnn, xs, h0)))
     wanted = jax.jit(jax.vmap(lambda xs: boundary.distance(rnn, activation, xs, h0)))
-    xs = jax.random.normal(key, (20, 9, 3))
+    xs = jax.random.normal(key, (20, time, 3))
     # float64: two ways to sum the same squares
     np.testing.assert_allclose(distances(xs), wanted(xs), rtol=1e-12)
 

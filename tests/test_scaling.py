@@ -24,8 +24,7 @@ def test_a_cost_is_written_as_it_is_computed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", scaling.CHECKED, ids=str)
-@pytest.mark.parametrize("name", scaling.WORKS)
+@pytest.mark.parametrize(("name", "size"), scaling.CHECKED, ids=str)
 def test_formulas_say_what_xla_counts(name, size):
     with jax.enable_x64(False):
         found = scaling.check(scaling.WORKS[name], size)

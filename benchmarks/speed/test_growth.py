@@ -100,10 +100,13 @@ GROWTHS = {
         Growth(AFFINE, NET | {"inputs": 64}, "layers", DEEP, 1, 1),  # the first layer as wide as the others
     ],
     "boundary_distance": [
-        Growth(DISTANCE, {"batch": 1, "time": 100, "hidden": 64}, "time", LONG, 1, 0),
-        Growth(DISTANCE, {"batch": 1, "time": 100}, "hidden", WIDE, 3, 2),
-        # the joint state of all layers
-        Growth(DISTANCE, {"batch": 1, "time": 100, "hidden": 64}, "layers", DEEP, 3, 2),
+        # the Gram matrix, of the joint state of all layers
+        Growth(DISTANCE, {"batch": 1, "hidden": 32}, "time", LONG, 1, 0),
+        Growth(DISTANCE, {"batch": 1, "time": 600}, "hidden", WIDE, 3, 2),
+        Growth(DISTANCE, {"batch": 1, "time": 600, "hidden": 32}, "layers", DEEP, 3, 2),
+        # the gradients themselves, of sequences that are short for the network
+        Growth(DISTANCE, {"batch": 1, "hidden": 256}, "time", (50, 100, 200, 400), 2, 1),
+        Growth(DISTANCE, {"batch": 1, "time": 50, "hidden": 64}, "layers", DEEP, 1, 1),
         Growth(DISTANCE, {"time": 100, "hidden": 32}, "batch", (4, 16, 64), 1, 1),
     ],
     "forward": [

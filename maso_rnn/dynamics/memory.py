@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,36 +81,48 @@ def pulse_decay(
     amplitude = checks.positive("amplitude", amplitude)
     _, state, inputs = flat_cell(step, state, inputs)
     system = with_eigenbasis(kernel)
-    pulses = system.inverse.real
-    pulses = amplitude * pulses / jnp.abs(pulses).max(axis=1, keepdims=True)
-
-    precision = float(jnp.finfo(state.dtype).eps)
-    root = math.sqrt(precision)
-
-    def left(pulsed: Array, state: Array) -> tuple[Array, Array]:
-        """What is left in each mode, and below what it would be rounding that other modes have carried along."""
-        change = wide(pulsed) - wide(state)
-        size = jnp.linalg.norm(wide(state)) + jnp.linalg.norm(change, axis=1)
-        floor = root * jnp.linalg.norm(change, axis=1) + min(100 * precision, root) * size
-        return jnp.abs(jnp.einsum("mh,hm->m", change.astype(system.vectors.dtype), system.vectors)), floor
 
     def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         pulsed, state = carry
         pulsed, state = jax.vmap(lambda h: step(h, x))(pulsed), step(state, x)
-        return (pulsed, state), left(pulsed, state)
+        return (pulsed, state), _left(pulsed, state, system.vectors)
 
-    start = (state + pulses.astype(state.dtype), state)
+    start = (_pulsed(state, system.inverse, amplitude), state)
     _, after = jax.lax.scan(body, start, inputs)
-    amplitudes, floors = (
-        jnp.concatenate([first[None], later]).T for first, later in zip(left(*start), after, strict=True)
-    )
-    amplitudes = jnp.where(jnp.isfinite(inputs).all(), amplitudes, jnp.nan)  # tanh makes a number of infinity
+    known = jnp.isfinite(inputs).all()  # tanh makes a number of infinity
+    root = math.sqrt(float(jnp.finfo(state.dtype).eps))
+    return _decay(_left(*start, system.vectors), after, known, system.eigenvalues, root)
+
+
+@jax.jit
+def _pulsed(state: Array, inverse: Array, amplitude: Array | float) -> Array:
+    """The state after a pulse into each mode, (mode, hidden)."""
+    pulses = inverse.real
+    pulses = amplitude * pulses / jnp.abs(pulses).max(axis=1, keepdims=True)
+    return state + pulses.astype(state.dtype)
+
+
+@jax.jit
+def _left(pulsed: Array, state: Array, vectors: Array) -> tuple[Array, Array]:
+    """What is left in each mode, and below what it would be rounding that other modes have carried along."""
+    precision = float(jnp.finfo(state.dtype).eps)
+    change = wide(pulsed) - wide(state)
+    size = jnp.linalg.norm(wide(state)) + jnp.linalg.norm(change, axis=1)
+    floor = math.sqrt(precision) * jnp.linalg.norm(change, axis=1) + min(100 * precision, math.sqrt(precision)) * size
+    return jnp.abs(jnp.einsum("mh,hm->m", change.astype(vectors.dtype), vectors)), floor
+
+
+@jax.jit
+def _decay(first: Any, later: Any, known: Array, eigenvalues: Array, root: Array | float) -> PulseDecay:
+    """From what is left in each mode at the start and after each step, and where that would be rounding."""
+    amplitudes, floors = (jnp.concatenate([a[None], b]).T for a, b in zip(first, later, strict=True))
+    amplitudes = jnp.where(known, amplitudes, jnp.nan)
     # once lost in rounding, a mode is lost: what it is driven by after that is not its own
     seen = jnp.cumprod(amplitudes > jnp.maximum(floors, root * amplitudes[:, :1]), axis=1)
     amplitudes = amplitudes / amplitudes[:, :1]
     return PulseDecay(
-        eigenvalues=system.eigenvalues,
-        predicted=horizon(jnp.log(jnp.abs(system.eigenvalues))),
+        eigenvalues=eigenvalues,
+        predicted=horizon(jnp.log(jnp.abs(eigenvalues))),
         measured=horizon(jax.vmap(_log_slope)(amplitudes, seen)),
         amplitudes=amplitudes,
     )
