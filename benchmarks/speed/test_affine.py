@@ -68,17 +68,20 @@ def in_torch(rnn, xs):
         (slope,) = torch.autograd.grad(last_output(xs), xs, seeds, is_grads_batched=True)
         return slope.transpose(0, 1)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def by_hand():
-        h, slopes = torch.zeros(batch, len(b)), []
-        for projected in (inputs @ w + b).unbind(1):
-            h = torch.addmm(projected, h, u).relu_()
-            slopes.append(h > 0)
-        onto, through = v.T.expand(batch, outputs, len(b)), torch.empty(time, batch, outputs, len(b))
+        """All in place; a step's rows are read while they are still in the processor's cache, then written over."""
+        h, states = torch.zeros(batch, len(b)), (inputs.transpose(0, 1) @ w + b).unbind()
+        for t in range(time):
+            h = states[t].addmm_(h, u).relu_()
+        onto, rows = v.T.expand(batch, outputs, len(b)), torch.empty(batch, outputs, len(b))
+        through, before = (array.view(-1, len(b)) for array in (rows, torch.empty_like(rows)))
+        slope = torch.empty(time, batch, outputs, xs.shape[-1])
         for t in reversed(range(time)):
-            torch.mul(onto, slopes[t][:, None], out=through[t])
-            onto = through[t] @ u.T
-        return (through @ w.T).permute(1, 2, 0, 3)
+            torch.mul(onto, states[t].sign_()[:, None], out=rows)
+            torch.mm(through, w.T, out=slope[t].view(-1, xs.shape[-1]))
+            onto = torch.mm(through, u.T, out=before).view_as(rows)
+        return slope.permute(1, 2, 0, 3)
 
     return {
         "torch.func.vmap(jacrev)": first_called(by_jacrev),

@@ -52,15 +52,15 @@ def in_torchsde(model, control, *, full):
         torch.from_numpy(np.array(array))
         for array in (model.decay, model.recurrent_kernel, model.bias, model.noise_kernel)
     )
-    pushes = torch.from_numpy(np.array(control @ model.input_kernel))
+    pushes = torch.from_numpy(np.array(control @ model.input_kernel)).unbind()
 
     class Equation:
         sde_type, noise_type = "ito", "general" if full else "diagonal"
 
         def f_and_g_prod(self, t, h, db):
             push = pushes[min(round(float(t) / DT), STEPS - 1)]
-            decayed = torch.addmm(push, h, decay, alpha=-1) if full else push - h * decay
-            rate = torch.tanh(torch.addmm(bias, h, kernel)).add_(decayed)
+            rate = torch.addmm(bias, h, kernel).tanh_().add_(push)
+            rate = rate.addmm_(h, decay, alpha=-1) if full else rate.addcmul_(h, decay, value=-1)
             return rate, db @ noise if full else db * noise
 
     class Fresh(torchsde.BaseBrownian):
@@ -72,7 +72,7 @@ def in_torchsde(model, control, *, full):
             super(torchsde.BaseBrownian, self).__init__()
 
         def __call__(self, t0, t1=None, return_U=False, return_A=False):
-            return torch.randn(PATHS, HIDDEN).mul_(float(t1 - t0) ** 0.5)
+            return torch.empty(PATHS, HIDDEN).normal_(0, float(t1 - t0) ** 0.5)
 
         def __repr__(self):
             return "Fresh()"
@@ -83,7 +83,7 @@ def in_torchsde(model, control, *, full):
         def size(self):
             return torch.Size(self.shape)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def solve(brownian):
         start, ends = torch.zeros(PATHS, HIDDEN), torch.tensor([0.0, STEPS * DT])
         return torchsde.sdeint(Equation(), start, ends, bm=brownian(), method="euler", dt=DT)[-1]
