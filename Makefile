@@ -35,9 +35,9 @@ format: $(INSTALLED) ## rewrite the code as ruff wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# most of a quick test is compiling; the results do not hang on how hard LLVM tries
+# most of a quick test is compiling; the results do not hang on how hard XLA and LLVM try
 test: lint ## lint, then every test that is quick
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup -q
+	XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false" $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup -q
 
 $(INTEROP): $(INSTALLED) tests/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[interop]' -c tests/constraints.txt

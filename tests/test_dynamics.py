@@ -118,7 +118,7 @@ def test_defective_kernels_are_called_so(key, name, dtype):
         modal_coordinates(jnp.ones((1, len(jordan)), dtype), turned)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_defective_up_to_the_rounding_of_a_narrow_dtype(key, dtype):
     # rounded, and read as if its entries were exact, the kernel has two eigenvalues well apart
     turned = np.asarray(eigen(basis="orthogonal")(key, (3, 3)))
@@ -152,7 +152,7 @@ def test_what_a_dtype_cannot_hold_is_infinite():
     assert np.isinf(found.condition)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_kernels_with_an_eigenbasis_are_not_called_defective(key, dtype):
     ordinary = [np.eye(5), np.zeros((3, 3)), np.ones((1, 1)), np.ones((4, 4)), rotation(0.1)]
     ordinary += [np.asarray(jax.random.normal(k, (n, n))) for k in jax.random.split(key, 20) for n in (2, 16)]
@@ -183,6 +183,7 @@ def test_low_precision_is_computed_higher():
 # gates of cells
 
 
+@pytest.mark.slow
 def test_recurrent_kernels_of_every_cell(key):
     init = eigen(0.5)
     rngs = nnx.Rngs(0)
@@ -337,7 +338,7 @@ def test_exponents_sum_to_the_mean_log_determinant(key):
     assert int(found.warmup) == 10
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_directions_lost_in_rounding_have_exponent_minus_infinity(key, dtype):
     # of rank 2: after the first step rounding is all that is left of the others
     left, right = jax.random.normal(key, (2, 8, 2), dtype)

@@ -24,7 +24,7 @@ def network(key, layers):
     ).replace(initial=tuple(jnp.full(width, 0.5) for width in WIDTHS[layers]))
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("name", LOSSES)
 def test_penalty_is_the_gap_that_noise_makes_and_other_forms_are_not(key, layers, name):
     loss = LOSSES[name]
@@ -121,7 +121,13 @@ def test_more_noise_leaves_the_region_more_often(key):
     assert left[-1] > 0.9
 
 
-@pytest.mark.parametrize("cell", [nnx.GRUCell, nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.SimpleCell])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        nnx.LSTMCell,
+        *(pytest.param(cell, marks=pytest.mark.slow) for cell in (nnx.GRUCell, nnx.OptimizedLSTMCell, nnx.SimpleCell)),
+    ],
+)
 def test_any_cells_carry_gets_noise(key, cell):
     module = cell(3, 500, rngs=nnx.Rngs(0))
     carry = module.initialize_carry((3,), nnx.Rngs(0))

@@ -279,18 +279,27 @@ def test_weights_of_rescaled_starts_part(plain, key):
     assert abs(first - second).max() > 1e-2 * abs(first).max()
 
 
+INVARIANT = {
+    "path_space_sgd": lambda graph: path_opt.path_space_sgd(1e-4, graph=graph),
+    "equivariant": lambda graph: path_opt.equivariant_adam(0.01, graph=graph),
+}
+INVARIANT_TOO = {
+    "in_path_space": lambda graph: path_opt.in_path_space(
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-4)), graph
+    ),
+    "momentum": lambda graph: path_opt.path_space_sgd(1e-4, graph=graph, momentum=0.9),
+    "path_space_adam": lambda graph: path_opt.path_space_adam(3e-3, graph=graph),
+    "path_sgd": lambda graph: path_opt.path_sgd(0.03, graph=graph, num_steps=len(XS), readout="every"),
+    "both orders": lambda graph: path_opt.path_sgd(
+        0.03, graph=graph, num_steps=len(XS), second_order=True, refresh_every=3
+    ),
+}
+
+
 @pytest.mark.parametrize(
     "make",
-    [
-        lambda graph: path_opt.in_path_space(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-4)), graph),
-        lambda graph: path_opt.path_space_sgd(1e-4, graph=graph),
-        lambda graph: path_opt.path_space_sgd(1e-4, graph=graph, momentum=0.9),
-        lambda graph: path_opt.path_space_adam(3e-3, graph=graph),
-        lambda graph: path_opt.path_sgd(0.03, graph=graph, num_steps=len(XS), readout="every"),
-        lambda graph: path_opt.path_sgd(0.03, graph=graph, num_steps=len(XS), second_order=True, refresh_every=3),
-        lambda graph: path_opt.equivariant_adam(0.01, graph=graph),
-    ],
-    ids=["in_path_space", "path_space_sgd", "momentum", "path_space_adam", "path_sgd", "both orders", "equivariant"],
+    [pytest.param(make, id=name) for name, make in INVARIANT.items()]
+    + [pytest.param(make, id=name, marks=pytest.mark.slow) for name, make in INVARIANT_TOO.items()],
 )
 def test_invariant_methods_train_rescaled_starts_alike(make, key):
     first, second = outputs_after_training(make, key)

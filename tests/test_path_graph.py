@@ -147,7 +147,7 @@ def linen_stack():
     return params, layers, readout, model.apply
 
 
-@pytest.mark.parametrize("stack", [nnx_stack, linen_stack])
+@pytest.mark.parametrize("stack", [pytest.param(nnx_stack, marks=pytest.mark.slow), linen_stack])
 def test_stacks_of_flax_cells(stack, key):
     params, layers, readout, apply = stack()
     graph = path_opt.reduction_graph_from_paths(params, layers, readout, activation=jax.nn.relu)

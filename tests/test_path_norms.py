@@ -60,8 +60,15 @@ def test_both_orders_together_are_the_diagonal_of_the_path_metric(case):
     assert not np.allclose(flat(first), flat(got), rtol=1e-3)
 
 
-@pytest.mark.parametrize("second_order", [False, True])
-@pytest.mark.parametrize("readout", ["last", "every"])
+@pytest.mark.parametrize(
+    ("second_order", "readout"),
+    [
+        (False, "last"),
+        (True, "every"),
+        pytest.param(False, "every", marks=pytest.mark.slow),
+        pytest.param(True, "last", marks=pytest.mark.slow),
+    ],
+)
 def test_the_transform_divides_by_it(second_order, readout, key):
     rnn = network("widening")
     graph = graph_of(rnn)
@@ -80,7 +87,7 @@ def test_the_transform_divides_by_it(second_order, readout, key):
     np.testing.assert_allclose(flat(normalized) * norm, flat(kappa), rtol=1e-12)
 
 
-@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("second_order", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_he_initialisation_over_784_steps_stays_finite_in_float32(second_order):
     he = jax.nn.initializers.he_normal()
     rnn = maso_rnn.init(jax.random.key(0), 1, [32], 10, input_init=he, recurrent_init=he, readout_init=he)

@@ -28,10 +28,25 @@ def run(model, control=None, **options):
 
 
 @pytest.mark.parametrize(
-    ("solver", "increments"),
-    [("euler", "gaussian"), ("euler", "two_point"), ("heun", "gaussian"), ("heun", "two_point"), ("shark", "gaussian")],
+    ("solver", "increments", "full"),
+    [
+        ("euler", "gaussian", True),
+        ("euler", "two_point", False),
+        ("heun", "two_point", True),
+        ("shark", "gaussian", False),
+    ]
+    + [
+        pytest.param(*rest, marks=pytest.mark.slow)
+        for rest in (
+            ("euler", "gaussian", False),
+            ("euler", "two_point", True),
+            ("heun", "gaussian", True),
+            ("heun", "gaussian", False),
+            ("heun", "two_point", False),
+            ("shark", "gaussian", True),
+        )
+    ],
 )
-@pytest.mark.parametrize("full", [True, False])
 def test_paths_equal_a_hand_written_scan(key, solver, increments, full):
     model, control = setting(key, full)
     paths = 40  # more than one word of two-point bits
