@@ -38,15 +38,25 @@ def network_and_ends(steps, hidden, outputs=10):
 
 
 def sampler(rnn, start, stop):
-    """What the walk returns, by evenly spaced points: codes where they change along the line, and outputs."""
+    """What the walk returns, by evenly spaced points: codes where they change along the line, and outputs.
+
+    By the scan that a good hand would write for this one layer, over as many points as stay in the processor's cache.
+    """
+    layer, at_once = rnn.layers[0], 250
 
     @jax.jit
     def run(places):
-        def one(s):
-            run = maso_rnn.trajectory(rnn, start + s * (stop - start))
-            return maso_rnn.pack(run.codes), run.outputs[-1]
+        def some(places):
+            def body(h, now):
+                start, stop = now
+                x = start + places[:, None] * (stop - start)
+                p = x @ layer.input_kernel + h @ layer.recurrent_kernel + layer.bias
+                return jax.nn.relu(p), jnp.packbits(p > 0, axis=-1)
 
-        return jax.lax.map(one, places, batch_size=256)
+            h, codes = jax.lax.scan(body, jnp.zeros((at_once, len(layer.bias)), start.dtype), (start, stop))
+            return codes.swapaxes(0, 1).reshape(at_once, -1), h @ rnn.readout.kernel + rnn.readout.bias
+
+        return jax.tree.map(jnp.concatenate, jax.lax.map(some, places.reshape(-1, at_once)))
 
     places = (jnp.arange(SAMPLES, dtype=start.dtype) + 0.5) / SAMPLES
 
