@@ -2,8 +2,9 @@
 
 All have the same weights, batch, loss (cross-entropy of the last step) and optimiser (Adam), and the loss and the
 gradient in the recurrent kernel are checked to agree first. The scan over equinox modules is batched by `vmap`, as
-equinox has it; the hand-written scan carries the batch; flax nnx runs its own `RNN` over batches; PyTorch runs
-`torch.nn.RNN` on one thread, batch first as the data come, with its fused Adam.
+equinox has it; the hand-written scan carries the batch; flax nnx runs its own `RNN` over batches and reads out the last
+carry; PyTorch runs on one thread, with its fused Adam: its own `torch.nn.RNN` over time-major data, which it likes
+best, and a layer with the backward pass written by hand.
 """
 
 import equinox as eqx
@@ -93,7 +94,8 @@ def test_one_step_of_training(record):
 
     def nnx_loss(params, xs, labels):
         recurrent, readout = nnx.merge(definition, params, rest)
-        return cross_entropy(readout(recurrent(xs, initial_carry=jnp.zeros((BATCH, HIDDEN)))[:, -1]), labels)
+        h, _ = recurrent(xs, initial_carry=jnp.zeros((BATCH, HIDDEN)), return_carry=True)
+        return cross_entropy(readout(h), labels)
 
     steps = {
         "ours": (ours_loss, rnn),
@@ -117,10 +119,12 @@ def test_one_step_of_training(record):
     kernels["equinox, vmapped scan"] = kernels["equinox, vmapped scan"].T
     absent = []
     if torch := installed("torch"):
-        theirs = torch_step(torch, rnn, np.asarray(xs), np.asarray(labels))
-        losses["torch.nn.RNN"], gradient = theirs()
-        kernels["torch.nn.RNN"] = gradient.T
-        programs["torch.nn.RNN"] = first_called(theirs)._replace(first_seconds=None)
+        torch.set_num_threads(1)
+        for name, make in {"torch.nn.RNN": torch_rnn, "torch, backward by hand": torch_by_hand}.items():
+            run = torch_step(torch, *make(torch, rnn), np.asarray(xs), np.asarray(labels))
+            losses[name], kernels[name] = run()
+            programs[name] = first_called(run)._replace(first_seconds=None)
+        kernels["torch.nn.RNN"] = kernels["torch.nn.RNN"].T
     else:
         absent.append("torch")
     for name in programs:
@@ -136,10 +140,25 @@ def test_one_step_of_training(record):
     )
 
 
-def torch_step(torch, rnn, xs, labels):
-    """A step of PyTorch's own RNN; gives the loss and the gradient in the recurrent kernel, (out, in)."""
-    torch.set_num_threads(1)
-    recurrent = torch.nn.RNN(1, HIDDEN, nonlinearity="relu", batch_first=True)
+def torch_step(torch, parameters, last_output, xs, labels):
+    """A step of PyTorch; gives the loss and the gradient in the recurrent kernel, the second parameter."""
+    optimizer = torch.optim.Adam(parameters, lr=RATE, fused=True)
+    inputs, targets = torch.from_numpy(np.array(xs.swapaxes(0, 1))), torch.from_numpy(np.array(labels, np.int64))
+
+    def run():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(last_output(inputs), targets)
+        loss.backward()
+        gradient = parameters[1].grad.numpy().copy()
+        optimizer.step()
+        return float(loss.detach()), gradient
+
+    return run
+
+
+def torch_rnn(torch, rnn):
+    """The parameters of PyTorch's own RNN, its recurrent kernel (out, in), and its last output."""
+    recurrent = torch.nn.RNN(1, HIDDEN, nonlinearity="relu")
     readout = torch.nn.Linear(HIDDEN, CLASSES)
     layer = rnn.layers[0]
     with torch.no_grad():
@@ -152,16 +171,42 @@ def torch_step(torch, rnn, xs, labels):
             (readout.bias, rnn.readout.bias),
         ]:
             parameter.copy_(torch.from_numpy(np.array(value)))
-    optimizer = torch.optim.Adam([*recurrent.parameters(), *readout.parameters()], lr=RATE, fused=True)
-    inputs, targets = torch.from_numpy(np.array(xs)), torch.from_numpy(np.array(labels, np.int64))
+    return [*recurrent.parameters(), *readout.parameters()], lambda xs: readout(recurrent(xs)[1][0])
 
-    def run():
-        optimizer.zero_grad()
-        states, _ = recurrent(inputs)
-        loss = torch.nn.functional.cross_entropy(readout(states[:, -1]), targets)
-        loss.backward()
-        gradient = recurrent.weight_hh_l0.grad.numpy().copy()
-        optimizer.step()
-        return float(loss.detach()), gradient
 
-    return run
+def torch_by_hand(torch, rnn):
+    """The parameters, in our layout, and the last output by a layer that knows its backward pass."""
+    layer = rnn.layers[0]
+    arrays = (layer.input_kernel, layer.recurrent_kernel, layer.bias, rnn.readout.kernel, rnn.readout.bias)
+    *weights, kernel, bias = (torch.from_numpy(np.array(array)).requires_grad_() for array in arrays)
+    at_once = 16  # steps whose gradients in the weights are one product: few enough to stay in the processor's cache
+    assert TIME % at_once == 0
+
+    class Recurrence(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, xs, w, u, b):
+            states = torch.empty(TIME + 1, BATCH, HIDDEN)
+            h, *after = states.unbind()
+            h.zero_()
+            for x, state in zip(xs.unbind(), after, strict=True):
+                h = torch.addmm(b, x, w, out=state).addmm_(h, u).relu_()
+            ctx.save_for_backward(xs, u, states)
+            return h.clone()
+
+        @staticmethod
+        def backward(ctx, onto):
+            xs, u, states = ctx.saved_tensors
+            _, *after = states.unbind()
+            gradients, before = torch.empty(at_once, BATCH, HIDDEN), torch.empty(BATCH, HIDDEN)
+            rows, in_w, in_u, in_b = gradients.flatten(0, 1), torch.zeros(1, HIDDEN), torch.zeros_like(u), 0
+            for start in reversed(range(0, TIME, at_once)):
+                now = slice(start, start + at_once)
+                for state, gradient in zip(reversed(after[now]), reversed(gradients.unbind()), strict=True):
+                    torch.ops.aten.threshold_backward.grad_input(onto, state, 0, grad_input=gradient)
+                    onto = torch.mm(gradient, u.T, out=before)
+                in_w.addmm_(xs[now].flatten(0, 1).T, rows)
+                in_u.addmm_(states[now].flatten(0, 1).T, rows)
+                in_b = in_b + rows.sum(0)
+            return None, in_w, in_u, in_b
+
+    return [*weights, kernel, bias], lambda xs: torch.addmm(bias, Recurrence.apply(xs, *weights), kernel)
