@@ -28,15 +28,18 @@ def network(hidden, outputs, inputs):
 
 
 def outputs_of(rnn, xs, h0):
-    """The outputs of every step, by the scan that a good hand would write for this one layer."""
-    layer = rnn.layers[0]
+    """The last output and those of every step, by the scan that a good hand would write for this one layer.
+
+    It reads every step out at once: derivatives of outputs are stacked then, not those of all states.
+    """
+    layer, readout = rnn.layers[0], rnn.readout
 
     def body(h, x):
         h = jax.nn.relu(x @ layer.input_kernel + h @ layer.recurrent_kernel + layer.bias)
-        return h, h
+        return h, h @ readout.kernel + readout.bias
 
-    last, states = jax.lax.scan(body, h0, xs)
-    return last @ rnn.readout.kernel + rnn.readout.bias, states @ rnn.readout.kernel + rnn.readout.bias
+    last, outputs = jax.lax.scan(body, h0, xs)
+    return last @ readout.kernel + readout.bias, outputs
 
 
 def in_torch(rnn, xs):
