@@ -141,36 +141,47 @@ def sampled() -> list[Mutant]:
     return sorted((mutant for file in TARGETS for mutant in mutants(file)), key=drawn)[:SAMPLE]
 
 
+def passed(file: str, folder: Path, limit: float) -> tuple[bool, str]:
+    """Whether the tests of a module pass in a copy of the code, the quick ones first, and which one does not."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"}
+    # what a mutant does not change is compiled once for all of them
+    flags |= {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    flags |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    for tests in ([*TARGETS[file], *EVERYWHERE, "-m", "not slow"], [*TARGETS[file], "-m", "slow"]):
+        try:
+            run = subprocess.run(
+                [*command, *tests], cwd=folder, env=os.environ | flags, capture_output=True, text=True, timeout=limit
+            )
+        except subprocess.TimeoutExpired:
+            return False, "the time limit"
+        if run.returncode not in (0, 5):  # 5: there are no such tests
+            failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            if not failed:
+                raise RuntimeError(f"pytest ended with {run.returncode} and names no test:\n{run.stdout}{run.stderr}")
+            return False, failed[0].split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ")
+    return True, ""
+
+
 def tested(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
     """What the module's tests make of the mutant in a copy of the code."""
     target = folder / mutant.file
     whole = target.read_text()
-    target.write_text(mutant.applied((ROOT / mutant.file).read_text()))
-    tests = TARGETS[mutant.file] + [test for test in EVERYWHERE if (folder / test).exists()]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-m", "not slow"]
-    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
-    flags |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    begin, failed = time.monotonic(), ""
+    target.write_text(mutant.applied(whole))
+    begin = time.monotonic()
     try:
-        run = subprocess.run(
-            [*command, *tests], cwd=folder, env=os.environ | flags, capture_output=True, text=True, timeout=limit
-        )
-        outcome = {0: "survived", 1: "killed", 2: "killed"}.get(run.returncode, f"pytest ended with {run.returncode}")
-        failed = next((line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
-    except subprocess.TimeoutExpired:
-        outcome = "killed"
-        failed = "ran past the time limit"
+        survived, killer = passed(mutant.file, folder, limit)
     finally:
         target.write_text(whole)
-    seconds = round(time.monotonic() - begin)
-    killer = failed.split(" - ")[0].removeprefix("FAILED ").removeprefix("ERROR ")
-    return {"mutant": mutant.name, "outcome": outcome, "by": killer, "seconds": seconds}
+    outcome = "survived" if survived else "killed"
+    return {"mutant": mutant.name, "outcome": outcome, "by": killer, "seconds": round(time.monotonic() - begin)}
 
 
 def main() -> None:
     """Test the mutants that have no line yet."""
     parser = argparse.ArgumentParser(description="the mutation sample")
     parser.add_argument("--limit", type=float, default=900, help="seconds for the tests of one mutant")
+    parser.add_argument("--share", default="1/1", help="which of how many processes that divide the sample: 1/2, 2/2")
     parser.add_argument("--again", action="store_true", help="test survivors again, with the tests as they are now")
     options = parser.parse_args()
     lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
@@ -180,9 +191,13 @@ def main() -> None:
         for part in ("maso_rnn", "path_opt", "srnn", "tests", "setup.cfg"):
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-        for mutant in sampled():
-            if mutant.name in done:
-                continue
+        first, step = map(int, options.share.split("/"))
+        left = [mutant for mutant in sampled()[first - 1 :: step] if mutant.name not in done]
+        for file in dict.fromkeys(mutant.file for mutant in left):
+            whole, failed = passed(file, folder, options.limit)
+            if not whole:
+                sys.exit(f"{failed} fails without any mutant")
+        for mutant in left:
             line = tested(mutant, folder, options.limit)
             RESULTS.parent.mkdir(exist_ok=True)
             with RESULTS.open("a") as file:

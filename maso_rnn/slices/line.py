@@ -19,7 +19,7 @@ from maso_rnn.slices.stages import (
     collected,
     exploring,
     pre_activations,
-    tolerance_of,
+    tolerance,
 )
 
 
@@ -127,8 +127,7 @@ def _cross(act: PiecewiseAffine, stage: Stage, rows: np.ndarray) -> tuple[np.nda
     it is part of.
     """
     p, norms = pre_activations(stage, rows)
-    tolerance = tolerance_of(stage, norms)
-    sides = Sides.of(p, tolerance, act)
+    sides = Sides.of(p, norms, stage, act)
     found = []
     for r, (above, below) in enumerate(zip(*sides, strict=True)):
         flips = (above[:-1] & below[1:]) | (below[:-1] & above[1:])
@@ -148,7 +147,7 @@ def _cross(act: PiecewiseAffine, stage: Stage, rows: np.ndarray) -> tuple[np.nda
         for side in (*sides.above, *sides.below):
             side[at, unit[beyond]] = False
     inside = ~(first | last)
-    blur = blur + tolerance[piece, unit] / np.abs(stop - start)
+    blur = blur + tolerance(norms[piece], stage.scales[unit]) / np.abs(stop - start)
     piece, unit, value, where, blur = (a[inside] for a in (piece, unit, value, where, blur))
 
     order = np.lexsort((where, piece))
@@ -161,10 +160,10 @@ def _cross(act: PiecewiseAffine, stage: Stage, rows: np.ndarray) -> tuple[np.nda
     fresh = rows[piece] + where * (rows[piece + 1] - rows[piece])
     fresh_p = p[piece] + where * (p[piece + 1] - p[piece])
     fresh_p[point, unit] = value
-    fresh_tolerance = tolerance[piece] + where * (tolerance[piece + 1] - tolerance[piece])
-    fresh_sides = Sides.of(fresh_p, fresh_tolerance, act)
-    rows[:, stage.writes] = activate(act, p)
-    fresh[:, stage.writes] = activate(act, fresh_p)
+    fresh_norms = norms[piece] + where[:, 0] * (norms[piece + 1] - norms[piece])
+    fresh_sides = Sides.of(fresh_p, fresh_norms, stage, act)
+    activate(act, p, rows[:, stage.writes])
+    activate(act, fresh_p, fresh[:, stage.writes])
 
     before = np.arange(len(rows))
     old = before + np.searchsorted(piece, before, side="left")  # new points of earlier pieces stand before each

@@ -19,7 +19,6 @@ from maso_rnn.slices.stages import (
     collected,
     exploring,
     pre_activations,
-    tolerance_of,
 )
 
 
@@ -163,7 +162,7 @@ def _cut(
     done, done_above, done_parents = [], [], []
     overflow, count = False, 0
     while len(parents) and count <= most:
-        sides = Sides.of(rest.rows[:, stage.writes], tolerance_of(stage, rest.rows[:, -1]), act)
+        sides = Sides.of(rest.rows[:, stage.writes], rest.rows[:, -1], stage, act)
         above, below = np.stack(sides.above, axis=1), np.stack(sides.below, axis=1)  # (corner, kink, hidden)
         any_above = np.logical_or.reduceat(above, rest.starts(), axis=0)
         crossed = any_above & np.logical_or.reduceat(below, rest.starts(), axis=0)
@@ -187,7 +186,7 @@ def _cut(
         overflow = True
         polygons, inside, parents = polygons.head(most), inside[:most], parents[:most]
     rows = polygons.rows[:, :-1]
-    rows[:, stage.writes] = activate(act, rows[:, stage.writes])
+    activate(act, rows[:, stage.writes], rows[:, stage.writes])
     return _Polygons(rows, polygons.sizes), list(np.moveaxis(inside, 1, 0)), parents, overflow
 
 

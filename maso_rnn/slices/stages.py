@@ -88,13 +88,22 @@ class Sides(NamedTuple):
     below: list[np.ndarray]
 
     @classmethod
-    def of(cls, p: np.ndarray, tolerance: np.ndarray, act: PiecewiseAffine) -> Sides:
-        """The sides of pre-activations that are known up to that tolerance."""
-        kinks = act.breakpoints or (np.inf,)  # without kinks: all units below one that nothing reaches
-        return cls(
-            [p > (kink + tolerance if kink else tolerance) for kink in kinks],
-            [p < (kink - tolerance if kink else -tolerance) for kink in kinks],
-        )
+    def of(cls, p: np.ndarray, norms: np.ndarray, stage: Stage, act: PiecewiseAffine) -> Sides:
+        """The sides of pre-activations, sums of terms of those norms, where rounding leaves them."""
+        # nearly all are clear of the widest tolerance of any; only the others are held to their own
+        widest = tolerance(norms.max(initial=0.0), stage.scales.max(initial=0.0))
+        sides = cls([], [])
+        for kink in act.breakpoints or (np.inf,):  # without kinks: all units below one that nothing reaches
+            above, below = p > kink + widest, p < kink - widest
+            clear = above | below
+            if not clear.all():
+                point, unit = np.nonzero(~clear)
+                value, own = p[point, unit], tolerance(norms[point], stage.scales[unit])
+                above[point, unit] = value > kink + own
+                below[point, unit] = value < kink - own
+            sides.above.append(above)
+            sides.below.append(below)
+        return sides
 
 
 def pre_activations(stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,17 +115,19 @@ def pre_activations(stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     return p, np.sqrt(np.einsum("ij,ij->i", read, read) + 1.0)
 
 
-def tolerance_of(stage: Stage, norms: np.ndarray) -> np.ndarray:
-    """How far from its kink a pre-activation may be by rounding alone, for sums of terms of those norms."""
-    return np.multiply.outer(norms * (4 * EPS), stage.scales)
+def tolerance(norm: np.ndarray | np.floating, scale: np.ndarray | np.floating) -> np.ndarray | np.floating:
+    """How far from its kink a pre-activation may be by rounding alone, for a sum of terms of that norm."""
+    return 4 * EPS * norm * scale
 
 
-def activate(act: PiecewiseAffine, p: np.ndarray) -> np.ndarray:
-    """`act(p)`, which may overwrite `p`."""
+def activate(act: PiecewiseAffine, p: np.ndarray, out: np.ndarray) -> None:
+    """Write `act(p)` into `out`, which may be `p`."""
     if act.breakpoints == (0.0,) and act.slopes == (0.0, 1.0):
-        return np.maximum(p, 0.0, out=p)
+        np.maximum(p, 0.0, out=out)
+        return
     codes = np.searchsorted(act.breakpoints, p, side="left")  # kinks strictly below p
-    return p * np.asarray(act.slopes)[codes] + np.asarray(act.offsets)[codes]
+    np.multiply(p, np.asarray(act.slopes)[codes], out=out)
+    out += np.asarray(act.offsets)[codes]
 
 
 def code_bytes(act: PiecewiseAffine, above: list[np.ndarray]) -> np.ndarray:
