@@ -296,12 +296,12 @@ def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) ->
             by_state.append(from_state[l] + by_state[-1] @ below)
             by_input.append(by_input[-1] @ below)
         through, onto = jnp.concatenate(by_state, axis=1), jnp.concatenate(by_input, axis=1)
-        onto = jnp.ldexp(onto, -exponent)
+        onto = _times_power_of_two(onto, -exponent)
         gram = through.T @ gram @ through + onto.T @ onto
         p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
         nearest = jnp.minimum(nearest, jnp.ldexp(_nearest(_to_kink(act, p), jnp.diagonal(gram)), -exponent))
         grown = jnp.maximum(_exponent(jnp.diagonal(gram)) // 2, least - exponent)
-        slope = jnp.ldexp(slope, -grown)
+        slope = _times_power_of_two(slope, -grown)
         gram = slope[:, None] * gram * slope
         return (state, gram, exponent + grown, nearest), None
 
@@ -363,6 +363,12 @@ def doubtful_codes(rnn: RNN, xs: Float[Array, "time input"], h0: States | None =
 def _exponent(values: Array) -> Array:
     """The power of two just above the largest magnitude; 0 where all are zero."""
     return jnp.frexp(jax.lax.stop_gradient(jnp.abs(values).max()))[1].astype(jnp.int32)
+
+
+def _times_power_of_two(values: Array, exponent: Array) -> Array:
+    """`jnp.ldexp` by one exponent for all: two powers, since one alone may leave the range of floats."""
+    half, one = exponent // 2, jnp.ones((), values.dtype)
+    return values * jnp.ldexp(one, half) * jnp.ldexp(one, exponent - half)
 
 
 def _to_kink(act: PiecewiseAffine, p: Array) -> Array:

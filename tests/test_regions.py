@@ -184,6 +184,10 @@ def test_boundary_distance_when_squared_gradients_leave_the_range_of_floats():
     xs = jnp.array([[0.3], [-0.5], [0.8], [0.2], [-0.9]], "float32")
     near, far = float(maso_rnn.boundary_distance(rnn, xs)), float(maso_rnn.boundary_distance(small, xs))
     assert far == pytest.approx(near, rel=1e-4)  # float32; without biases the distance does not change with the kernel
+    # p_1 = 0.75e38, and powers of two that have no inverse in float32
+    huge = maso_rnn.Layer(1e38 * one, 0.5 * one, 0.25e38 * one[0])
+    xs = jnp.full((5, 1), 0.5, "float32")
+    assert float(maso_rnn.boundary_distance(maso_rnn.RNN((huge,), maso_rnn.Readout(one)), xs)) == pytest.approx(0.75)
 
 
 def test_codes_of_another_network_are_refused(key):

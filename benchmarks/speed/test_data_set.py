@@ -22,6 +22,7 @@ def test_affine_maps_of_a_data_set(record, tmp_path):
     bars = (
         Bar("peak memory of the process, in bytes", found.pop("peak_bytes"), 1e9),
         Bar("compilations", found.pop("compilations"), 1),
+        Bar("wall time, against CPU time shared by both cores", 2 * found["wall_seconds"] / found["cpu_seconds"], 1.15),
     )
     facts = {
         "examples at once": BATCH,
