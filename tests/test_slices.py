@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import maso_rnn
+from maso_rnn.slices import line
 from tests.oracles import dense_samples
 
 # (activation, hidden sizes, steps)
@@ -206,6 +207,20 @@ def test_twin_units_and_far_ends_make_no_slivers():
     far = maso_rnn.walk_line(rnn, start, 1e8 * stop, max_regions=10_000)
     codes = maso_rnn.walk_line(rnn, start, start + 1e-3 * (1e8 * stop - start), max_regions=10_000).codes
     assert dense_samples.distinct(codes) <= dense_samples.distinct(far.codes)
+
+
+@pytest.mark.parametrize("most", [10_000, 20, 1])
+@each_net
+def test_walks_that_go_on_half_by_half_find_the_same(monkeypatch, net, most):
+    rnn, (start, stop) = network_and_corners(net)
+    whole = maso_rnn.walk_line(rnn, start, stop, max_regions=most)
+    monkeypatch.setattr(line, "CACHED", 3)
+    halves = maso_rnn.walk_line(rnn, start, stop, max_regions=most)
+    for name, value in whole._asdict().items():
+        if name in ("codes", "overflow", "pieces"):
+            np.testing.assert_array_equal(getattr(halves, name), value)
+        else:  # float64: BLAS may sum a product of fewer rows in another order
+            np.testing.assert_allclose(getattr(halves, name), value, rtol=1e-12, atol=1e-13)
 
 
 @each_net

@@ -12,6 +12,7 @@ from maso_rnn.activations import PiecewiseAffine
 from maso_rnn.network import RNN, States
 from maso_rnn.slices.stages import (
     EPS,
+    HostNetwork,
     Sides,
     Stage,
     activate,
@@ -21,6 +22,8 @@ from maso_rnn.slices.stages import (
     pre_activations,
     tolerance,
 )
+
+CACHED = 2048  # points that stay in the processor's cache; more of them go on half by half
 
 
 class LineWalk(NamedTuple):
@@ -92,20 +95,7 @@ def walk_line(
     max_regions = checks.size("max_regions", max_regions)
     host.directions[1] -= host.directions[0]
 
-    rows = host.points(np.array([[0.0], [1.0]]))
-    stages: list[
-        tuple[np.ndarray, np.ndarray]
-    ] = []  # each one's codes, and the piece that each of its pieces was part of
-    overflow = False
-    for stage in host.stages():
-        rows, above, parents = _cross(host.act, stage, rows)
-        if len(rows) > max_regions + 1:
-            overflow = True
-            rows, parents = rows[: max_regions + 1], parents[:max_regions]
-            above = [passed[: max_regions + 1] for passed in above]
-        stages.append((code_bytes(host.act, [passed[:-1] | passed[1:] for passed in above]), parents))
-
-    codes = collected(stages, len(rows) - 1)
+    rows, codes, _, overflow = _walk(host, 0, host.points(np.array([[0.0], [1.0]])), max_regions)
     outputs = host.outputs(rows)
     # two crossings within rounding of each other may have cancelled: no breakpoint between equal codes
     kept = np.concatenate([[True], (codes[1:] != codes[:-1]).any(axis=1), [True]])
@@ -117,6 +107,49 @@ def walk_line(
         overflow=overflow,
         pieces=len(codes),
         reached=float(rows[-1, 1]),
+    )
+
+
+def _walk(
+    host: HostNetwork, first: int, rows: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """The points after all stages from the first on, and the codes that the pieces between them have in these stages.
+
+    With them the piece between the given points that each is part of, and whether there were more than `most`.
+    """
+    kept: list[tuple[np.ndarray, np.ndarray]] = []  # each stage's codes, and the piece before it that each was part of
+    late, index, overflow = np.empty((0, 0), np.uint8), np.arange(0), False
+    for number, stage in enumerate(host.stages(first), first):
+        if len(rows) > CACHED and most > 1:
+            rows, late, index, overflow = _walk_halves(host, number, rows, most)
+            break
+        rows, above, parents = _cross(host.act, stage, rows)
+        if len(rows) > most + 1:
+            overflow = True
+            rows, parents = rows[: most + 1], parents[:most]
+            above = [passed[: most + 1] for passed in above]
+        kept.append((code_bytes(host.act, [passed[:-1] | passed[1:] for passed in above]), parents))
+    else:
+        index = np.arange(len(rows) - 1)
+        late = np.empty((len(index), 0), np.uint8)
+    codes, index = collected(kept, index)
+    return rows, np.hstack([codes, late]), index, overflow
+
+
+def _walk_halves(
+    host: HostNetwork, first: int, rows: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """As `_walk`: the first half of the points through all stages, then the second, which meet in one point."""
+    middle = len(rows) // 2
+    left, codes, index, overflow = _walk(host, first, rows[: middle + 1].copy(), most)
+    if overflow or len(codes) == most:
+        return left, codes, index, True
+    right, more, beyond, overflow = _walk(host, first, rows[middle:], most - len(codes))
+    return (
+        np.concatenate([left, right[1:]]),
+        np.concatenate([codes, more]),
+        np.concatenate([index, middle + beyond]),
+        overflow,
     )
 
 

@@ -49,8 +49,8 @@ class HostNetwork(NamedTuple):
         ones = np.ones((len(coordinates), 1))
         return np.hstack([ones, coordinates, np.broadcast_to(self.state, (len(coordinates), len(self.state)))])
 
-    def stages(self) -> Iterator[Stage]:
-        """Every layer of every step, in the order of computation."""
+    def stages(self, first: int = 0) -> Iterator[Stage]:
+        """Every layer of every step from the first stage on, in the order of computation."""
         kernel, recurrent, bias = self.layers[0]
         driven = self.directions @ kernel
         terms = np.abs(self.directions) @ np.abs(kernel)
@@ -67,10 +67,13 @@ class HostNetwork(NamedTuple):
             square = (weights**2).sum(axis=0) + (0 if offset is None else offset**2)
             uppers.append(Stage(slice(below.start, writes.stop), writes, weights, offset, np.sqrt(square)))
             below = writes
-        for t in range(driven.shape[1]):
-            scales = np.sqrt(squares + (terms[:, t] ** 2).sum(axis=0))
-            yield Stage(slice(0, end), slice(count, end), np.vstack([driven[:, t], recurrent]), None, scales)
-            yield from uppers
+        for number in range(first, driven.shape[1] * len(self.layers)):
+            t, layer = divmod(number, len(self.layers))
+            if layer:
+                yield uppers[layer - 1]
+            else:
+                scales = np.sqrt(squares + (terms[:, t] ** 2).sum(axis=0))
+                yield Stage(slice(0, end), slice(count, end), np.vstack([driven[:, t], recurrent]), None, scales)
 
     def outputs(self, rows: np.ndarray) -> np.ndarray:
         """The readout of each row's last layer."""
@@ -137,15 +140,14 @@ def code_bytes(act: PiecewiseAffine, above: list[np.ndarray]) -> np.ndarray:
     return np.packbits(above[0], axis=1)
 
 
-def collected(stages: list[tuple[np.ndarray, np.ndarray]], pieces: int) -> np.ndarray:
-    """The codes of all stages for the final pieces, through the pieces that they were part of."""
-    ends = np.cumsum([codes.shape[1] for codes, _ in stages])
-    collected = np.empty((pieces, ends[-1]), np.uint8)
-    index = np.arange(pieces)
-    for (codes, parents), end in zip(reversed(stages), ends[::-1], strict=True):
-        collected[:, end - codes.shape[1] : end] = codes[index]
+def collected(stages: list[tuple[np.ndarray, np.ndarray]], index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of all stages for chosen pieces after them, and the pieces before them that these are part of."""
+    ends = np.cumsum([0, *(codes.shape[1] for codes, _ in stages)])
+    collected = np.empty((len(index), ends[-1]), np.uint8)
+    for (codes, parents), start, end in zip(reversed(stages), ends[-2::-1], ends[:0:-1], strict=True):
+        collected[:, start:end] = codes[index]
         index = parents[index]
-    return collected
+    return collected, index
 
 
 def exploring(rnn: RNN, h0: States | None, corners: dict[str, Any], advice: str) -> HostNetwork:
