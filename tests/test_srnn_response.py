@@ -210,7 +210,7 @@ def test_drift_tells_a_run_that_is_not_stationary(key):
 def test_growth_is_that_of_the_linear_flow(key):
     decay = jnp.array([[1.0, -6.0], [0.0, 1.0]])  # far from normal: the flow grows before it decays
     model = srnn.init(key, 1, 2, radius=0.0).replace(
-        decay=decay, input_kernel=jnp.array([[1.0, 0.0]]), activation="identity"
+        decay=decay, input_kernel=jnp.array([[0.3, 0.0]]), activation="identity"
     )
     options = {"t1": 2.0, "dt": 0.05, "key": key, "paths": 2}
     one = np.eye(2) - 0.05 * (np.asarray(decay))
@@ -220,6 +220,10 @@ def test_growth_is_that_of_the_linear_flow(key):
     tangent = srnn.response_kernel(model, lambda h: h[1], method="tangent", **options)
     assert tangent.growth == pytest.approx(max(np.linalg.norm(p[0]) for p in powers[:-1]), rel=1e-9)
     assert adjoint.growth > 1.9
+    # of pairs of steps, the growth of the earlier impulse and of the later one
+    twice = options | {"t1": 0.4, "order": 2, "steps": (2, 5), "method": "tangent"}
+    second = srnn.response_kernel(model, lambda h: h[1] ** 2, **twice)
+    assert second.growth == pytest.approx(max(np.linalg.norm(powers[7 - k][0]) for k in (2, 5)), rel=1e-9)
     assert np.isnan(srnn.response_kernel(model, lambda h: h[1], method="malliavin", **options).growth)
 
 
@@ -265,7 +269,7 @@ def test_bad_arguments_are_refused(key, unchecked):
         srnn.response_kernel(silent, f, method="malliavin", **good)
     srnn.response_kernel(silent, f, method="adjoint", **good)
     call = functools.partial(srnn.response_kernel, model, f, t1=2000.0, dt=0.125, key=key, paths=8, order=2)
-    with pytest.raises(ValueError, match=r"steps: an order-2 kernel at 16000 steps .* choose fewer steps"):
+    with pytest.raises(ValueError, match=r"at 16000 steps and 2 inputs has 1024000000 numbers.* choose fewer steps"):
         call()
 
 
@@ -321,3 +325,26 @@ def test_jumps_of_the_readout_have_malliavin_only(key, unchecked):
         with pytest.raises(ValueError, match="readout has a jump"):
             srnn.response_kernel(model, indicator, method=method, **options)
     assert np.isfinite(srnn.response_kernel(model, indicator, method="malliavin", **options).values).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_path_takes_the_memory_that_chunks_are_cut_by(monkeypatch, method, order):
+    planned, cut = [], response.chunks_of
+
+    def one_chunk(paths, size):
+        planned.append(size)
+        return cut(paths, size, budget=paths * size)
+
+    monkeypatch.setattr(response, "chunks_of", one_chunk)
+    model, paths = srnn.init(jax.random.key(0), 2, 24, noise=0.5), 64
+
+    def kernel(key):
+        return srnn.response_kernel(
+            model, jnp.sum, t1=2.5, dt=0.125, key=key, paths=paths, order=order, steps=(0, 3, 7, 15), method=method
+        )
+
+    plan = jax.jit(kernel).lower(jax.random.key(1)).compile().memory_analysis()
+    # a bound from above: XLA has some of these numbers in the same buffers
+    assert 0.2 < plan.temp_size_in_bytes / (paths * planned[0]) < 1.1
