@@ -1,8 +1,9 @@
 """Do the tests see a wrong line? A seeded sample of small mistakes, each put into a copy of the code and tested.
 
 `python -m tests.mutation` draws the mutants, runs the tests of the mutated module on each, and writes one JSON line for
-each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on. Mutants are known by what they
-change (the file, the code before and after, and which occurrence it is), so that the lines stay right when code moves.
+each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on; `--again` tries what survived on
+the tests of the whole package, as they are by then. Mutants are known by what they change (the file, the code before
+and after, and which occurrence it is), so that the lines stay right when code moves.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results" / "mutation.jsonl"
+RESULTS, PAGE = ROOT / "docs" / "results" / "mutation.jsonl", ROOT / "docs" / "mutation.md"
 SAMPLE, SEED = 150, 0
 
 # the modules whose mistakes would be plausible numbers, and the tests that must see them
@@ -37,6 +38,13 @@ TARGETS = {
     "srnn/signatures.py": ["tests/test_srnn_signatures.py", "tests/test_srnn_features.py"],
 }
 EVERYWHERE = ["tests/test_properties.py"]
+# of each package: the other tests that call it, whatever they are about
+PACKAGES = {
+    "maso_rnn": "tests/test_noise.py tests/test_parallel.py tests/test_slices.py tests/test_precision.py",
+    "path_opt": "tests/test_path_graph.py tests/test_path_rescaling.py tests/test_optax_battery.py tests/test_precision.py",
+    "srnn": "tests/test_srnn_volterra_series.py tests/test_srnn_features.py tests/test_srnn_fluctuations.py "
+    "tests/test_srnn_memory.py tests/test_srnn_printed_forms.py tests/test_srnn_simulation.py",
+}
 
 _SWAPS: dict[type, tuple[type, ...]] = {
     ast.Lt: (ast.LtE, ast.Gt),
@@ -54,6 +62,10 @@ _SWAPS: dict[type, tuple[type, ...]] = {
     ast.And: (ast.Or,),
     ast.Or: (ast.And,),
 }
+
+
+# why a mutant that survives is no mistake
+REASONS: dict[str, str] = {}
 
 
 class Mutant(NamedTuple):
@@ -141,17 +153,30 @@ def sampled() -> list[Mutant]:
     return sorted((mutant for file in TARGETS for mutant in mutants(file)), key=drawn)[:SAMPLE]
 
 
-def passed(file: str, folder: Path, limit: float) -> tuple[bool, str]:
-    """Whether the tests of a module pass in a copy of the code, the quick ones first, and which one does not."""
+def rounds(file: str, *, again: bool) -> list[list[str]]:
+    """What pytest is told, round by round: the module's own tests, the quick ones first, or all of its package."""
+    if not again:
+        return [[*TARGETS[file], *EVERYWHERE, "-m", "not slow"], [*TARGETS[file], "-m", "slow"]]
+    functions = [node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)]
+    called = " or ".join(name for name in functions if not name.startswith("_"))
+    return [
+        [*TARGETS[file], *EVERYWHERE],
+        ["tests/test_contracts.py", "tests/test_bad_input.py", "-k", called],
+        [*PACKAGES[Path(file).parts[0]].split(), "-m", "not slow"],
+    ]
+
+
+def passed(tests: list[list[str]], folder: Path, limit: float) -> tuple[bool, str]:
+    """Whether tests pass in a copy of the code, and which one does not."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
     flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"}
     # what a mutant does not change is compiled once for all of them
     flags |= {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     flags |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    for tests in ([*TARGETS[file], *EVERYWHERE, "-m", "not slow"], [*TARGETS[file], "-m", "slow"]):
+    for some in tests:
         try:
             run = subprocess.run(
-                [*command, *tests], cwd=folder, env=os.environ | flags, capture_output=True, text=True, timeout=limit
+                [*command, *some], cwd=folder, env=os.environ | flags, capture_output=True, text=True, timeout=limit
             )
         except subprocess.TimeoutExpired:
             return False, "the time limit"
@@ -163,18 +188,23 @@ def passed(file: str, folder: Path, limit: float) -> tuple[bool, str]:
     return True, ""
 
 
-def tested(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
-    """What the module's tests make of the mutant in a copy of the code."""
+def tested(mutant: Mutant, folder: Path, limit: float, *, again: bool) -> dict[str, Any]:
+    """What the tests make of the mutant in a copy of the code."""
     target = folder / mutant.file
     whole = target.read_text()
     target.write_text(mutant.applied(whole))
     begin = time.monotonic()
     try:
-        survived, killer = passed(mutant.file, folder, limit)
+        survived, killer = passed(rounds(mutant.file, again=again), folder, limit)
     finally:
         target.write_text(whole)
     outcome = "survived" if survived else "killed"
     return {"mutant": mutant.name, "outcome": outcome, "by": killer, "seconds": round(time.monotonic() - begin)}
+
+
+def results() -> list[dict[str, Any]]:
+    """What has been found, in the order in which it was."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def main() -> None:
@@ -184,25 +214,29 @@ def main() -> None:
     parser.add_argument("--share", default="1/1", help="which of how many processes that divide the sample: 1/2, 2/2")
     parser.add_argument("--again", action="store_true", help="test survivors again, with the tests as they are now")
     options = parser.parse_args()
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    done = {line["mutant"] for line in lines if not (options.again and line["outcome"] == "survived")}
+    last = {line["mutant"]: line["outcome"] for line in results()}
+    first, step = map(int, options.share.split("/"))
+    left = [
+        mutant
+        for mutant in sampled()
+        if mutant.name not in REASONS and last.get(mutant.name) == ("survived" if options.again else None)
+    ][first - 1 :: step]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in ("maso_rnn", "path_opt", "srnn", "tests", "setup.cfg"):
+        for part in ("maso_rnn", "path_opt", "srnn", "tests", "benchmarks", "docs", "setup.cfg"):
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-        first, step = map(int, options.share.split("/"))
-        left = [mutant for mutant in sampled()[first - 1 :: step] if mutant.name not in done]
         for file in dict.fromkeys(mutant.file for mutant in left):
-            whole, failed = passed(file, folder, options.limit)
+            whole, failed = passed(rounds(file, again=options.again), folder, options.limit)
             if not whole:
                 sys.exit(f"{failed} fails without any mutant")
         for mutant in left:
-            line = tested(mutant, folder, options.limit)
+            line = tested(mutant, folder, options.limit, again=options.again)
             RESULTS.parent.mkdir(exist_ok=True)
             with RESULTS.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
             print(f"{line['outcome']:>9} {line['seconds']:>4} s  {line['mutant']}", flush=True)
+    PAGE.write_text(page(results()))
 
 
 if __name__ == "__main__":
