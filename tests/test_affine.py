@@ -5,6 +5,7 @@ import pytest
 from flax import linen
 
 import maso_rnn
+from maso_rnn import affine as module
 from tests.oracles import dense, reference
 from tests.test_activations import RELU6
 from tests.test_network import network, states
@@ -76,6 +77,17 @@ def test_maps_equal_the_dense_block_triangular_matrices(key, activation, layers,
         for ours, theirs in zip(jax.tree.leaves(one[:4]), jax.tree.leaves(maps[:4]), strict=True):
             np.testing.assert_allclose(ours, theirs[step], **tolerance)
         assert not one.slope[:, step + 1 :].any()
+
+
+@pytest.mark.parametrize(("outputs", "way"), [(1, "_pull_back"), (40, "_push_forward")])
+def test_all_maps_go_the_way_that_carries_fewer_rows(monkeypatch, key, outputs, way):
+    gone = []
+    for name in ("_pull_back", "_push_forward"):
+        there = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, n=name, f=there: (gone.append(n), f(*given))[1])
+    rnn = maso_rnn.init(key, 2, [5], outputs)
+    jax.eval_shape(module._affine_maps.__wrapped__, rnn, jnp.ones((6, 2)), (jnp.zeros(5),))
+    assert gone == [way]
 
 
 def test_learned_initial_state_and_missing_biases(key):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import maso_rnn
+from maso_rnn import regions
 from tests.oracles import boundary
 
 SIZES = ((), [7], [7, 4], [7, 4, 5])
@@ -60,9 +61,9 @@ def distinct_prefixes(codes):
 
 
 def test_count_regions_counts_distinct_prefixes(key):
-    # few bits, many sequences: collisions in every step; and 40 units, so that a step has more than one word
+    # few bits, many sequences: collisions in every step; and 70 units, so that a step has more than two words
     few = (jax.random.bernoulli(key, 0.2, (200, 5, 2)), jax.random.bernoulli(key, 0.1, (200, 5, 1)))
-    wide = (jax.random.bernoulli(key, 0.01, (60, 7, 40)),)
+    wide = (jax.random.bernoulli(key, 0.005, (60, 7, 70)),)
     pieces = (jax.random.randint(key, (100, 4, 3), 0, 3).astype(jnp.uint8),)
     for codes in (few, wide, pieces):
         found = maso_rnn.count_regions(codes)
@@ -91,6 +92,17 @@ def test_boundary_distance_equals_all_jacobians(key, activation, layers, time):
     xs = jax.random.normal(key, (20, time, 3))
     # float64: two ways to sum the same squares
     np.testing.assert_allclose(distances(xs), wanted(xs), rtol=1e-12)
+
+
+# multiplications a step, of gradients time · input · (7 · 7 + 7 · 4 + 4 · 4), of the Gram matrix 2 · (7 + 4)³ = 2,662
+@pytest.mark.parametrize(("time", "way"), [(9, "_by_gradients"), (10, "_by_gram_matrix")])
+def test_boundary_distance_goes_the_way_of_fewer_multiplications(monkeypatch, key, time, way):
+    gone = []
+    for name in ("_by_gradients", "_by_gram_matrix"):
+        there = getattr(regions, name)
+        monkeypatch.setattr(regions, name, lambda *given, n=name, f=there: (gone.append(n), f(*given))[1])
+    jax.eval_shape(maso_rnn.boundary_distance, network(key, 2), jnp.ones((time, 3)))
+    assert gone == [way]
 
 
 @pytest.mark.slow
