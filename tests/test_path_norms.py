@@ -87,6 +87,15 @@ def test_the_transform_divides_by_it(second_order, readout, key):
     np.testing.assert_allclose(flat(normalized) * norm, flat(kappa), rtol=1e-12)
 
 
+def test_path_sgd_is_the_transform_and_a_rate():
+    rnn = network("one-layer")
+    graph, gradient = graph_of(rnn), jax.tree.map(jnp.ones_like, rnn)
+    sgd = path_opt.path_sgd(0.1, graph=graph, num_steps=4)
+    first_order = path_opt.scale_by_path_norm(graph, 4, second_order=False, normalize=True, readout="last")
+    got, wanted = (jax.jit(transform.update)(gradient, transform.init(rnn), rnn)[0] for transform in (sgd, first_order))
+    np.testing.assert_allclose(flat(got), -0.1 * flat(wanted), rtol=1e-12)
+
+
 @pytest.mark.parametrize("second_order", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_he_initialisation_over_784_steps_stays_finite_in_float32(second_order):
     he = jax.nn.initializers.he_normal()
