@@ -72,6 +72,7 @@ REASONS: dict[str, str] = {
     "maso_rnn/regions.py: True -> (False) #0": ONE_LENGTH,
     "path_opt/coordinates.py: True -> (False) #4": ONE_LENGTH,
     "path_opt/norms.py: 1 -> (2) #38": "the last sums are taken before they are brought to the units of a next step",
+    "path_opt/norms.py: True -> (False) #2": ONE_LENGTH,
     "srnn/response.py: 0 -> (1) #8": WEIGHTS,
     "srnn/response.py: 0 -> (1) #22": WEIGHTS,
     "srnn/response.py: 2 -> (1) #18": "values that have no rank are refused whichever is taken",

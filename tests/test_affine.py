@@ -79,7 +79,8 @@ def test_maps_equal_the_dense_block_triangular_matrices(key, activation, layers,
         assert not one.slope[:, step + 1 :].any()
 
 
-@pytest.mark.parametrize(("outputs", "way"), [(1, "_pull_back"), (40, "_push_forward")])
+# 6 · outputs rows are pulled back, or 6 · 5 where the units are fewer; 6 · 2 + 5 + 1 = 18 are pushed forward
+@pytest.mark.parametrize(("outputs", "way"), [(1, "_pull_back"), (3, "_pull_back"), (40, "_push_forward")])
 def test_all_maps_go_the_way_that_carries_fewer_rows(monkeypatch, key, outputs, way):
     gone = []
     for name in ("_pull_back", "_push_forward"):

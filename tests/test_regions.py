@@ -231,3 +231,13 @@ def test_codes_that_rounding_decides_are_counted(unchecked):
     assert not differ[0, 1::2].any()
     # in float64 only what rounding to float32 happened to leave at zero
     assert int(maso_rnn.doubtful_codes(wide, xs.astype(float))) < count // 10
+
+
+def test_a_bias_adds_to_what_rounding_may_leave():
+    def network(dtype):
+        one = jnp.ones((1, 1), dtype)
+        layer = maso_rnn.Layer(1000 * one, 0 * one, jnp.asarray([-1000 + 1e-5], dtype))
+        return maso_rnn.RNN((layer,), maso_rnn.Readout(one)), one
+
+    # two terms of 1,000 round by 1e-4 in float32, by 1e-13 in float64; their sum is 1e-5
+    assert [int(maso_rnn.doubtful_codes(*network(dtype))) for dtype in ("float32", "float64")] == [1, 0]

@@ -330,7 +330,8 @@ def test_jumps_of_the_readout_have_malliavin_only(key, unchecked):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("order", [1, 2])
-def test_a_path_takes_the_memory_that_chunks_are_cut_by(monkeypatch, method, order):
+@pytest.mark.parametrize("steps", [2, 20])
+def test_a_path_takes_the_memory_that_chunks_are_cut_by(monkeypatch, method, order, steps):
     planned, cut = [], response.chunks_of
 
     def one_chunk(paths, size):
@@ -341,10 +342,38 @@ def test_a_path_takes_the_memory_that_chunks_are_cut_by(monkeypatch, method, ord
     model, paths = srnn.init(jax.random.key(0), 2, 24, noise=0.5), 64
 
     def kernel(key):
+        chosen = {2: (0, 1), 20: (0, 3, 7, 15)}[steps]
         return srnn.response_kernel(
-            model, jnp.sum, t1=2.5, dt=0.125, key=key, paths=paths, order=order, steps=(0, 3, 7, 15), method=method
+            model, jnp.sum, t1=steps / 8, dt=1 / 8, key=key, paths=paths, order=order, steps=chosen, method=method
         )
 
     plan = jax.jit(kernel).lower(jax.random.key(1)).compile().memory_analysis()
     # a bound from above: XLA has some of these numbers in the same buffers
     assert 0.2 < plan.temp_size_in_bytes / (paths * planned[0]) < 1.1
+
+
+def test_drift_is_the_change_of_both_moments_over_its_standard_error(key):
+    model = srnn.init(key, 1, 3, noise=0.5)
+    start = 1 + jax.random.normal(jax.random.key(2), (12, 3))
+    options = {"t1": 0.5, "dt": 0.125, "key": key, "paths": 12, "initial": start}
+    kernel = srnn.response_kernel(model, jnp.sum, steps=(0,), **options)
+    # one chunk has the random numbers of `simulate`
+    after, before = srnn.simulate(model, **options).values[:, -1].sum(axis=-1), start.sum(axis=-1)
+    change = np.stack([after - before, after**2 - before**2])
+    wanted = change.mean(axis=1) / (change.std(axis=1, ddof=1) / np.sqrt(12))
+    np.testing.assert_allclose(kernel.drift, wanted, rtol=1e-9)  # float64, diffrax's interpolation at the end
+
+
+def test_an_input_that_pushes_nowhere_needs_no_noise(key):
+    model = srnn.init(key, 1, 3, noise=0.5).replace(input_kernel=jnp.zeros((1, 3)))
+    kernel = srnn.response_kernel(model, jnp.sum, t1=0.5, dt=0.125, key=key, paths=4, method="malliavin")
+    assert not kernel.values.any()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_kernel_of_another_shape_is_refused_by_its_axes():
+    kernel = srnn.Kernel(*(jnp.ones((3,)) for _ in srnn.Kernel._fields))
+    with pytest.raises(ValueError, match=r"kernel\.values must be \(step, input\)"):
+        response.checked_kernel("kernel", kernel)
+    with pytest.raises(ValueError, match=r"kernel\.values must be \(step, step, input, input\) and not empty"):
+        response.checked_kernel("kernel", kernel._replace(values=jnp.ones((3, 2, 1, 1))))

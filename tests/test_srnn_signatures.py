@@ -7,6 +7,7 @@ import pytest
 import roughpy
 
 import srnn
+from srnn import signatures
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 6])
@@ -87,3 +88,13 @@ def test_bad_paths_are_refused_under_tracing(unchecked):
 def test_too_deep_a_signature_is_refused(unchecked, channels):
     with pytest.raises(ValueError, match="depth = 20000: levels above 64 are not made"):
         srnn.signature(jnp.zeros((5, channels)), 20_000)
+
+
+def test_the_largest_signature_is_made_and_no_larger():
+    deepest, widest = signatures.LARGEST_DEPTH, signatures.LARGEST_SIGNATURE
+    assert signatures.checked_size("depth", 1, deepest) == deepest
+    assert signatures.checked_size("depth", widest, 1) == widest
+    with pytest.raises(ValueError, match="levels above 64 are not made"):
+        signatures.checked_size("depth", 1, deepest + 1)
+    with pytest.raises(ValueError, match="has 67108865 numbers, more than 67108864"):
+        signatures.checked_size("depth", widest + 1, 1)
