@@ -73,6 +73,7 @@ REASONS: dict[str, str] = {
     "path_opt/coordinates.py: True -> (False) #4": ONE_LENGTH,
     "path_opt/norms.py: 1 -> (2) #38": "the last sums are taken before they are brought to the units of a next step",
     "path_opt/norms.py: True -> (False) #2": ONE_LENGTH,
+    "path_opt/norms.py: k <= 0 -> (k < 0) #1": "where it divides by zero, the outer `where` takes the zero",
     "srnn/response.py: 0 -> (1) #8": WEIGHTS,
     "srnn/response.py: 0 -> (1) #22": WEIGHTS,
     "srnn/response.py: 2 -> (1) #18": "values that have no rank are refused whichever is taken",
@@ -166,15 +167,15 @@ def sampled() -> list[Mutant]:
 
 
 def rounds(file: str, *, again: bool) -> list[list[str]]:
-    """What pytest is told, round by round: the module's own tests, the quick ones first, or all of its package."""
+    """What pytest is told, round by round: the module's own tests, the quick ones first; or the others, then these."""
     if not again:
         return [[*TARGETS[file], *EVERYWHERE, "-m", "not slow"], [*TARGETS[file], "-m", "slow"]]
     functions = [node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)]
     called = " or ".join(name for name in functions if not name.startswith("_"))
     return [
-        [*TARGETS[file], *EVERYWHERE],
-        ["tests/test_contracts.py", "tests/test_bad_input.py", "-k", called],
         [*PACKAGES[Path(file).parts[0]].split(), "-m", "not slow"],
+        ["tests/test_contracts.py", "tests/test_bad_input.py", "-k", called],
+        [*TARGETS[file], *EVERYWHERE],
     ]
 
 

@@ -148,6 +148,9 @@ def test_set_skeleton(name):
     for layer, sources in zip(ones.layers, graph.skeleton.incoming, strict=True):
         np.testing.assert_array_equal(layer.input_kernel[list(sources), np.arange(len(sources))], 1)
     assert (flat(ones) != flat(rnn)).sum() <= 2 * graph.units
+    targets = np.asarray(graph.skeleton.outgoing[-1])
+    wanted = rnn.readout.kernel.at[np.arange(len(targets)), targets].set(1)
+    np.testing.assert_array_equal(ones.readout.kernel, wanted)
     assert not np.allclose(forward(ones, xs), forward(rnn, xs))
     with pytest.raises(ValueError, match='how must be "rescale"'):
         path_opt.set_skeleton(rnn, graph, how="replace")
