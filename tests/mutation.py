@@ -1,9 +1,9 @@
 """Do the tests see a wrong line? A seeded sample of small mistakes, each put into a copy of the code and tested.
 
 `python -m tests.mutation` draws the mutants, runs the tests of the mutated module on each, and writes one JSON line for
-each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on; `--again` tries what survived on
-the tests of the whole package, as they are by then. Mutants are known by what they change (the file, the code before
-and after, and which occurrence it is), so that the lines stay right when code moves.
+each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on; `--again` is for what has survived.
+Mutants are known by what they change (the file, the code before and after, and which occurrence it is), so
+that the lines stay right when code moves.
 """
 
 from __future__ import annotations
@@ -38,14 +38,6 @@ TARGETS = {
     "srnn/signatures.py": ["tests/test_srnn_signatures.py", "tests/test_srnn_features.py"],
 }
 EVERYWHERE = ["tests/test_properties.py"]
-# of each package: the other tests that call it, whatever they are about
-PACKAGES = {
-    "maso_rnn": "tests/test_noise.py tests/test_parallel.py tests/test_slices.py tests/test_precision.py",
-    "path_opt": "tests/test_path_graph.py tests/test_path_rescaling.py tests/test_optax_battery.py "
-    "tests/test_precision.py",
-    "srnn": "tests/test_srnn_volterra_series.py tests/test_srnn_features.py tests/test_srnn_fluctuations.py "
-    "tests/test_srnn_memory.py tests/test_srnn_printed_forms.py tests/test_srnn_simulation.py",
-}
 
 _SWAPS: dict[type, tuple[type, ...]] = {
     ast.Lt: (ast.LtE, ast.Gt),
@@ -166,27 +158,14 @@ def sampled() -> list[Mutant]:
     return sorted((mutant for file in TARGETS for mutant in mutants(file)), key=drawn)[:SAMPLE]
 
 
-def rounds(file: str, *, again: bool) -> list[list[str]]:
-    """What pytest is told, round by round: the module's own tests, the quick ones first; or the others, then these."""
-    if not again:
-        return [[*TARGETS[file], *EVERYWHERE, "-m", "not slow"], [*TARGETS[file], "-m", "slow"]]
-    functions = [node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)]
-    called = " or ".join(name for name in functions if not name.startswith("_"))
-    return [
-        [*PACKAGES[Path(file).parts[0]].split(), "-m", "not slow"],
-        ["tests/test_contracts.py", "tests/test_bad_input.py", "-k", called],
-        [*TARGETS[file], *EVERYWHERE],
-    ]
-
-
-def passed(tests: list[list[str]], folder: Path, limit: float) -> tuple[bool, str]:
-    """Whether tests pass in a copy of the code, and which one does not."""
+def passed(file: str, folder: Path, limit: float) -> tuple[bool, str]:
+    """Whether the tests of a module pass in a copy of the code, the quick ones first, and which one does not."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
     flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"}
     # what a mutant does not change is compiled once for all of them
     flags |= {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     flags |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    for some in tests:
+    for some in ([*TARGETS[file], *EVERYWHERE, "-m", "not slow"], [*TARGETS[file], "-m", "slow"]):
         try:
             run = subprocess.run(
                 [*command, *some], cwd=folder, env=os.environ | flags, capture_output=True, text=True, timeout=limit
@@ -201,14 +180,14 @@ def passed(tests: list[list[str]], folder: Path, limit: float) -> tuple[bool, st
     return True, ""
 
 
-def tested(mutant: Mutant, folder: Path, limit: float, *, again: bool) -> dict[str, Any]:
+def tested(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
     """What the tests make of the mutant in a copy of the code."""
     target = folder / mutant.file
     whole = target.read_text()
     target.write_text(mutant.applied(whole))
     begin = time.monotonic()
     try:
-        survived, killer = passed(rounds(mutant.file, again=again), folder, limit)
+        survived, killer = passed(mutant.file, folder, limit)
     finally:
         target.write_text(whole)
     outcome = "survived" if survived else "killed"
@@ -218,8 +197,9 @@ def tested(mutant: Mutant, folder: Path, limit: float, *, again: bool) -> dict[s
 HEADER = """# Mutants
 
 Do the tests see a wrong line? A sample of {sample} small mistakes, drawn by hash from all other comparisons,
-operators, constants, indices and dropped negations in {files} modules, each put into a copy of the code and tested: by
-the module's own tests, and where it survives by the tests of its package. Made by `python -m tests.mutation`.
+operators, constants, indices and dropped negations in {files} modules, each put into a copy of the code and tested by
+the module's own tests and the property tests; what survived got a test, or a reason why it is no mistake. Made by
+`python -m tests.mutation`.
 
 """
 
@@ -254,7 +234,7 @@ def page(lines: list[dict[str, Any]]) -> str:
         + table
         + "\n\n## No mistake\n\n| mutant | why |\n|---|---|\n"
         + "\n".join(sorted(alike))
-        + "\n\n## Killed by others, or by tests since\n\n| mutant | killed by |\n|---|---|\n"
+        + "\n\n## Killed by tests since\n\n| mutant | killed by |\n|---|---|\n"
         + "\n".join(sorted(late))
         + "\n"
     )
@@ -285,11 +265,11 @@ def main() -> None:
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
         for file in dict.fromkeys(mutant.file for mutant in left):
-            whole, failed = passed(rounds(file, again=options.again), folder, options.limit)
+            whole, failed = passed(file, folder, options.limit)
             if not whole:
                 sys.exit(f"{failed} fails without any mutant")
         for mutant in left:
-            line = tested(mutant, folder, options.limit, again=options.again)
+            line = tested(mutant, folder, options.limit)
             RESULTS.parent.mkdir(exist_ok=True)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
