@@ -1,9 +1,9 @@
 """Do the tests see a wrong line? A seeded sample of small mistakes, each put into a copy of the code and tested.
 
 `python -m tests.mutation` draws the mutants, runs the tests of the mutated module on each, and writes one JSON line for
-each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on; `--again` is for what has survived.
-Mutants are known by what they change (the file, the code before and after, and which occurrence it is), so
-that the lines stay right when code moves.
+each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on; `--again` tests survivors once
+more. Mutants are known by what they change (the file, the code before and after, and which occurrence it is), so that
+the lines stay right when code moves.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def test_all_maps_go_the_way_that_carries_fewer_rows(monkeypatch, key, outputs, 
         there = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *given, n=name, f=there: (gone.append(n), f(*given))[1])
     rnn = maso_rnn.init(key, 2, [5], outputs)
-    jax.eval_shape(module._affine_maps.__wrapped__, rnn, jnp.ones((6, 2)), (jnp.zeros(5),))
+    module._affine_maps.__wrapped__(rnn, jnp.ones((6, 2)), (jnp.zeros(5),))
     assert gone == [way]
 
 
