@@ -112,7 +112,7 @@ WORKS: Mapping[str, Work] = {
     "boundary distance, T·I ≥ 2·H": Work(
         Cost({"": 4}),
         Cost(HH=14, TH=1),
-        Cost(HHH=4, HH=12),
+        Cost(HHH=4, HH=16),
         _examples(maso_rnn.boundary_distance),
         lambda size: size.T * size.I >= 2 * size.H,
     ),

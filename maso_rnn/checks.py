@@ -45,6 +45,8 @@ def number(name: str, value: Any) -> float:
         )
     try:
         return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be within the range of floats, got a number beyond it") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None
 

@@ -77,9 +77,9 @@ def parallel_forward(
     """
     xs, state = checked_arguments(rnn, xs, h0)
     require_pieces(rnn.activation)
-    if max_iterations is None:
-        max_iterations = xs.shape[0] + len(rnn.layers)
-    return _solved_in_rounds(rnn, xs, state, checks.size("max_iterations", max_iterations))
+    enough = xs.shape[0] + len(rnn.layers)
+    rounds = enough if max_iterations is None else min(enough, checks.size("max_iterations", max_iterations))
+    return _solved_in_rounds(rnn, xs, state, rounds)
 
 
 @jax.jit

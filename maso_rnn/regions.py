@@ -3,8 +3,8 @@
 A code names the affine piece of every unit at every step, so two inputs share a region exactly where their codes are
 equal. `boundary_distance` measures how far a region's nearest wall is. A pre-activation is affine within the region, so
 the wall where it meets a kink is a hyperplane at distance |p - kink| / ‖∇p‖. Where the sequence has more numbers than
-some twice the hidden units, the gradients of a step's pre-activations are never formed, only their Gram matrix, which
-obeys its own recursion, for column vectors
+about twice the hidden units, gradients are never formed, only their Gram matrix, which obeys its own recursion, for
+column vectors
 
     S_t = Uᵀ D S_{t-1} D U + WᵀW,    ‖∇p_i‖² = S_t[i, i],
 
@@ -219,8 +219,9 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
 
     Returns:
         A scalar, the l2 distance over all steps and channels of `xs`, in the units of the input: 0 on a wall, infinite
-        where no pre-activation depends on the input or the activation has no kink; NaN where traced numbers are not
-        finite.
+        where no pre-activation depends on the input or the activation has no kink. NaN where traced numbers are not
+        finite, or where traced units that may be the nearest read states that cancel, so that the Gram matrix has lost
+        their gradients; outside of `jax.jit` these are carried then, at more cost.
 
     Raises:
         ValueError: if the activation has no pieces, shapes do not fit, the sequence is empty, or concrete values
@@ -244,8 +245,16 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
     products = sum(layer.recurrent_kernel.size for layer in rnn.layers)
     products += sum(layer.input_kernel.size for layer in rnn.layers[1:])
     units = sum(h.shape[0] for h in state)
-    distance = _by_gradients if xs.size * products < 2 * units**3 else _by_gram_matrix
-    return distance(rnn, act, xs, state)
+    if xs.size * products < 2 * units**3:
+        distance = _by_gradients(rnn, act, xs, state)
+    else:
+        distance, is_known = _by_gram_matrix(rnn, act, xs, state)
+        if not checks.is_concrete(is_known):
+            distance = jnp.where(is_known, distance, jnp.nan)
+        elif not is_known:
+            distance = _by_gradients(rnn, act, xs, state)
+    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((rnn, xs, state))]).all()
+    return jnp.where(finite, distance, jnp.nan)
 
 
 def _by_gradients(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) -> Array:
@@ -274,9 +283,14 @@ def _by_gradients(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) -> A
     return jax.lax.scan(body, start, (jnp.arange(len(xs)), xs))[0][-1]
 
 
-def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) -> Array:
-    """The distance with the Gram matrix of the gradients carried, of the joint state of all layers."""
+def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) -> tuple[Array, Array]:
+    """The distance with the Gram matrix of the gradients carried, of the joint state of all layers.
+
+    With it whether it is known: where a unit reads differences of states that nearly cancel, their squares lose the
+    digits of its gradient, and it may be nearer than any other.
+    """
     dtype = xs.dtype
+    info = jnp.finfo(dtype)
     widths = [h.shape[0] for h in state]
     # each layer's part of the joint state, from the one before (square, joint) and from the input
     from_state = [jnp.zeros((sum(widths), width), dtype) for width in widths]
@@ -286,8 +300,9 @@ def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) ->
 
     def body(carry: tuple[Any, ...], x: Array) -> tuple[tuple[Any, ...], None]:
         # the Gram matrix of the states' gradients, each in units of 2 ** exponent, since their squares leave the
-        # range of floats long before the gradients do
-        state, gram, exponent, nearest = carry
+        # range of floats long before the gradients do; how wrong rounding may have made its diagonal; and which
+        # states depend on the input at all
+        state, gram, wrong, reached, exponent, nearest, unknown = carry
         state, pre_activations = network_step(rnn, state, x)
         slopes = [act.slope(act.code(p), dtype) for p in pre_activations]
         by_state, by_input = [from_state[0]], [rnn.layers[0].input_kernel]
@@ -296,18 +311,29 @@ def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) ->
             by_state.append(from_state[l] + by_state[-1] @ below)
             by_input.append(by_input[-1] @ below)
         through, onto = jnp.concatenate(by_state, axis=1), jnp.concatenate(by_input, axis=1)
+        reached = (reached @ jnp.abs(through) + jnp.abs(onto).sum(axis=0) > 0).astype(dtype)
         onto = _times_power_of_two(onto, -exponent)
+        wrong = (wrong + info.eps * jnp.diagonal(gram)) @ through**2 + info.eps * (onto**2).sum(axis=0)
+        wrong = wrong + info.tiny / info.eps * reached
         gram = through.T @ gram @ through + onto.T @ onto
+        squares = jnp.diagonal(gram)
         p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
-        nearest = jnp.minimum(nearest, jnp.ldexp(_nearest(_to_kink(act, p), jnp.diagonal(gram)), -exponent))
-        grown = jnp.maximum(_exponent(jnp.diagonal(gram)) // 2, least - exponent)
+        to_kink, is_lost = _to_kink(act, p), jax.lax.stop_gradient(squares < LOST * wrong)
+        here = jnp.stack(
+            [_nearest(to_kink, jnp.where(is_lost, 0, squares)), _nearest(to_kink, is_lost * 2 * LOST * wrong)]
+        )
+        nearest, unknown = jnp.minimum(jnp.stack([nearest, unknown]), jnp.ldexp(here, -exponent))
+        grown = jnp.maximum(_exponent(squares) // 2, least - exponent)
         slope = _times_power_of_two(slope, -grown)
         gram = slope[:, None] * gram * slope
-        return (state, gram, exponent + grown, nearest), None
+        carry = (state, gram, wrong * slope**2, reached * (slope != 0), exponent + grown, nearest, unknown)
+        return carry, None
 
     least = _exponent(rnn.layers[0].input_kernel)  # inputs come in anew at every step
-    start = (state, jnp.zeros((sum(widths), sum(widths)), dtype), least, jnp.asarray(jnp.inf, dtype))
-    return jax.lax.scan(body, start, xs)[0][-1]
+    nothing, never = jnp.zeros(sum(widths), dtype), jnp.asarray(jnp.inf, dtype)
+    start = (state, jnp.zeros((sum(widths), sum(widths)), dtype), nothing, nothing, least, never, never)
+    *_, nearest, unknown = jax.lax.scan(body, start, xs)[0]
+    return nearest, jax.lax.stop_gradient(unknown >= nearest)
 
 
 def doubtful_codes(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Int[Array, ""]:
@@ -363,6 +389,9 @@ def doubtful_codes(rnn: RNN, xs: Float[Array, "time input"], h0: States | None =
 def _exponent(values: Array) -> Array:
     """The power of two just above the largest magnitude; 0 where all are zero."""
     return jnp.frexp(jax.lax.stop_gradient(jnp.abs(values).max()))[1].astype(jnp.int32)
+
+
+LOST = 64  # a square that is less than so many of its rounding errors is lost
 
 
 def _times_power_of_two(values: Array, exponent: Array) -> Array:

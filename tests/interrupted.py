@@ -19,7 +19,7 @@ import maso_rnn
 import srnn
 from maso_rnn.batches import map_batches
 
-PARTS, BATCH = 24, 4
+PARTS, BATCH = 40, 4
 KINDS = ("walk", "ensemble", "batch")
 
 
@@ -38,8 +38,8 @@ def keep(whole: Path, found: Any) -> None:
 
 def walks(missing: list[int]) -> Iterator[Any]:
     """Along the sides of a polygon of sequences."""
-    rnn = maso_rnn.init(jax.random.key(0), 1, [8], 3, bias_init=jax.nn.initializers.normal(0.3), dtype="float64")
-    corners = np.random.default_rng(0).standard_normal((PARTS + 1, 12, 1))
+    rnn = maso_rnn.init(jax.random.key(0), 1, [32], 3, bias_init=jax.nn.initializers.normal(0.3), dtype="float64")
+    corners = np.random.default_rng(0).standard_normal((PARTS + 1, 100, 1))
     for part in missing:
         yield maso_rnn.walk_line(rnn, corners[part], corners[part + 1], max_regions=10_000)
 
@@ -53,11 +53,11 @@ def ensembles(missing: list[int]) -> Iterator[Any]:
 
 
 def batches(missing: list[int]) -> Iterator[Any]:
-    """Of a data set, from the first that is missing."""
+    """Of a data set, those that are missing."""
     rnn = maso_rnn.init(jax.random.key(0), 2, [4], 3)
-    xs = np.random.default_rng(1).standard_normal((PARTS * BATCH, 5, 2))
+    xs = np.random.default_rng(1).standard_normal((PARTS, BATCH, 5, 2))[missing]
     if missing:
-        yield from map_batches(maso_rnn.affine_map, rnn, xs[missing[0] * BATCH :], batch_size=BATCH)
+        yield from map_batches(maso_rnn.affine_map, rnn, xs.reshape(-1, 5, 2), batch_size=BATCH)
 
 
 def main(name: str) -> None:

@@ -203,6 +203,40 @@ def test_boundary_distance_when_squared_gradients_leave_the_range_of_floats():
     assert float(maso_rnn.boundary_distance(maso_rnn.RNN((huge,), maso_rnn.Readout(one)), xs)) == pytest.approx(0.75)
 
 
+def test_gradients_that_a_gram_matrix_loses_are_carried_or_nan():
+    two = jnp.ones((2, 1), "float32")
+    # the third unit reads the difference of two that are nearly the same
+    apart = 1e-4
+    kernel = jnp.array([[0.9, 0, 1.3], [0, 0.9 * (1 - apart), -1.3 * (1 + apart)], [0, 0, 0]], "float32")
+    layer = maso_rnn.Layer(
+        jnp.array([[1.37, 1.37 * (1 + apart), 0]], "float32"), kernel, jnp.array([5.0, 5, 0], "float32")
+    )
+    cancelling = maso_rnn.RNN((layer,), maso_rnn.Readout(jnp.ones((3, 1), "float32")))
+    # the first unit has so small a gradient that its square is zero beside the second one's
+    layer = maso_rnn.Layer(jnp.array([[1e-25, 1]], "float32"), 0 * two @ two.T, jnp.array([0, 100], "float32"))
+    uneven = maso_rnn.RNN((layer,), maso_rnn.Readout(two))
+    for rnn in (cancelling, uneven):
+        xs = jnp.full((12, 1), 0.7, "float32")
+        wide = jax.tree.map(lambda leaf: leaf.astype("float64"), rnn)
+        wanted = boundary.distance(wide, "relu", xs.astype("float64"), (jnp.zeros(rnn.layers[0].bias.shape),))
+        assert float(maso_rnn.boundary_distance(rnn, xs)) == pytest.approx(
+            float(wanted), rel=1e-2
+        )  # float32, cancelled
+        assert jnp.isnan(jax.jit(maso_rnn.boundary_distance)(rnn, xs))
+
+
+@pytest.mark.parametrize("time", [1, 12])
+def test_traced_infinities_are_no_distance(time):
+    layer = maso_rnn.Layer(jnp.array([[1.0, 0.5]]), jnp.array([[0.5, 0.25], [0.25, 0.5]]), jnp.zeros(2))
+    rnn = maso_rnn.RNN((layer,), maso_rnn.Readout(jnp.ones((2, 1))))
+    distance = jax.jit(maso_rnn.boundary_distance)
+    xs, h0 = jnp.full((time, 1), 0.5), (jnp.full(2, 0.1),)
+    assert jnp.isfinite(distance(rnn, xs, h0))
+    for bad in (jnp.inf, -jnp.inf):
+        assert jnp.isnan(distance(rnn, xs.at[-1].set(bad), h0))
+        assert jnp.isnan(distance(rnn, xs, (h0[0].at[0].set(bad),)))
+
+
 def test_codes_of_another_network_are_refused(key):
     wide = maso_rnn.init(key, 1, [8], 1)
     packed = maso_rnn.pack((jnp.ones((5, 8), bool),))

@@ -122,7 +122,7 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
 
     Args:
         cell: a `maso_rnn.RNN`; a flax nnx `SimpleCell`, `GRUCell`, `LSTMCell` or `OptimizedLSTMCell`; the parameters
-            of the linen cell of that name; or an equinox `GRUCell` or `LSTMCell`. What else it holds is not looked at.
+            of the linen cell of that name; or an equinox `GRUCell` or `LSTMCell`; what else it holds is not looked at.
 
     Returns:
         Kernels by name: "layer 1", … of an `RNN`, "h" of a simple cell, "r", "z", "n" of a GRU (reset, update, new),

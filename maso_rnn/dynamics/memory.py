@@ -79,6 +79,8 @@ def pulse_decay(
     if state.shape[0] != kernel.shape[0]:
         raise ValueError(f"state must be ({kernel.shape[0]},), as the kernel is {kernel.shape}, got {state.shape}")
     amplitude = checks.positive("amplitude", amplitude)
+    if amplitude > (largest := float(jnp.finfo(kernel.dtype).max)):
+        raise ValueError(f"amplitude must be within the range of {kernel.dtype}, {largest:.3g}, got {amplitude:.3g}")
     _, state, inputs = flat_cell(step, state, inputs)
     system = with_eigenbasis(kernel)
 
