@@ -225,6 +225,13 @@ def test_gradients_that_a_gram_matrix_loses_are_carried_or_nan():
         assert jnp.isnan(jax.jit(maso_rnn.boundary_distance)(rnn, xs))
 
 
+def test_a_unit_that_only_a_closed_one_reaches_is_infinitely_far_from_the_kink_it_is_on():
+    layer = maso_rnn.Layer(jnp.array([[1.0, 0]]), jnp.array([[0, 1.0], [0, 0]]), jnp.array([-5.0, 0]))
+    rnn = maso_rnn.RNN((layer,), maso_rnn.Readout(jnp.ones((2, 1))))
+    for distance in (maso_rnn.boundary_distance, jax.jit(maso_rnn.boundary_distance)):
+        assert distance(rnn, jnp.full((12, 1), 0.5)) == 4.5
+
+
 @pytest.mark.parametrize("time", [1, 12])
 def test_traced_infinities_are_no_distance(time):
     layer = maso_rnn.Layer(jnp.array([[1.0, 0.5]]), jnp.array([[0.5, 0.25], [0.25, 0.5]]), jnp.zeros(2))
