@@ -62,6 +62,7 @@ ONE_LENGTH = "what is zipped has one length, by the lines before"
 WEIGHTS = "the weight is the number of paths, in every row the same"
 REASONS: dict[str, str] = {
     "maso_rnn/regions.py: True -> (False) #0": ONE_LENGTH,
+    "maso_rnn/regions.py: is_lost * 2 -> (is_lost + 2) #0": "units within a factor of two of being lost count as lost",
     "path_opt/coordinates.py: True -> (False) #4": ONE_LENGTH,
     "path_opt/norms.py: 1 -> (2) #38": "the last sums are taken before they are brought to the units of a next step",
     "path_opt/norms.py: True -> (False) #2": ONE_LENGTH,

@@ -204,7 +204,6 @@ def test_boundary_distance_when_squared_gradients_leave_the_range_of_floats():
 
 
 def test_gradients_that_a_gram_matrix_loses_are_carried_or_nan():
-    two = jnp.ones((2, 1), "float32")
     # the third unit reads the difference of two that are nearly the same
     apart = 1e-4
     kernel = jnp.array([[0.9, 0, 1.3], [0, 0.9 * (1 - apart), -1.3 * (1 + apart)], [0, 0, 0]], "float32")
@@ -212,9 +211,10 @@ def test_gradients_that_a_gram_matrix_loses_are_carried_or_nan():
         jnp.array([[1.37, 1.37 * (1 + apart), 0]], "float32"), kernel, jnp.array([5.0, 5, 0], "float32")
     )
     cancelling = maso_rnn.RNN((layer,), maso_rnn.Readout(jnp.ones((3, 1), "float32")))
-    # the first unit has so small a gradient that its square is zero beside the second one's
-    layer = maso_rnn.Layer(jnp.array([[1e-25, 1]], "float32"), 0 * two @ two.T, jnp.array([0, 100], "float32"))
-    uneven = maso_rnn.RNN((layer,), maso_rnn.Readout(two))
+    # the second unit reads the first with so small a weight that the square is zero beside it; the third is closed
+    kernel = jnp.array([[0, 1e-25, 0], [0, 0, 0], [0, 0, 0]], "float32")
+    layer = maso_rnn.Layer(jnp.array([[1.0, 0, 1]], "float32"), kernel, jnp.array([100, -1e-23, -5], "float32"))
+    uneven = cancelling.replace(layers=(layer,))
     for rnn in (cancelling, uneven):
         xs = jnp.full((12, 1), 0.7, "float32")
         wide = jax.tree.map(lambda leaf: leaf.astype("float64"), rnn)
