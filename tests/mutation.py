@@ -224,8 +224,8 @@ def page(lines: list[dict[str, Any]]) -> str:
     head = [
         "module",
         "mutants",
-        "killed by the module's tests",
-        "killed by others, or by tests since",
+        "killed at first",
+        "killed by tests since",
         "no mistake",
         "left",
     ]
@@ -233,6 +233,7 @@ def page(lines: list[dict[str, Any]]) -> str:
     return (
         HEADER.format(sample=SAMPLE, files=len(TARGETS))
         + table
+        + f"\n\nOf those that are mistakes, {rows[-1][2] / (rows[-1][1] - rows[-1][4]):.0%} were killed at first."
         + "\n\n## No mistake\n\n| mutant | why |\n|---|---|\n"
         + "\n".join(sorted(alike))
         + "\n\n## Killed by tests since\n\n| mutant | killed by |\n|---|---|\n"
