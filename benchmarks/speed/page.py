@@ -37,14 +37,16 @@ NOTES = {
 
 DRAWS = (
     "half of the time and more goes into normal numbers from JAX's counter-based generator, for the hand-written scan "
-    "as well (two-point increments need a thirtieth of the bits); PyTorch draws from a sequential one, which is faster"
+    "as well (two-point increments need a thirtieth of the bits); PyTorch draws from a sequential one, which is "
+    "faster. Keys of the kinds rbg and unsafe_rbg take four times as long here, threefry without partitioning twice"
 )
 # what limits a work where a bar is missed, from a profile
 LIMITS = {
     "affine map of the last step": "the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the "
     "pieces; left out, it takes 0.98 to 1.01 of `vmap(jacrev)`. One product with kernel, input kernel and bias side by "
-    "side takes 1.05 to 1.14, the biases taken at the end 0.97 to 1.06. On both cores the products of a step are too "
-    "small to come nearer to one large product",
+    "side takes 1.05 to 1.14, the biases taken at the end 0.97 to 1.06. PyTorch's pull-back by hand writes over its "
+    "own buffers, which XLA's scans do not, and is as fast where the batch is large. On both cores the products of a "
+    "step are too small to come nearer to one large product",
     "walk along a line": "by cProfile, three fifths are the products of all points with the kernel, in float64, which "
     "BLAS does as fast as the machine can",
     "cost of a piece of a long walk": "the points, which are read and written at every step, no longer fit the "
@@ -54,6 +56,8 @@ LIMITS = {
     "scan has no buffers to write into. Of the programs that differentiate themselves, ours is among the fastest",
     "SRNN paths, two_point increments, full decay and noise": "by count of operations, the products with full decay "
     "and noise, the same in both programs, are what is left once the draws are cheap",
+    "SRNN paths, two_point increments, diagonal decay and noise": "the products with the recurrent kernel and tanh, "
+    "the same in both programs, are what is left once the draws are cheap",
     "SRNN paths, gaussian increments, diagonal decay and noise": DRAWS,
     "SRNN paths, gaussian increments, full decay and noise": DRAWS,
     "distance to the nearest wall": "by count of operations, the Gram matrix needs 2·hidden/(time·input) of what "
