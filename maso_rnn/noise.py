@@ -122,6 +122,7 @@ def noise_penalty(
 
 @jax.jit
 def _expected(curvature: Array, affine: AffineMap, scale: Array) -> Array:
+    """σ²/2 · tr(Gᵀ H G), of the Hessian H in the output."""
     covariance = sum(g @ g.T for g in affine.initial_slope)
     penalty = scale.astype(affine.output.dtype) ** 2 / 2 * jnp.sum(curvature * covariance)
     # slopes are finite whatever the numbers are; where the output is not, they mean nothing

@@ -40,7 +40,7 @@ DRAWS = (
     "as well (two-point increments need a thirtieth of the bits); PyTorch draws from a sequential one, which is "
     "faster. Keys of the kinds rbg and unsafe_rbg take four times as long here, threefry without partitioning twice"
 )
-# what limits a work where a bar is missed, from a profile
+# what limits a work where a bar is missed: from a profile, from parts left out, or from a count of operations
 LIMITS = {
     "affine map of the last step": "the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the "
     "pieces; left out, it takes 0.98 to 1.01 of `vmap(jacrev)`. One product with kernel, input kernel and bias side by "
