@@ -62,7 +62,7 @@ def pulse_decay(
 
     Raises:
         ValueError: if the kernel is not square, not finite or defective, shapes do not fit, or `amplitude` is not
-            positive.
+            positive or beyond the kernel's dtype.
         TypeError: if an array is not floating, or `step` does not return a state like `state`.
 
     Example:
@@ -108,9 +108,10 @@ def _pulsed(state: Array, inverse: Array, amplitude: Array | float) -> Array:
 def _left(pulsed: Array, state: Array, vectors: Array) -> tuple[Array, Array]:
     """What is left in each mode, and below what it would be rounding that other modes have carried along."""
     precision = float(jnp.finfo(state.dtype).eps)
+    root = math.sqrt(precision)
     change = wide(pulsed) - wide(state)
     size = jnp.linalg.norm(wide(state)) + jnp.linalg.norm(change, axis=1)
-    floor = math.sqrt(precision) * jnp.linalg.norm(change, axis=1) + min(100 * precision, math.sqrt(precision)) * size
+    floor = root * jnp.linalg.norm(change, axis=1) + min(100 * precision, root) * size
     return jnp.abs(jnp.einsum("mh,hm->m", change.astype(vectors.dtype), vectors)), floor
 
 
