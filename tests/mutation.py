@@ -1,4 +1,4 @@
-"""Do the tests see a wrong line? A seeded sample of small mistakes, each put into a copy of the code and tested.
+"""Do the tests see a wrong line? Seeded samples of small mistakes, each put into a copy of the code and tested.
 
 `python -m tests.mutation` draws the mutants, runs the tests of the mutated module on each, and writes one JSON line for
 each to `docs/results/mutation.jsonl`, which is also where an interrupted run goes on; `--again` tests survivors once
@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "docs" / "results" / "mutation.jsonl", ROOT / "docs" / "mutation.md"
-SAMPLE, SEED = 150, 0
+SAMPLE = 150
+SEEDS = (0, 1)  # each sample is of mutants that none before it has, drawn once the tests see all of those
 
 # the modules whose mistakes would be plausible numbers, and the tests that must see them
 TARGETS = {
@@ -60,17 +61,28 @@ _SWAPS: dict[type, tuple[type, ...]] = {
 # why a mutant that survives is no mistake
 ONE_LENGTH = "what is zipped has one length, by the lines before"
 WEIGHTS = "the weight is the number of paths, in every row the same"
+NO_RANK = "values that have no rank are refused whichever is taken"
+MEMORY = (
+    "a bound on the memory of a path, which holds to a tenth only, and may be an eighth of a part of it more or less"
+)
 REASONS: dict[str, str] = {
     "maso_rnn/regions.py: True -> (False) #0": ONE_LENGTH,
-    "maso_rnn/regions.py: is_lost * 2 -> (is_lost + 2) #0": "units within a factor of two of being lost count as lost",
+    "maso_rnn/regions.py: True -> (False) #1": ONE_LENGTH,
+    "maso_rnn/regions.py: True -> (False) #2": ONE_LENGTH,
+    "maso_rnn/regions.py: rows + gradients[-1] @ layer.input_kernel -> "
+    "(rows - gradients[-1] @ layer.input_kernel) #0": "turns all gradients of a layer, whose norms are the same",
     "path_opt/coordinates.py: True -> (False) #4": ONE_LENGTH,
+    "path_opt/norms.py: 1 -> (2) #18": "what comes after the last step is zero, in whatever units",
     "path_opt/norms.py: 1 -> (2) #38": "the last sums are taken before they are brought to the units of a next step",
     "path_opt/norms.py: True -> (False) #2": ONE_LENGTH,
     "path_opt/norms.py: k <= 0 -> (k < 0) #1": "where it divides by zero, the outer `where` takes the zero",
     "srnn/response.py: 0 -> (1) #8": WEIGHTS,
     "srnn/response.py: 0 -> (1) #22": WEIGHTS,
-    "srnn/response.py: 2 -> (1) #18": "values that have no rank are refused whichever is taken",
-    "srnn/response.py: 4 -> (5) #0": "a bound on the memory of a path from above, and a little higher as good",
+    "srnn/response.py: 2 -> (1) #18": NO_RANK,
+    "srnn/response.py: 2 -> (3) #18": NO_RANK,
+    "srnn/response.py: 4 -> (5) #0": MEMORY,
+    "srnn/response.py: 8 -> (7) #1": MEMORY,
+    "srnn/response.py: 8 -> (9) #1": MEMORY,
 }
 
 
@@ -150,13 +162,13 @@ def _changes(node: Any) -> Iterator[Any]:
             yield ast.Constant(node.value - 1)
 
 
-def sampled() -> list[Mutant]:
-    """The sample: those whose names have the least hashes with the seed, so that it stays where the code does."""
-
-    def drawn(mutant: Mutant) -> str:
-        return hashlib.sha256(f"{SEED} {mutant.name}".encode()).hexdigest()
-
-    return sorted((mutant for file in TARGETS for mutant in mutants(file)), key=drawn)[:SAMPLE]
+def samples() -> dict[int, list[Mutant]]:
+    """The sample of each seed: mutants whose names have the least hashes with it, which stay while the code does."""
+    left, drawn = [mutant for file in TARGETS for mutant in mutants(file)], {}
+    for seed in SEEDS:
+        left.sort(key=lambda mutant: hashlib.sha256(f"{seed} {mutant.name}".encode()).hexdigest())
+        drawn[seed], left = left[:SAMPLE], left[SAMPLE:]
+    return drawn
 
 
 def passed(file: str, folder: Path, limit: float) -> tuple[bool, str]:
@@ -181,8 +193,8 @@ def passed(file: str, folder: Path, limit: float) -> tuple[bool, str]:
     return True, ""
 
 
-def tested(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
-    """What the tests make of the mutant in a copy of the code."""
+def tested(seed: int, mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
+    """What the tests make of the mutant of a sample in a copy of the code."""
     target = folder / mutant.file
     whole = target.read_text()
     target.write_text(mutant.applied(whole))
@@ -192,54 +204,52 @@ def tested(mutant: Mutant, folder: Path, limit: float) -> dict[str, Any]:
     finally:
         target.write_text(whole)
     outcome = "survived" if survived else "killed"
-    return {"mutant": mutant.name, "outcome": outcome, "by": killer, "seconds": round(time.monotonic() - begin)}
+    seconds = round(time.monotonic() - begin)
+    return {"seed": seed, "mutant": mutant.name, "outcome": outcome, "by": killer, "seconds": seconds}
 
 
 HEADER = """# Mutants
 
-Do the tests see a wrong line? A sample of {sample} small mistakes, drawn by hash from all other comparisons,
-operators, constants, indices and dropped negations in {files} modules, each put into a copy of the code and tested by
-the module's own tests and the property tests; what survived got a test, or a reason why it is no mistake. Made by
+Do the tests see a wrong line? Samples of {sample} small mistakes each, drawn by hash from all other comparisons,
+operators, constants, indices and dropped negations in {files} modules, each mistake put into a copy of the code and
+tested by the module's own tests and the property tests; what survived got a test, or a reason why it is no mistake.
+A later sample has none of the mutants of those before it, and says what the tests were by then. Made by
 `python -m tests.mutation`.
 
 """
 
 
 def page(lines: list[dict[str, Any]]) -> str:
-    """What became of the sample."""
+    """What became of the samples."""
     first = {line["mutant"]: line for line in reversed(lines)}
     last = {line["mutant"]: line for line in lines}
-    rows, alike, late = [], [], []
-    for file in TARGETS:
-        names = [name for name in first if name.startswith(f"{file}:")]
-        at_first = sum(first[name]["outcome"] == "killed" for name in names)
-        same = [name for name in names if name in REASONS]
-        later = [name for name in names if first[name]["outcome"] != last[name]["outcome"]]
-        rows.append(
-            [f"`{file}`", len(names), at_first, len(later), len(same), len(names) - at_first - len(later) - len(same)]
+    late = [name for name in first if first[name]["outcome"] != last[name]["outcome"]]
+    text = HEADER.format(sample=SAMPLE, files=len(TARGETS))
+    for seed in sorted({line["seed"] for line in lines}):
+        counts = {
+            file: [
+                len(names),
+                sum(first[name]["outcome"] == "killed" for name in names),
+                sum(name in late for name in names),
+                sum(name in REASONS for name in names),
+            ]
+            for file in TARGETS
+            for names in [[name for name in first if name.startswith(f"{file}:") and first[name]["seed"] == seed]]
+        }
+        drawn, killed, later, alike = total = [sum(column) for column in zip(*counts.values(), strict=True)]
+        rows = [[f"`{file}`", *row] for file, row in counts.items()] + [["**all**", *total]]
+        text += f"## Seed {seed}\n\nOf those that are mistakes, {killed / (drawn - alike):.0%} were killed at first"
+        text += f"; {drawn - killed - later - alike} are left.\n\n" + _table(
+            ["module", "mutants", "killed at first", "killed by tests since", "no mistake"], rows
         )
-        alike += [f"| `{name}` | {REASONS[name]} |" for name in same]
-        late += [f"| `{name}` | `{last[name]['by']}` |" for name in later]
-    rows.append(["**all**", *(sum(column) for column in list(zip(*rows, strict=True))[1:])])
-    head = [
-        "module",
-        "mutants",
-        "killed at first",
-        "killed by tests since",
-        "no mistake",
-        "left",
-    ]
-    table = "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, ["---"] * len(head), *rows])
-    return (
-        HEADER.format(sample=SAMPLE, files=len(TARGETS))
-        + table
-        + f"\n\nOf those that are mistakes, {rows[-1][2] / (rows[-1][1] - rows[-1][4]):.0%} were killed at first."
-        + "\n\n## No mistake\n\n| mutant | why |\n|---|---|\n"
-        + "\n".join(sorted(alike))
-        + "\n\n## Killed by tests since\n\n| mutant | killed by |\n|---|---|\n"
-        + "\n".join(sorted(late))
-        + "\n"
-    )
+    text += "## No mistake\n\n"
+    text += _table(["mutant", "why"], [[f"`{name}`", REASONS[name]] for name in sorted(REASONS) if name in first])
+    text += "## Killed by tests since\n\n"
+    return text + _table(["mutant", "killed by"], [[f"`{name}`", f"`{last[name]['by']}`"] for name in sorted(late)])
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [head, ["---"] * len(head), *rows]) + "\n\n"
 
 
 def results() -> list[dict[str, Any]]:
@@ -257,8 +267,9 @@ def main() -> None:
     last = {line["mutant"]: line["outcome"] for line in results()}
     first, step = map(int, options.share.split("/"))
     left = [
-        mutant
-        for mutant in sampled()
+        (seed, mutant)
+        for seed, drawn in samples().items()
+        for mutant in drawn
         if mutant.name not in REASONS and last.get(mutant.name) == ("survived" if options.again else None)
     ][first - 1 :: step]
     with tempfile.TemporaryDirectory() as name:
@@ -266,17 +277,19 @@ def main() -> None:
         for part in ("maso_rnn", "path_opt", "srnn", "tests", "benchmarks", "docs", "setup.cfg"):
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-        for file in dict.fromkeys(mutant.file for mutant in left):
+        for file in dict.fromkeys(mutant.file for _, mutant in left):
             whole, failed = passed(file, folder, options.limit)
             if not whole:
                 sys.exit(f"{failed} fails without any mutant")
-        for mutant in left:
-            line = tested(mutant, folder, options.limit)
+        for seed, mutant in left:
+            line = tested(seed, mutant, folder, options.limit)
             RESULTS.parent.mkdir(exist_ok=True)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             print(f"{line['outcome']:>9} {line['seconds']:>4} s  {line['mutant']}", flush=True)
-    names = {mutant.name for mutant in sampled()}  # of code that has gone since, nothing is told
+    names = {
+        mutant.name for drawn in samples().values() for mutant in drawn
+    }  # of code that has gone since, nothing is told
     kept = [line for line in results() if line["mutant"] in names]
     RESULTS.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
     PAGE.write_text(page(kept))

@@ -73,6 +73,11 @@ def test_count_regions_counts_distinct_prefixes(key):
         assert 1 < wanted[0] < len(codes[0])
 
 
+def test_count_regions_tells_every_single_unit_apart():
+    one_on = jnp.vstack([jnp.eye(70, dtype=bool), jnp.zeros((1, 70), bool)])  # every bit of two words and of a third
+    assert maso_rnn.count_regions((one_on[:, None],)).counts.tolist() == [71]
+
+
 def test_saturation_is_told_apart():
     codes = (jnp.eye(3, dtype=bool)[:, :, None],)  # the step at which each sequence switches on
     found = maso_rnn.count_regions(codes)
@@ -167,8 +172,9 @@ def test_bad_input_is_refused(key):
         maso_rnn.hamming(codes, codes[:1])  # another net
     with pytest.raises(ValueError, match="codes_b"):
         maso_rnn.hamming(codes, tuple(code.astype(jnp.uint8) for code in codes))  # another activation
-    with pytest.raises(TypeError, match="codes_a"):
-        maso_rnn.hamming([1], codes)
+    for no_tuple in ([1], list(codes), ()):
+        with pytest.raises(TypeError, match="codes_a must be a tuple of one array for each layer"):
+            maso_rnn.hamming(no_tuple, codes)
     with pytest.raises(TypeError, match=r"codes\[0\]"):
         maso_rnn.pack((jnp.ones((4, 2)),))
     with pytest.raises(ValueError, match=r"codes\[1\]"):
@@ -223,6 +229,41 @@ def test_gradients_that_a_gram_matrix_loses_are_carried_or_nan():
             float(wanted), rel=1e-2
         )  # float32, cancelled
         assert jnp.isnan(jax.jit(maso_rnn.boundary_distance)(rnn, xs))
+
+
+def test_a_lost_gradient_never_gives_a_number_that_it_could_have_changed():
+    """Two units alike but for a difference of their kernels that squares all but lose, and one that reads it.
+
+    Its wall is 0.3 away, that of the others at any distance around.
+    """
+
+    def distance(difference, others):
+        kernel = jnp.stack([jnp.ones(()), 1 + difference, jnp.zeros(())])[None]
+        bias = jnp.stack([others - 0.7, others - 0.7, (0.3 + 0.7) * difference])
+        reads = jnp.zeros((3, 3)).at[:2, 2].set(jnp.array([1.0, -1.0]))
+        rnn = maso_rnn.RNN((maso_rnn.Layer(kernel, reads, bias),), maso_rnn.Readout(jnp.ones((3, 1))))
+        return maso_rnn.boundary_distance(rnn, jnp.full((8, 1), 0.7))
+
+    wrong = 4 * np.finfo(float).eps  # what rounding may make of 1 + 1 − 2
+    differences = np.sqrt(64 * wrong) * np.linspace(0.3, 1.3, 16)  # below one their squares are lost
+    others = 0.3 * np.linspace(0.3, 2.5, 23)
+    found = np.asarray(jax.jit(jax.vmap(jax.vmap(distance, (None, 0)), (0, None)))(differences, others))
+    known = np.isfinite(found)
+    # of a known square, a 64th may be wrong
+    np.testing.assert_allclose(found[known], np.minimum(0.3, np.broadcast_to(others, found.shape))[known], rtol=0.01)
+    # known if it is not lost, or too far even with a square as large as twice what would not be lost
+    farthest = np.where(differences**2 < 64 * wrong, 0.3 * differences / np.sqrt(2 * 64 * wrong), np.inf)
+    np.testing.assert_array_equal(known, others < farthest[:, None])
+
+
+def test_kinks_that_no_symmetry_pairs():
+    relu6 = maso_rnn.PiecewiseAffine(breakpoints=(0, 6), slopes=(0, 1, 0), offsets=(0, 0, 6))
+    one = jnp.ones((1, 1))
+    rnn = maso_rnn.RNN((maso_rnn.Layer(2 * one, 0 * one, jnp.ones(1)),), maso_rnn.Readout(one), activation=relu6)
+    for p, distance in ((5.0, 0.5), (2.0, 1.0), (7.5, 0.75), (-1.0, 0.5)):  # the gradient is 2
+        assert maso_rnn.boundary_distance(rnn, (p - 1) / 2 * one) == distance
+        assert maso_rnn.doubtful_codes(rnn, (p - 1) / 2 * one) == 0
+    assert maso_rnn.doubtful_codes(rnn, 2.5 * one) == 1  # p is 6
 
 
 def test_a_unit_that_only_a_closed_one_reaches_is_infinitely_far_from_the_kink_it_is_on():

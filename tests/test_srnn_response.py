@@ -364,6 +364,23 @@ def test_drift_is_the_change_of_both_moments_over_its_standard_error(key):
     np.testing.assert_allclose(kernel.drift, wanted, rtol=1e-9)  # float64, diffrax's interpolation at the end
 
 
+def test_second_malliavin_weights_are_hermite_polynomials_of_the_noise(key):
+    model, paths, dt = srnn.init(key, 2, 3, noise=0.5), 12, 0.125
+    options = {"t1": 2 * dt, "dt": dt, "key": key, "paths": paths}
+    kernel = srnn.response_kernel(model, jnp.sum, order=2, method="malliavin", **options)
+    # one chunk has the random numbers of `simulate`, which are those of the key with the step folded in
+    f = np.asarray(srnn.simulate(model, **options).values[:, -1].sum(axis=-1))
+    noise = np.stack([dt**0.5 * jax.random.normal(jax.random.fold_in(key, k), (paths, 3)) for k in range(2)])
+    shift = np.asarray(model.input_kernel / model.noise_kernel)
+    first = noise @ shift.T / dt  # (step, path, input)
+    weights = np.einsum("kpi,lpj->klpij", first, first)
+    weights -= np.eye(2)[:, :, None, None, None] * (shift @ shift.T / dt)
+    others = (f.sum() - f) / (paths - 1)
+    samples = (f - others)[:, None, None] * weights
+    np.testing.assert_allclose(kernel.values, samples.mean(axis=2), rtol=1e-9)
+    np.testing.assert_allclose(kernel.stderr, samples.std(axis=2, ddof=1) / np.sqrt(paths), rtol=1e-9)
+
+
 def test_an_input_that_pushes_nowhere_needs_no_noise(key):
     model = srnn.init(key, 1, 3, noise=0.5).replace(input_kernel=jnp.zeros((1, 3)))
     kernel = srnn.response_kernel(model, jnp.sum, t1=0.5, dt=0.125, key=key, paths=4, method="malliavin")
