@@ -312,10 +312,11 @@ def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) ->
             by_input.append(by_input[-1] @ below)
         through, onto = jnp.concatenate(by_state, axis=1), jnp.concatenate(by_input, axis=1)
         reached = (reached @ jnp.abs(through) + jnp.abs(onto).sum(axis=0) > 0).astype(dtype)
-        onto = _times_power_of_two(onto, -exponent)
-        wrong = (wrong + info.eps * jnp.diagonal(gram)) @ through**2 + info.eps * (onto**2).sum(axis=0)
+        onto = _times_power_of_two(onto, -least)  # with one layer the same at every step: XLA multiplies it once
+        new = _times_power_of_two(onto.T @ onto, 2 * (least - exponent))
+        wrong = (wrong + info.eps * jnp.diagonal(gram)) @ through**2 + info.eps * jnp.diagonal(new)
         wrong = wrong + info.tiny / info.eps * reached
-        gram = through.T @ gram @ through + onto.T @ onto
+        gram = through.T @ gram @ through + new
         squares = jnp.diagonal(gram)
         p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
         to_kink, is_lost = _to_kink(act, p), jax.lax.stop_gradient(squares < LOST * wrong)
