@@ -1,9 +1,13 @@
 """The page of speeds: made to the byte from what is published, with what is missed in plain sight."""
 
 import math
+import subprocess
+import sys
+
+import pytest
 
 from benchmarks import results
-from benchmarks.speed import page, reach
+from benchmarks.speed import cores, page, reach
 from benchmarks.speed.reach import Bar, Comparison
 
 RUN = {"machine": "a machine", "versions": {"jax": "1"}, "commit": "0" * 40, "load": 0.5}
@@ -42,3 +46,22 @@ def test_a_new_measurement_takes_the_place_of_the_old(tmp_path, monkeypatch):
     reach.publish([old.line(RUN), other.line(RUN)])
     reach.publish([new.line(RUN)])
     assert [Comparison.of(line) for line in results.read(reach.FILE)] == [new, other]
+
+
+def test_programs_are_compared_on_one_core_and_processes_get_all():
+    script = """
+import os, subprocess, sys
+from benchmarks.speed import cores
+count = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+def counted():
+    return int(subprocess.run(count, capture_output=True, text=True, check=True).stdout)
+everywhere = counted()
+cores.take_one()
+assert counted() == len(os.sched_getaffinity(0)) == 1
+with cores.all_cores():
+    assert counted() == everywhere
+assert counted() == 1
+"""
+    if cores.ALL is None:
+        pytest.skip("this system cannot be told which cores to use")
+    subprocess.run([sys.executable, "-c", script], check=True)

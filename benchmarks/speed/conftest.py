@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from benchmarks import results
-from benchmarks.speed import page
+from benchmarks.speed import cores, page
 from benchmarks.speed.reach import FILE, Comparison, publish
 from maso_rnn.report.document import plain
 
@@ -24,6 +24,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if config.getoption("--jaxtyping-packages"):
         raise pytest.UsageError("type checks cost time; without them: pytest -o addopts= benchmarks/speed")
+    cores.take_one()
     config.stash[LINES] = []
 
 

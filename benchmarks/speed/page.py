@@ -77,8 +77,10 @@ def document() -> str:
     parts = [
         "# How fast it is\n\nMade by `make speed`; `python -m benchmarks report` makes the page again from "
         f"`benchmarks/published/{FILE.name}`. All programs of a comparison are checked to give the same answer, then "
-        "run in turn in one process. What is compared is CPU time: ratios are medians of pairs, with their quartiles; "
-        "above 1, ours is slower.",
+        "run in turn in one process, on one core, where the system can be told: on several, the threads that XLA, BLAS "
+        "or PyTorch keep waiting count as CPU time, for an XLA scan of small products nearly as much again. What is "
+        "compared is CPU time: ratios are medians of pairs, with their quartiles; above 1, ours is slower. What is to "
+        "be on both cores, the data set and `inspect` run in processes of their own, on all cores.",
         _machine(lines),
         "## What is to be reached\n\n" + _reached(compared),
         *(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+from benchmarks.speed.cores import all_cores
 from benchmarks.speed.reach import Bar
 
 SIZE = {"examples": 10_000, "time": 784, "hidden": 128, "output": 10, "input": 1}
@@ -14,9 +15,10 @@ BATCH = 100
 def test_affine_maps_of_a_data_set(record, tmp_path):
     command = [sys.executable, "-m", "benchmarks.speed.data_set", tmp_path, *SIZE.values(), BATCH]
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    done = subprocess.run(
-        [str(word) for word in command], env=environment, stdout=subprocess.PIPE, check=True, timeout=1800
-    )
+    with all_cores():
+        done = subprocess.run(
+            [str(word) for word in command], env=environment, stdout=subprocess.PIPE, check=True, timeout=1800
+        )
     found = json.loads(done.stdout)
     assert found["devices"] == 2
     bars = (
