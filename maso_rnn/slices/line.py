@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -95,15 +96,16 @@ def walk_line(
     max_regions = checks.size("max_regions", max_regions)
     host.directions[1] -= host.directions[0]
 
-    rows, codes, _, overflow = _walk(host, 0, host.points(np.array([[0.0], [1.0]])), max_regions)
-    outputs = host.outputs(rows)
-    # two crossings within rounding of each other may have cancelled: no breakpoint between equal codes
-    kept = np.concatenate([[True], (codes[1:] != codes[:-1]).any(axis=1), [True]])
-    rows, codes, outputs = rows[kept], codes[kept[:-1]], outputs[kept]
+    ends = host.points(np.array([[0.0], [1.0]]))
+    parts, overflow = _walk(host, 0, ends, np.empty((1, 0), np.uint8), max_regions)
+    last = parts[-1][0][-1:]
+    parts = list(_distinct(parts))
+    rows = np.concatenate([*(starts for starts, _ in parts), last])
+    codes = np.concatenate([codes for _, codes in parts])
     return LineWalk(
         breakpoints=rows[1:-1, 1].copy(),
         codes=codes,
-        outputs=outputs,
+        outputs=host.outputs(rows),
         overflow=overflow,
         pieces=len(codes),
         reached=float(rows[-1, 1]),
@@ -111,46 +113,52 @@ def walk_line(
 
 
 def _walk(
-    host: HostNetwork, first: int, rows: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """The points after all stages from the first on, and the codes that the pieces between them have in these stages.
+    host: HostNetwork, first: int, rows: np.ndarray, codes: np.ndarray, most: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
+    """The points after all stages from the first on, and the codes of all stages between them, part by part.
 
-    With them the piece between the given points that each is part of, and whether there were more than `most`.
+    Given the points before that stage and the codes so far. Parts meet in one point. With them whether there were more
+    than `most` pieces.
     """
-    kept: list[tuple[np.ndarray, np.ndarray]] = []  # each stage's codes, and the piece before it that each was part of
-    late, index, overflow = np.empty((0, 0), np.uint8), np.arange(0), False
+    kept = [(codes, np.arange(len(codes)))]  # codes, and the piece before them that each was part of
+    overflow = False
     for number, stage in enumerate(host.stages(first), first):
         if len(rows) > CACHED and most > 1:
-            rows, late, index, overflow = _walk_halves(host, number, rows, most)
-            break
+            codes, _ = collected(kept, np.arange(len(rows) - 1))
+            return _walk_halves(host, number, rows, codes, most)
         rows, above, parents = _cross(host.act, stage, rows)
         if len(rows) > most + 1:
             overflow = True
             rows, parents = rows[: most + 1], parents[:most]
             above = [passed[: most + 1] for passed in above]
         kept.append((code_bytes(host.act, [passed[:-1] | passed[1:] for passed in above]), parents))
-    else:
-        index = np.arange(len(rows) - 1)
-        late = np.empty((len(index), 0), np.uint8)
-    codes, index = collected(kept, index)
-    return rows, np.hstack([codes, late]), index, overflow
+    codes, _ = collected(kept, np.arange(len(rows) - 1))
+    return [(rows, codes)], overflow
 
 
 def _walk_halves(
-    host: HostNetwork, first: int, rows: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    host: HostNetwork, first: int, rows: np.ndarray, codes: np.ndarray, most: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
     """As `_walk`: the first half of the points through all stages, then the second, which meet in one point."""
     middle = len(rows) // 2
-    left, codes, index, overflow = _walk(host, first, rows[: middle + 1].copy(), most)
-    if overflow or len(codes) == most:
-        return left, codes, index, True
-    right, more, beyond, overflow = _walk(host, first, rows[middle:], most - len(codes))
-    return (
-        np.concatenate([left, right[1:]]),
-        np.concatenate([codes, more]),
-        np.concatenate([index, middle + beyond]),
-        overflow,
-    )
+    left, overflow = _walk(host, first, rows[: middle + 1].copy(), codes[:middle], most)
+    most -= sum(len(codes) for _, codes in left)
+    if overflow or not most:
+        return left, True
+    right, overflow = _walk(host, first, rows[middle:], codes[middle:], most)
+    return left + right, overflow
+
+
+def _distinct(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The pieces of each part, by the points where they start, and their codes, but those with the codes before them.
+
+    Two crossings within rounding of each other may have cancelled: there is no breakpoint between equal codes.
+    """
+    before = np.empty((0, 0), np.uint8)
+    for rows, codes in parts:
+        new = np.concatenate([[not np.array_equal(before, codes[:1])], (codes[1:] != codes[:-1]).any(axis=1)])
+        before = codes[-1:]
+        yield (rows[:-1], codes) if new.all() else (rows[:-1][new], codes[new])
 
 
 def _cross(act: PiecewiseAffine, stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
