@@ -320,9 +320,7 @@ def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) ->
         squares = jnp.diagonal(gram)
         p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
         to_kink, is_lost = _to_kink(act, p), jax.lax.stop_gradient(squares < LOST * wrong)
-        here = jnp.stack(
-            [_nearest(to_kink, jnp.where(is_lost, 0, squares)), _nearest(to_kink, is_lost * 2 * LOST * wrong)]
-        )
+        here = _nearest(to_kink, jnp.stack([jnp.where(is_lost, 0, squares), is_lost * 2 * LOST * wrong]))
         nearest, unknown = jnp.minimum(jnp.stack([nearest, unknown]), jnp.ldexp(here, -exponent))
         grown = jnp.maximum(_exponent(squares) // 2, least - exponent)
         slope = _times_power_of_two(slope, -grown)
@@ -410,7 +408,7 @@ def _nearest(to_kink: Array, squared_norms: Array) -> Array:
     """The least distance / norm over units; units that depend on nothing are infinitely far."""
     depends = (squared_norms != 0) | jnp.isnan(to_kink)  # NaN is no distance, and is not passed over
     norms = jnp.sqrt(jnp.where(depends, squared_norms, 1))  # the gradient of sqrt at 0 is not finite
-    return jnp.min(jnp.where(depends, to_kink / norms, jnp.inf))
+    return jnp.min(jnp.where(depends, to_kink / norms, jnp.inf), axis=-1)
 
 
 def _bytes(code: Array) -> Array:
