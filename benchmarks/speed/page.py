@@ -10,7 +10,7 @@ from benchmarks import results
 from benchmarks.speed.reach import FILE, Comparison
 
 PAGE = Path(__file__).parents[1] / "SPEED.md"
-GROWTH, FIRST = "growth of ", "time to first result"
+GROWTH, FIRST, PARTS = "growth of ", "time to first result", "parts of: "
 
 # what is said of a work, for whoever compares: where programs are equivalent, and what each may leave out
 NOTES = {
