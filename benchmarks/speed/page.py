@@ -36,33 +36,37 @@ NOTES = {
 }
 
 DRAWS = (
-    "half of the time and more goes into normal numbers from JAX's counter-based generator, for the hand-written scan "
-    "as well (two-point increments need a thirtieth of the bits); PyTorch draws from a sequential one, which is "
-    "faster. Keys of the kinds rbg and unsafe_rbg take four times as long here, threefry without partitioning twice"
+    "by its parts, the normal numbers from JAX's counter-based generator alone take more than half of the time, and "
+    "more than the bar; PyTorch's sequential generator is faster. Keys of the kinds rbg and unsafe_rbg take four times "
+    "as long here, threefry without partitioning twice. What is left over the hand-written scan is diffrax's own time "
+    "keeping, some sixteen small operations a step"
 )
-# what limits a work where a bar is missed: from a profile, from parts left out, or from a count of operations
+# what limits a work where a bar is missed: from a profile, from its parts, and from other ways that were tried
 LIMITS = {
-    "affine map of the last step": "the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the "
-    "pieces; left out, it takes 0.98 to 1.01 of `vmap(jacrev)`. One product with kernel, input kernel and bias side by "
-    "side takes 1.05 to 1.14, the biases taken at the end 0.97 to 1.06. PyTorch's pull-back by hand writes over its "
-    "own buffers, which XLA's scans do not, and is as fast where the batch is large. On both cores the products of a "
-    "step are too small to come nearer to one large product",
+    "affine map of the last step": "by its parts, nine tenths of the pull-back are its products with the recurrent "
+    "kernel, at the rate of one large product, and on one core the whole is as fast as that one; sharded over the "
+    "outputs, both cores take 1.15 of the product, left to XLA's own threads 1.31, in two batches 1.04. In CPU time, "
+    "the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the pieces; left out, it takes 0.98 to "
+    "1.01 of it. One product with kernel, input kernel and bias side by side takes 1.05 to 1.14 of ours, a column for "
+    "the bias beside the input kernel 0.98 to 1.00, slopes written where they end up 0.98 to 1.01, the biases taken at "
+    "the end 0.97 to 1.08",
     "walk along a line": "by cProfile, three fifths are the products of all points with the kernel, in float64, which "
     "BLAS does as fast as the machine can",
-    "cost of a piece of a long walk": "the points, which are read and written at every step, no longer fit the "
-    "processor's cache",
-    "one step of training": "PyTorch's layer has its backward pass written by hand, in place, with the kernel's "
-    "gradient summed over sixteen steps at a time; the same sums under XLA take 0.98 to 1.00 of the plain ones, and a "
-    "scan has no buffers to write into. Of the programs that differentiate themselves, ours is among the fastest",
-    "SRNN paths, two_point increments, full decay and noise": "by count of operations, the products with full decay "
-    "and noise, the same in both programs, are what is left once the draws are cheap",
-    "SRNN paths, two_point increments, diagonal decay and noise": "the products with the recurrent kernel and tanh, "
-    "the same in both programs, are what is left once the draws are cheap",
+    "cost of a piece of a long walk": "by cProfile, products and crossings take as long for a point and step as at 100 "
+    "steps; what grows is the memory for the codes, which is asked of the system page by page. Halves of 512 to 4,096 "
+    "points take the same within a tenth",
+    "one step of training": "by its parts, forward pass and pull-back run at the rate of one large product; the "
+    "kernel's gradient, a transposed product at every step, takes 1.7 times as long. One product for all steps at the "
+    "end takes twice the whole, sums over sixteen steps 0.98 to 1.00 of it, four or sixteen steps unrolled 1.0 to 1.1",
     "SRNN paths, gaussian increments, diagonal decay and noise": DRAWS,
     "SRNN paths, gaussian increments, full decay and noise": DRAWS,
-    "distance to the nearest wall": "by count of operations, the Gram matrix needs 2·hidden/(time·input) of what "
-    "carried gradients need, 0.06 to 0.16 here, and 4 at time 64, hidden 128, input 1, where ours are carried "
-    "gradients themselves; what a step costs however little it does comes to as much where hidden is 32 or 64",
+    "SRNN paths, two_point increments, full decay and noise": "three products a step, which torchsde does as well, are "
+    "what is left once the draws are cheap",
+    "distance to the nearest wall": "by its parts, at time 64, hidden 128, input 1 the products of the gradients alone "
+    "take four fifths of forward mode, which does the same products; without rows that are still zero, which takes "
+    "eight scans to compile, half. Gram matrices take four times as long there. Where they are carried, their products "
+    "are three quarters of the time, and care for range and rounding most of the rest. Gradients carried by hand are "
+    "no Jacobian way: they do what ours does for short sequences",
 }
 UNKNOWN = "not profiled yet"
 
