@@ -210,7 +210,7 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
     """How far the input may move, in any direction, before some unit at some step changes its piece.
 
     Equation: min_{l,t,i,r} |p^l_t[i] − breakpoint_r| / ‖∂p^l_t[i]/∂xs‖₂, the gradients carried forward through
-    time, or their Gram matrix, whichever takes fewer multiplications.
+    time, or their Gram matrix, whichever takes fewer multiplications; in float16 always the gradients.
 
     Args:
         rnn: the network; its activation must be piecewise affine.
@@ -245,7 +245,9 @@ def boundary_distance(rnn: RNN, xs: Float[Array, "time input"], h0: States | Non
     products = sum(layer.recurrent_kernel.size for layer in rnn.layers)
     products += sum(layer.input_kernel.size for layer in rnn.layers[1:])
     units = sum(h.shape[0] for h in state)
-    if xs.size * products < 2 * units**3:
+    info = jnp.finfo(xs.dtype)
+    has_squares = LOST * info.tiny < info.eps  # float16 has not: it would lose them all
+    if not has_squares or xs.size * products < 2 * units**3:
         distance = _by_gradients(rnn, act, xs, state)
     else:
         distance, is_known = _by_gram_matrix(rnn, act, xs, state)
@@ -312,8 +314,9 @@ def _by_gram_matrix(rnn: RNN, act: PiecewiseAffine, xs: Array, state: States) ->
             by_input.append(by_input[-1] @ below)
         through, onto = jnp.concatenate(by_state, axis=1), jnp.concatenate(by_input, axis=1)
         reached = (reached @ jnp.abs(through) + jnp.abs(onto).sum(axis=0) > 0).astype(dtype)
-        onto = _times_power_of_two(onto, -least)  # with one layer the same at every step: XLA multiplies it once
-        new = _times_power_of_two(onto.T @ onto, 2 * (least - exponent))
+        unit = least if len(rnn.layers) == 1 else exponent  # the same at every step: XLA multiplies it once
+        onto = _times_power_of_two(onto, -unit)
+        new = _times_power_of_two(onto.T @ onto, 2 * (unit - exponent))
         wrong = (wrong + info.eps * jnp.diagonal(gram)) @ through**2 + info.eps * jnp.diagonal(new)
         wrong = wrong + info.tiny / info.eps * reached
         gram = through.T @ gram @ through + new

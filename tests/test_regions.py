@@ -256,6 +256,25 @@ def test_a_lost_gradient_never_gives_a_number_that_it_could_have_changed():
     np.testing.assert_array_equal(known, others < farthest[:, None])
 
 
+def test_a_gain_of_an_upper_layer_whose_square_overflows():
+    """A path of gain 2 ** 78 that opens at the last step, when the gradients of the first layer are as large."""
+    first = maso_rnn.Layer(jnp.ones((1, 2)), jnp.diag(jnp.array([2.0, 0])), jnp.array([1.0, -1.5]))
+    second = maso_rnn.Layer(jnp.array([[0.0], [2.0**78]]), jnp.zeros((1, 1)), jnp.ones(1))
+    rnn = maso_rnn.RNN((first, second), maso_rnn.Readout(jnp.ones((1, 1))))
+    rnn = jax.tree.map(lambda leaf: leaf.astype("float32"), rnn)
+    xs = jnp.zeros((30, 1), "float32").at[-1].set(1.75)
+    assert jax.jit(maso_rnn.boundary_distance)(rnn, xs) == 0.25
+
+
+def test_long_sequences_in_float16_have_a_distance(key):
+    rnn = maso_rnn.init(key, 4, [8], 1, bias_init=jax.nn.initializers.normal(0.1), dtype="float16")
+    xs = jax.random.normal(key, (40, 4), "float16")
+    found = jax.jit(maso_rnn.boundary_distance)(rnn, xs)
+    wide = jax.tree.map(lambda leaf: leaf.astype("float32"), rnn)
+    # the nearest unit's distance to its kink is a difference of numbers of size one
+    assert found == pytest.approx(float(maso_rnn.boundary_distance(wide, xs.astype("float32"))), abs=4e-3)
+
+
 def test_kinks_that_no_symmetry_pairs():
     relu6 = maso_rnn.PiecewiseAffine(breakpoints=(0, 6), slopes=(0, 1, 0), offsets=(0, 0, 6))
     one = jnp.ones((1, 1))

@@ -223,6 +223,19 @@ def test_walks_that_go_on_half_by_half_find_the_same(monkeypatch, net, most):
             np.testing.assert_allclose(getattr(halves, name), value, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("most", [3, 4, 5])
+def test_a_walk_that_was_cut_before_it_goes_on_in_halves_says_so(monkeypatch, most):
+    # six walls in the first layer, none in the second, where the halves begin
+    first = maso_rnn.Layer(jnp.ones((1, 6)), jnp.zeros((6, 6)), -jnp.arange(1.0, 7) / 7)
+    second = maso_rnn.Layer(jnp.ones((6, 1)), jnp.zeros((1, 1)), jnp.ones(1))
+    rnn = maso_rnn.RNN((first, second), maso_rnn.Readout(jnp.ones((1, 1))))
+    monkeypatch.setattr(line, "CACHED", 3)
+    walk = maso_rnn.walk_line(rnn, jnp.zeros((1, 1)), jnp.ones((1, 1)), max_regions=most)
+    assert walk.overflow
+    assert walk.pieces == most
+    assert walk.reached == pytest.approx(most / 7)
+
+
 @each_net
 def test_device_walk_agrees_with_the_host(net):
     rnn, (start, stop) = network_and_corners(net)

@@ -125,7 +125,8 @@ def _walk(
     for number, stage in enumerate(host.stages(first), first):
         if len(rows) > CACHED and most > 1:
             codes, _ = collected(kept, np.arange(len(rows) - 1))
-            return _walk_halves(host, number, rows, codes, most)
+            parts, more = _walk_halves(host, number, rows, codes, most)
+            return parts, overflow or more
         rows, above, parents = _cross(host.act, stage, rows)
         if len(rows) > most + 1:
             overflow = True
