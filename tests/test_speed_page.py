@@ -23,6 +23,11 @@ def test_what_is_said_is_said_of_work_that_was_done():
     assert page.NOTES.keys() | page.LIMITS.keys() <= works
 
 
+def test_what_is_missed_has_a_reason():
+    found = [Comparison.of(line) for line in results.read(reach.FILE)]
+    assert {one.work for one in found if not all(bar.is_met for bar in one.bars)} <= page.LIMITS.keys()
+
+
 def test_a_missed_bar_and_an_absent_competitor_are_seen(tmp_path, monkeypatch):
     bars = (Bar("time", 0.5, 1.0), Bar("memory", math.nan, 1.0))
     one = Comparison("work", {"size": 3}, {"ours": ROW | {"ratio": 1.0}, "theirs": ROW}, bars, ("them",), {})
@@ -51,6 +56,7 @@ def test_a_new_measurement_takes_the_place_of_the_old(tmp_path, monkeypatch):
 def test_programs_are_compared_on_one_core_and_processes_get_all():
     script = """
 import os, subprocess, sys
+import numpy, threadpoolctl
 from benchmarks.speed import cores
 count = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
 def counted():
@@ -58,6 +64,7 @@ def counted():
 everywhere = counted()
 cores.take_one()
 assert counted() == len(os.sched_getaffinity(0)) == 1
+assert {library["num_threads"] for library in threadpoolctl.threadpool_info()} == {1}
 with cores.all_cores():
     assert counted() == everywhere
 assert counted() == 1

@@ -37,36 +37,31 @@ NOTES = {
 
 DRAWS = (
     "by its parts, the normal numbers from JAX's counter-based generator alone take more than half of the time, and "
-    "more than the bar; PyTorch's sequential generator is faster. Keys of the kinds rbg and unsafe_rbg take four times "
-    "as long here, threefry without partitioning twice. What is left over the hand-written scan is diffrax's own time "
-    "keeping, some sixteen small operations a step"
+    "more than PyTorch's from its sequential one. Keys of the kinds rbg and unsafe_rbg take four times as long here, "
+    "threefry without partitioning twice"
 )
 # what limits a work where a bar is missed: from a profile, from its parts, and from other ways that were tried
 LIMITS = {
     "affine map of the last step": "by its parts, nine tenths of the pull-back are its products with the recurrent "
-    "kernel, at the rate of one large product, and on one core the whole is as fast as that one; sharded over the "
-    "outputs, both cores take 1.15 of the product, left to XLA's own threads 1.31, in two batches 1.04. In CPU time, "
-    "the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the pieces; left out, it takes 0.98 to "
-    "1.01 of it. One product with kernel, input kernel and bias side by side takes 1.05 to 1.14 of ours, a column for "
-    "the bias beside the input kernel 0.98 to 1.00, slopes written where they end up 0.98 to 1.01, the biases taken at "
-    "the end 0.97 to 1.08",
-    "walk along a line": "by cProfile, three fifths are the products of all points with the kernel, in float64, which "
-    "BLAS does as fast as the machine can",
+    "kernel, which run as fast as one large product does; a batch that is not sharded, or over the outputs instead, "
+    "takes longer. In CPU time, the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the pieces",
     "cost of a piece of a long walk": "by cProfile, products and crossings take as long for a point and step as at 100 "
     "steps; what grows is the memory for the codes, which is asked of the system page by page. Halves of 512 to 4,096 "
     "points take the same within a tenth",
-    "one step of training": "by its parts, forward pass and pull-back run at the rate of one large product; the "
-    "kernel's gradient, a transposed product at every step, takes 1.7 times as long. One product for all steps at the "
-    "end takes twice the whole, sums over sixteen steps 0.98 to 1.00 of it, four or sixteen steps unrolled 1.0 to 1.1",
-    "SRNN paths, gaussian increments, diagonal decay and noise": DRAWS,
+    "one step of training": "forward pass and pull-back run nearly as fast as one large product; the kernel's gradient "
+    "is a transposed product at every step. One product for all steps at the end takes twice as long as the whole, "
+    "sums over sixteen steps and unrolled scans no less than the plain one",
+    "SRNN paths, gaussian increments, diagonal decay and noise": DRAWS
+    + ". Beyond the hand-written scan, diffrax keeps its time in small operations at every step",
     "SRNN paths, gaussian increments, full decay and noise": DRAWS,
     "SRNN paths, two_point increments, full decay and noise": "three products a step, which torchsde does as well, are "
     "what is left once the draws are cheap",
     "distance to the nearest wall": "by its parts, at time 64, hidden 128, input 1 the products of the gradients alone "
-    "take four fifths of forward mode, which does the same products; without rows that are still zero, which takes "
-    "eight scans to compile, half. Gram matrices take four times as long there. Where they are carried, their products "
-    "are three quarters of the time, and care for range and rounding most of the rest. Gradients carried by hand are "
-    "no Jacobian way: they do what ours does for short sequences",
+    "take most of the time of forward mode, which has the same; eight scans, each of no more rows than have begun, "
+    "would take half, and are eight programs to compile; Gram matrices take four times as long as ours. Elsewhere ours "
+    "are Gram matrices: at hidden 64 their products are three quarters of the time, at hidden 32 the small operations "
+    "of a step are more than half. Gradients carried by hand are no Jacobian way, but what ours does for short "
+    "sequences",
 }
 UNKNOWN = "not profiled yet"
 
@@ -80,11 +75,12 @@ def document() -> str:
     compared = [one for one in found if one not in grown and one not in first]
     parts = [
         "# How fast it is\n\nMade by `make speed`; `python -m benchmarks report` makes the page again from "
-        f"`benchmarks/published/{FILE.name}`. All programs of a comparison are checked to give the same answer, then "
-        "run in turn in one process, on one core, where the system can be told: on several, the threads that XLA, BLAS "
-        "or PyTorch keep waiting count as CPU time, for an XLA scan of small products nearly as much again. What is "
-        "compared is CPU time: ratios are medians of pairs, with their quartiles; above 1, ours is slower. What is to "
-        "be on both cores, the data set and `inspect` run in processes of their own, on all cores.",
+        f"`benchmarks/published/{FILE.name}`. All programs of a comparison, but for parts, are checked to give the "
+        "same answer, then run in turn in one process, on one core, where the system can be told: on several, the "
+        "threads that XLA, BLAS or PyTorch keep waiting count as CPU time, for an XLA scan of small products nearly as "
+        "much again. What is said of both cores, of the data set and of `inspect` is measured in processes of their "
+        "own, on all cores. What is compared is CPU time: ratios are medians of pairs, with their quartiles; above 1, "
+        "ours is slower.",
         _machine(lines),
         "## What is to be reached\n\n" + _reached(compared),
         *(

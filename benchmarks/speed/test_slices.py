@@ -6,20 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 import maso_rnn
 from benchmarks.speed.interleaved import best, compare, first_called, jitted
 from benchmarks.speed.reach import Bar
 
 SAMPLES = 10_000
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """NumPy's products on one core: threads that wait for each other would be counted as work."""
-    with threadpool_limits(1, "blas"):
-        yield
 
 
 @pytest.fixture(autouse=True)
