@@ -85,6 +85,6 @@ def test_an_interrupted_run_leaves_no_half_written_report(tmp_path):
         seen += run.stderr.read() or b""
         time.sleep(0.1)
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
+    run.communicate(timeout=300)
     assert run.returncode == 130
     assert list(tmp_path.iterdir()) == []
