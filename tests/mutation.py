@@ -210,11 +210,11 @@ def tested(seed: int, mutant: Mutant, folder: Path, limit: float) -> dict[str, A
 
 HEADER = """# Mutants
 
-Do the tests see a wrong line? Samples of {sample} small mistakes each, drawn by hash from all other comparisons,
+Do the tests see a wrong line? Samples of {sample} small mistakes, drawn by hash from all other comparisons,
 operators, constants, indices and dropped negations in {files} modules, each mistake put into a copy of the code and
 tested by the module's own tests and the property tests; what survived got a test, or a reason why it is no mistake.
-A later sample has none of the mutants of those before it, and says what the tests were by then. Made by
-`python -m tests.mutation`.
+A later sample has none of the mutants of those before it, and shows how good the tests had become. Where code has
+changed since, a sample has lost some mutants and been given others. Made by `python -m tests.mutation`.
 
 """
 
@@ -287,9 +287,8 @@ def main() -> None:
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             print(f"{line['outcome']:>9} {line['seconds']:>4} s  {line['mutant']}", flush=True)
-    names = {
-        mutant.name for drawn in samples().values() for mutant in drawn
-    }  # of code that has gone since, nothing is told
+    # of code that has gone since, nothing is told
+    names = {mutant.name for drawn in samples().values() for mutant in drawn}
     kept = [line for line in results() if line["mutant"] in names]
     RESULTS.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
     PAGE.write_text(page(kept))
