@@ -45,8 +45,8 @@ LIMITS = {
     "affine map of the last step": "by its parts, nine tenths of the pull-back are its products with the recurrent "
     "kernel, which run as fast as one large product does; a batch that is not sharded, or over the outputs instead, "
     "takes longer. In CPU time, the scans are those of `vmap(jacrev)`, and ours also sums the offsets of the pieces",
-    "walk along a line": "by cProfile, three fifths are the products of all points with the kernel, in float64, as fast "
-    "as BLAS and the processor's cache allow: other programs on the machine take of both",
+    "walk along a line": "by cProfile, three fifths are the products of all points with the kernel, in float64, as "
+    "fast as BLAS and the processor's cache allow: other programs on the machine take of both",
     "cost of a piece of a long walk": "by cProfile, products and crossings take as long for a point and step as at 100 "
     "steps; what grows is the memory for the codes, which is asked of the system page by page. Halves of 512 to 4,096 "
     "points take the same within a tenth",
