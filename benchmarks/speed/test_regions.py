@@ -1,5 +1,7 @@
 """The distance to the nearest wall by the Gram recursion against every pre-activation's Jacobian."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,10 +32,15 @@ def by_jacobians(derivative):
     return distance
 
 
-def carried(rnn, xs):
-    """The same by hand: every gradient carried forward in one scan, and only its norms kept."""
+def carried(rnn, xs, *, scans=1):
+    """The same by hand: every gradient carried forward, and only its norms kept.
+
+    With more than one scan, each has the rows of the inputs up to its end only.
+    """
     layer = rnn.layers[0]
     (time, inputs), hidden = xs.shape, len(layer.bias)
+    h, gradients = jnp.zeros(hidden, xs.dtype), jnp.zeros((0, hidden), xs.dtype)
+    nearest = jnp.asarray(jnp.inf, xs.dtype)
 
     def body(carry, now):
         h, gradients, nearest = carry
@@ -45,8 +52,12 @@ def carried(rnn, xs):
         nearest = jnp.minimum(nearest, jnp.where(norms > 0, jnp.abs(p) / norms, jnp.inf).min())
         return (jax.nn.relu(p), gradients * (p > 0), nearest), None
 
-    start = (jnp.zeros(hidden, xs.dtype), jnp.zeros((time * inputs, hidden), xs.dtype), jnp.asarray(jnp.inf, xs.dtype))
-    return jax.lax.scan(body, start, (jnp.arange(time), xs))[0][2]
+    cuts = [round(time * k / scans) for k in range(scans + 1)]
+    for start, stop in itertools.pairwise(cuts):
+        rows = jnp.zeros(((stop - start) * inputs, hidden), xs.dtype)
+        carry = (h, jnp.concatenate([gradients, rows]), nearest)
+        (h, gradients, nearest), _ = jax.lax.scan(body, carry, (jnp.arange(start, stop), xs[start:stop]))
+    return nearest
 
 
 @pytest.mark.parametrize(("time", "hidden", "inputs"), [(64, 128, 1), (256, 64, 4), (784, 32, 1), (28, 64, 28)])

@@ -124,7 +124,7 @@ def _walk(
     overflow = False
     for number, stage in enumerate(host.stages(first), first):
         if len(rows) > CACHED and most > 1:
-            codes, _ = collected(kept, np.arange(len(rows) - 1))
+            codes = collected(kept, np.arange(len(rows) - 1))
             parts, more = _walk_halves(host, number, rows, codes, most)
             return parts, overflow or more
         rows, above, parents = _cross(host.act, stage, rows)
@@ -133,7 +133,7 @@ def _walk(
             rows, parents = rows[: most + 1], parents[:most]
             above = [passed[: most + 1] for passed in above]
         kept.append((code_bytes(host.act, [passed[:-1] | passed[1:] for passed in above]), parents))
-    codes, _ = collected(kept, np.arange(len(rows) - 1))
+    codes = collected(kept, np.arange(len(rows) - 1))
     return [(rows, codes)], overflow
 
 

@@ -110,7 +110,7 @@ def partition_plane(
     twice = corners[:, 0] * onward[:, 1] - corners[:, 1] * onward[:, 0]
     return PlanePartition(
         polygons=tuple(np.split(corners, ends)),
-        codes=collected(stages, np.arange(len(polygons.sizes)))[0],
+        codes=collected(stages, np.arange(len(polygons.sizes))),
         outputs=tuple(np.split(host.outputs(polygons.rows), ends)),
         areas=np.add.reduceat(twice, polygons.starts()) / 2,
         overflow=overflow,

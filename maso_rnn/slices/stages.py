@@ -140,14 +140,14 @@ def code_bytes(act: PiecewiseAffine, above: list[np.ndarray]) -> np.ndarray:
     return np.packbits(above[0], axis=1)
 
 
-def collected(stages: list[tuple[np.ndarray, np.ndarray]], index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The codes of all stages for chosen pieces after them, and the pieces before them that these are part of."""
+def collected(stages: list[tuple[np.ndarray, np.ndarray]], index: np.ndarray) -> np.ndarray:
+    """The codes of all stages for chosen pieces after them."""
     ends = np.cumsum([0, *(codes.shape[1] for codes, _ in stages)])
     collected = np.empty((len(index), ends[-1]), np.uint8)
     for (codes, parents), start, end in zip(reversed(stages), ends[-2::-1], ends[:0:-1], strict=True):
         collected[:, start:end] = codes[index]
         index = parents[index]
-    return collected, index
+    return collected
 
 
 def exploring(rnn: RNN, h0: States | None, corners: dict[str, Any], advice: str) -> HostNetwork:
