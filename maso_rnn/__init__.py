@@ -41,13 +41,27 @@ from maso_rnn.activations import (
 )
 from maso_rnn.affine import (
     AffineMap,
-    Linearization,
     affine_map,
     affine_maps,
-    linearization_error,
-    linearize,
     match,
     template_margin,
+)
+from maso_rnn.cells import (
+    Cell,
+    Linearization,
+    linearization_error,
+    linearize,
+)
+from maso_rnn.codes import (
+    RegionCounts,
+    count_regions,
+    doubtful_codes,
+    hamming,
+    pack,
+    unpack,
+)
+from maso_rnn.distances import (
+    boundary_distance,
 )
 from maso_rnn.dynamics import (
     FixedPoints,
@@ -90,15 +104,6 @@ from maso_rnn.parallel import (
     ParallelResult,
     parallel_forward,
 )
-from maso_rnn.regions import (
-    RegionCounts,
-    boundary_distance,
-    count_regions,
-    doubtful_codes,
-    hamming,
-    pack,
-    unpack,
-)
 from maso_rnn.slices import (
     LineWalk,
     PieceMaps,
@@ -112,6 +117,7 @@ from maso_rnn.slices import (
 __all__ = [
     "RNN",
     "AffineMap",
+    "Cell",
     "FixedPoints",
     "JacobianSpectra",
     "Layer",

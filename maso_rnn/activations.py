@@ -181,10 +181,7 @@ def leaky_relu(slope: float = 0.01) -> PiecewiseAffine:
     Source:
         Wang, Balestriero, Baraniuk (2019), section 2.
     """
-    slope = checks.number("slope", slope)
-    if not math.isfinite(slope):
-        raise ValueError(f"slope must be finite, got {slope}")
-    return PiecewiseAffine((0.0,), (slope, 1.0), (0.0, 0.0))
+    return PiecewiseAffine((0.0,), (checks.number("slope", slope), 1.0), (0.0, 0.0))
 
 
 relu = PiecewiseAffine((0.0,), (0.0, 1.0), (0.0, 0.0))
@@ -234,12 +231,18 @@ def activation(name_or_activation: str | Activation) -> Activation:
     return name_or_activation
 
 
+def name(act: Activation) -> str:
+    """What an activation is called: its name where it has one, else the function's."""
+    known = [key for key, value in _BY_NAME.items() if value == act]
+    return known[0] if known else getattr(act, "__name__", repr(act))
+
+
 def require_pieces(act: Activation) -> PiecewiseAffine:
     """`act` itself if it is piecewise affine; else the error that names what to call instead."""
     if isinstance(act, PiecewiseAffine):
         return act
-    name = getattr(act, "__name__", repr(act))
+    activation(act)
     raise ValueError(
-        f"activation {name} has no affine pieces that can be seen; use a PiecewiseAffine one (relu, leaky_relu, abs, "
-        "hard_tanh, by name or as an object), or maso_rnn.linearize, which takes any cell to first order"
+        f"activation {name(act)} has no affine pieces that can be seen; use a PiecewiseAffine one (relu, leaky_relu, "
+        "abs, hard_tanh, by name or as an object), or maso_rnn.linearize, which takes any cell to first order"
     )

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.network import RNN, States, checked_arguments, read_out, trajectory
+from maso_rnn.network import RNN, States, checked_arguments, read_out, run_through, until
 from maso_rnn.network import step as network_step
 
 
@@ -46,28 +46,13 @@ class AffineMap(NamedTuple):
     codes: tuple[Shaped[Array, "time hidden"], ...]
 
 
-class Linearization(NamedTuple):
-    """`output ≈ Σ_t slope[:, t] @ xs[t] + initial_slope · h0 + offset`, to first order about an input.
-
-    Attributes:
-        slope: (output, time, input), the Jacobian in the input.
-        initial_slope: the Jacobian in the initial carry: its pytree, each leaf with a leading output axis.
-        offset: (output,), such that the formula is exact at the input it was taken at.
-        output: (output,), from the forward pass.
-    """
-
-    slope: Float[Array, "output time input"]
-    initial_slope: PyTree[Float[Array, "output ..."]]
-    offset: Float[Array, " output"]
-    output: Float[Array, " output"]
-
-
 def affine_map(
     rnn: RNN,
     xs: Float[Array, "time input"],
     h0: States | None = None,
     *,
     step: int | Int[Array, ""] = -1,
+    length: int | Int[Array, ""] | None = None,
 ) -> AffineMap:
     """The affine map that the network is around `xs`, for the output of one step.
 
@@ -79,6 +64,7 @@ def affine_map(
         xs: (time, input), one sequence, in the network's dtype.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
         step: the step whose output is mapped, from 0 or, if negative, from the end; it may be traced.
+        length: how many steps of `xs` count; the rest is padding, with zero slope. May be traced.
 
     Returns:
         `AffineMap(slope, initial_slope, offset, output, codes)`. With a traced `step` out of range all numbers are
@@ -101,17 +87,21 @@ def affine_map(
     Source:
         Wang, Balestriero, Baraniuk (2019), theorem 1, with the readout in every term and the products over all steps.
     """
-    xs, state = checked_arguments(rnn, xs, h0)
-    require_pieces(rnn.activation)
-    time = xs.shape[0]
-    at, inside = checks.index("step", step, -time, time)
-    return _affine_map(rnn, xs, state, jnp.where(at < 0, at + time, at), inside)
+    rnn, xs, state, length = checked_arguments(rnn, xs, h0, length)
+    end = int(length) if length is not None and checks.is_concrete(length) else len(xs)
+    at, inside = checks.index("step", step, -end, end)
+    return map_at(rnn, xs, state, at, inside, length)
 
 
 @jax.jit  # so that a call outside of jit compiles once, not at every call
-def _affine_map(rnn: RNN, xs: Array, state: States, at: Array, inside: Array) -> AffineMap:
+def map_at(rnn: RNN, xs: Array, state: States, at: Array, inside: Array, length: Array | None) -> AffineMap:
+    """`affine_map`, once all has been checked; NaN where `at` is not inside."""
     act = require_pieces(rnn.activation)
+    end = len(xs) if length is None else length
+    at = jnp.where(at < 0, at + end, at)
+    inside = inside & (at >= 0) & (at < end)
     top, codes = _run(rnn, act, xs, state, at)
+    codes = until(length, codes)
     output = read_out(rnn, top)
 
     rows = _pulled_rows(rnn)
@@ -121,7 +111,9 @@ def _affine_map(rnn: RNN, xs: Array, state: States, at: Array, inside: Array) ->
     return AffineMap(slope, initial_slope, offset, output, codes)
 
 
-def affine_maps(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> AffineMap:
+def affine_maps(
+    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+) -> AffineMap:
     """The affine map of every step's output: `affine_map` for each `step`, on a leading time axis.
 
     Equation: as `affine_map`; slope[T, :, t] is zero for t > T. Pulls the outputs of all steps back, or pushes the
@@ -131,6 +123,7 @@ def affine_maps(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = No
         rnn: the network; its activation must be piecewise affine.
         xs: (time, input), one sequence, in the network's dtype.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
+        length: how many steps of `xs` count; the rest is padding, and its maps are zero. May be traced.
 
     Returns:
         `AffineMap` with slope (time, output, time, input), initial_slope (time, output, hidden) for each layer,
@@ -150,16 +143,14 @@ def affine_maps(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = No
     Source:
         Wang, Balestriero, Baraniuk (2019), theorem 1 and section 3.
     """
-    xs, state = checked_arguments(rnn, xs, h0)
-    require_pieces(rnn.activation)
-    return _affine_maps(rnn, xs, state)
+    return _affine_maps(*checked_arguments(rnn, xs, h0, length))
 
 
 @jax.jit
-def _affine_maps(rnn: RNN, xs: Array, state: States) -> AffineMap:
+def _affine_maps(rnn: RNN, xs: Array, state: States, length: Array | None) -> AffineMap:
     act = require_pieces(rnn.activation)
     time, inputs = xs.shape
-    run = trajectory(rnn, xs, state)
+    run = run_through(rnn, xs, state, length)
 
     units = sum(h.shape[0] for h in state)
     rows = _pulled_rows(rnn)
@@ -169,7 +160,8 @@ def _affine_maps(rnn: RNN, xs: Array, state: States) -> AffineMap:
         slope, initial_slope, offset = jax.vmap(lambda rows: _through_readout(rnn, rows))(pulled)
     else:
         slope, initial_slope, offset = _push_forward(rnn, act, run.codes, inputs)
-    return AffineMap(slope, initial_slope, offset, run.outputs, run.codes)
+    mapped = until(length, (slope, initial_slope, offset))
+    return AffineMap(*mapped, run.outputs, run.codes)
 
 
 def _pulled_rows(rnn: RNN) -> Array:
@@ -227,7 +219,8 @@ def _pull_back(
                 offset = offset + through @ layer.bias
             if act.has_offsets:
                 offset = offset + onto @ act.offset(code[l], dtype)
-            before.append(through @ layer.recurrent_kernel.T)
+            recurrent = layer.recurrent_kernel
+            before.append(jnp.zeros_like(through) if recurrent is None else through @ recurrent.T)
             onto = through @ layer.input_kernel.T
         return (tuple(before[::-1]), offset), onto
 
@@ -258,7 +251,7 @@ def _push_forward(
         t, code = now
         after: list[Array] = []
         for l, layer in enumerate(rnn.layers):
-            p = rows[l] @ layer.recurrent_kernel
+            p = jnp.zeros_like(rows[l]) if layer.recurrent_kernel is None else rows[l] @ layer.recurrent_kernel
             if l == 0:
                 here = jax.lax.dynamic_slice_in_dim(p, t * inputs, inputs)
                 p = jax.lax.dynamic_update_slice_in_dim(p, here + layer.input_kernel, t * inputs, axis=0)
@@ -306,16 +299,11 @@ def match(affine: AffineMap, xs: Float[Array, "time input"]) -> Float[Array, " o
     Source:
         Wang, Balestriero, Baraniuk (2019), section 4.
     """
-    if not isinstance(affine, AffineMap):
-        raise TypeError(f"affine must be an AffineMap, from maso_rnn.affine_map, got {type(affine).__name__}")
-    slope = checks.array("affine.slope", affine.slope, rank=3, axes="(output, time, input)")
-    if not slope.size:
-        raise ValueError(f"affine.slope must be (output, time, input) and not empty, got shape {slope.shape}")
-    checks.finite("affine.slope", slope)
-    xs = checks.array("xs", xs, rank=2, axes="(time, input)", dtype=slope.dtype)
-    if xs.shape != slope.shape[1:]:
-        raise ValueError(f"xs must be (time, input) = {slope.shape[1:]} as in affine.slope, got {xs.shape}")
-    checks.finite("xs", xs)
+    return _match(*_checked_match(affine, xs))
+
+
+@jax.jit
+def _match(slope: Array, xs: Array) -> Array:
     return jnp.einsum("oti,ti->o", slope, xs)
 
 
@@ -348,161 +336,23 @@ def template_margin(affine: AffineMap, xs: Float[Array, "time input"], label: in
     Source:
         Wang, Balestriero, Baraniuk (2019), section 4.
     """
-    scores = match(affine, xs)
-    classes = jnp.arange(scores.shape[0])
-    if len(classes) < 2:
+    slope, xs = _checked_match(affine, xs)
+    if len(slope) < 2:
         raise ValueError("affine must have at least two outputs, for a margin between classes; got one")
-    own, inside = checks.index("label", label, 0, len(classes))
+    return _margin(slope, xs, *checks.index("label", label, 0, len(slope)))
+
+
+def _checked_match(affine: AffineMap, xs: Any) -> tuple[Array, Array]:
+    checks.instance("affine", affine, AffineMap, "maso_rnn.affine_map")
+    slope = checks.array("affine.slope", affine.slope, "output time input", sizes := {})
+    xs = checks.array("xs", xs, "time input", sizes, slope.dtype)
+    checks.finite(slope=slope, xs=xs)
+    return slope, xs
+
+
+@jax.jit
+def _margin(slope: Array, xs: Array, own: Array, inside: Array) -> Array:
+    scores = _match(slope, xs)
+    classes = jnp.arange(len(scores))
     others = jnp.where(classes == own, -jnp.inf, scores)
     return jnp.where(inside, scores[own] - others.max(), jnp.nan)
-
-
-def linearize(
-    step: Callable[[PyTree, Array], PyTree],
-    readout: Callable[[PyTree], Float[Array, " output"]],
-    h0: PyTree[Float[Array, "..."]],
-    xs: Float[Array, "time input"],
-) -> Linearization:
-    """Any cell (LSTM, GRU, tanh) to first order about `xs`: its template, as `affine_map` has it where it is exact.
-
-    Equation: slope = ∂z/∂xs, initial_slope = ∂z/∂h0, offset = z − slope · xs − initial_slope · h0.
-
-    Args:
-        step: the cell, `(carry, x) -> carry`, with x (input,).
-        readout: the output of a carry, `carry -> (output,)`; it is read after the last step.
-        h0: the initial carry, any pytree of floating arrays.
-        xs: (time, input), one sequence, in any floating dtype that the cell takes.
-
-    Returns:
-        `Linearization(slope, initial_slope, offset, output)`, exact at `xs` only; `linearization_error` measures it
-        elsewhere. Called outside of `jax.jit` it compiles at every call; wrap it when it is called often.
-
-    Raises:
-        ValueError: if `xs` is not (time, input), is empty, `readout` does not give (output,), `h0` holds no array, or
-            concrete values are not finite.
-        TypeError: if `xs` or a leaf of `h0` is not a floating array, `step` or `readout` is not a function, or `step`
-            does not return a carry like `h0`. What they raise themselves is passed on with a note.
-
-    Example:
-        >>> cell = lambda h, x: jnp.tanh(x + 0.5 * h)
-        >>> linear = linearize(cell, lambda h: h, jnp.zeros(1), jnp.zeros((3, 1)))
-        >>> linear.slope.ravel().tolist()
-        [0.25, 0.5, 1.0]
-
-    Source:
-        First-order Taylor expansion; the smooth counterpart of Wang, Balestriero, Baraniuk (2019), theorem 1.
-    """
-    xs, h0 = _checked_cell(step, readout, h0, xs)
-    output, pull_back = jax.vjp(lambda h0, xs: _last_output(step, readout, h0, xs), h0, xs)
-    basis = jnp.eye(output.shape[0], dtype=output.dtype)
-    initial_slope, slope = jax.vmap(pull_back)(basis)
-    linear = _apply(slope, initial_slope, h0, xs)
-    return Linearization(slope, initial_slope, output - linear, output)
-
-
-def linearization_error(
-    linearization: Linearization,
-    step: Callable[[PyTree, Array], PyTree],
-    readout: Callable[[PyTree], Float[Array, " output"]],
-    h0: PyTree[Float[Array, "..."]],
-    xs: Float[Array, "time input"],
-) -> Float[Array, " output"]:
-    """What a linearization gets wrong at another input or initial carry.
-
-    Equation: z(xs, h0) − (slope · xs + initial_slope · h0 + offset).
-
-    Args:
-        linearization: from `linearize`, of the same cell and readout; in floating dtypes of any kind.
-        step: the cell, `(carry, x) -> carry`.
-        readout: the output of a carry, `carry -> (output,)`.
-        h0: the initial carry to test at.
-        xs: (time, input), the sequence to test at, in any floating dtype that the cell takes.
-
-    Returns:
-        (output,), true output minus predicted, in the units of the output.
-
-    Raises:
-        ValueError: as `linearize`; or if `xs`, `h0` or the output do not have the shapes that the linearization was
-            taken at.
-        TypeError: as `linearize`; or if `linearization` is none of floating arrays.
-
-    Example:
-        >>> cell = lambda h, x: jnp.tanh(x + 0.5 * h)
-        >>> linear = linearize(cell, lambda h: h, jnp.zeros(1), jnp.zeros((3, 1)))
-        >>> error = linearization_error(linear, cell, lambda h: h, jnp.zeros(1), jnp.full((3, 1), 0.1))
-        >>> bool(abs(error[0]) < 0.01)
-        True
-
-    Source:
-        First-order Taylor expansion.
-    """
-    linearization = _checked_linearization(linearization)
-    xs, h0 = _checked_cell(step, readout, h0, xs)
-    if xs.shape != linearization.slope.shape[1:]:
-        raise ValueError(f"xs must be {linearization.slope.shape[1:]}, as the linearization has it, got {xs.shape}")
-    wanted = jax.tree.map(lambda rows: rows.shape[1:], linearization.initial_slope)
-    got = jax.tree.map(jnp.shape, h0)
-    if wanted != got:
-        raise ValueError(f"h0 must have the shapes that the linearization has it in, {wanted}, got {got}")
-    output = _last_output(step, readout, h0, xs)
-    if output.shape != linearization.output.shape:
-        raise ValueError(
-            f"readout must return {linearization.output.shape}, as the linearization has it, got {output.shape}"
-        )
-    predicted = _apply(linearization.slope, linearization.initial_slope, h0, xs) + linearization.offset
-    return output - predicted
-
-
-def _checked_linearization(linearization: Any) -> Linearization:
-    """Floating arrays whose outputs agree, finite where they are concrete."""
-    if not isinstance(linearization, Linearization):
-        raise TypeError(f"linearization must come from maso_rnn.linearize, got {type(linearization).__name__}")
-    checked, name = linearization, "linearization"
-    slope = checks.array(f"{name}.slope", checked.slope, rank=3, axes="(output, time, input)")
-    output = checks.array(f"{name}.output", checked.output, rank=1, axes="(output,)")
-    offset = checks.array(f"{name}.offset", checked.offset, rank=1, axes="(output,)")
-    rows = [slope, offset, output]
-    for path, leaf in jax.tree.leaves_with_path(checked.initial_slope):
-        where = f"{name}.initial_slope{jax.tree_util.keystr(path)}"
-        rows.append(checks.array(where, leaf, rank=max(jnp.ndim(leaf), 1), axes="(output, ...)"))
-    counts = [len(row) for row in rows]
-    if len(set(counts)) > 1:
-        raise ValueError(f"{name} must have as many outputs in every array, got {counts}")
-    checks.finite(name, rows)
-    return Linearization(slope, jax.tree.map(jnp.asarray, checked.initial_slope), offset, output)
-
-
-def _last_output(step: Any, readout: Any, h0: PyTree, xs: Array) -> Array:
-    carry, _ = jax.lax.scan(lambda carry, x: (step(carry, x), None), h0, xs)
-    return readout(carry)
-
-
-def _apply(slope: Array, initial_slope: PyTree, h0: PyTree, xs: Array) -> Array:
-    """`slope · xs + initial_slope · h0`."""
-    parts = jax.tree.map(lambda rows, h: rows.reshape(rows.shape[0], -1) @ h.ravel(), initial_slope, h0)
-    return sum(jax.tree.leaves(parts), start=jnp.einsum("oti,ti->o", slope, xs))
-
-
-def _checked_cell(step: Any, readout: Any, h0: PyTree, xs: Any) -> tuple[Array, PyTree]:
-    """The sequence and the initial carry, once the cell is known to fit them."""
-    checks.function("step", step)
-    checks.function("readout", readout)
-    xs = checks.array("xs", xs, rank=2, axes="(time, input)")
-    if not xs.size:
-        raise ValueError(f"xs must have at least one step and one input, got shape {xs.shape}")
-    checks.finite("xs", xs)
-    if not jax.tree.leaves(h0):
-        raise ValueError("h0 must hold at least one array, got an empty carry")
-    for path, leaf in jax.tree.leaves_with_path(h0):
-        checks.array(f"h0{jax.tree_util.keystr(path)}", leaf, rank=jnp.ndim(leaf), axes="floating")
-    h0 = jax.tree.map(jnp.asarray, h0)
-    checks.finite("h0", h0)
-    with checks.calling("step or readout", f"h0 {jax.tree.map(jnp.shape, h0)} and one step of xs, {xs.shape[1:]}"):
-        after, output = jax.eval_shape(lambda h, x: ((new := step(h, x)), readout(new)), h0, xs[0])
-    wanted, got = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name), carry) for carry in (h0, after))
-    if wanted != got:
-        raise TypeError(f"step must return a carry like h0, {wanted}, got {got}")
-    is_vector = isinstance(output, jax.ShapeDtypeStruct) and len(output.shape) == 1 and output.size
-    if not is_vector or not jnp.issubdtype(output.dtype, jnp.floating):
-        raise ValueError(f"readout must return one floating array (output,), got {output}")
-    return xs, h0

@@ -1,16 +1,23 @@
-"""What is refused, and in which words: shapes and dtypes always, values where they are concrete."""
+"""What a public function is given, looked at once: shapes and dtypes always, values where they are concrete.
+
+Every public function of the three packages calls these at its boundary; nothing calls them again inside. Axes are
+named by one word each, as in a docstring: `array("xs", xs, "time input", sizes)` wants rank 2, and axes of one name must
+be equally long wherever the same `sizes` is passed. Values are looked at by one call of `finite` for all arguments.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+_NUMBERS = (bool, int, float, np.generic, np.ndarray, jax.Array)
 
 
 def is_concrete(*values: Any) -> bool:
@@ -18,109 +25,234 @@ def is_concrete(*values: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-def integer(name: str, value: Any) -> int:
-    """A whole number, of any integer type but bool."""
-    if not isinstance(value, bool | np.bool_):
-        try:
-            return operator.index(value)
-        except TypeError:
-            pass
-    raise TypeError(f"{name} must be an integer, got {value!r}")
-
-
-def size(name: str, value: Any, *, least: int = 1) -> int:
-    """A whole number, at least `least`."""
-    value = integer(name, value)
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+def instance(name: str, value: Any, kind: type, source: str) -> Any:
+    """An object of that type; `source` is the call that makes one."""
+    if not isinstance(value, kind):
+        wanted = f"{kind.__module__.split('.')[0]}.{kind.__name__}"
+        raise TypeError(f"{name} must be a {wanted}, got {type(value).__name__}; {source} makes one")
     return value
 
 
-def number(name: str, value: Any) -> float:
-    """A number that is known while something else is traced."""
-    if not is_concrete(value):
-        raise TypeError(
-            f"{name} must be a number, got a traced value; close over it, rather than passing it through jax.jit or "
-            "jax.vmap"
-        )
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{name} must be within the range of floats, got a number beyond it") from None
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+def array(
+    name: str,
+    value: Any,
+    axes: str,
+    sizes: dict[str, int] | None = None,
+    dtype: Any = None,
+    *,
+    kinds: tuple[Any, ...] = (jnp.floating,),
+) -> jax.Array:
+    """An array with those axes, none of them empty, of floating numbers or of other kinds.
 
-
-def positive(name: str, value: Any) -> float:
-    """A number above 0 and finite."""
-    value = number(name, value)
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
-    return value
-
-
-def array(name: str, value: Any, *, rank: int, axes: str, dtype: Any = None) -> jax.Array:
-    """A floating array of that rank (and dtype, where one is asked for)."""
+    Args:
+        name: how messages call it.
+        value: of JAX or NumPy.
+        axes: a word for each axis. One that ends in "?" may be empty; "*batch" in front stands for any number of axes.
+        sizes: how long axes of these names are; those met for the first time are added.
+        dtype: the dtype that it must have, where one is asked for.
+        kinds: the kinds of numbers that will do.
+    """
     if not isinstance(value, jax.Array | np.ndarray):
-        raise TypeError(f"{name} must be an array {axes}, got {type(value).__name__}; wrap it in jax.numpy.asarray")
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {value.dtype}; convert it, as by {name}.astype(float)")
-    if value.ndim != rank:
-        hint = "; use jax.vmap for a batch" if value.ndim == rank + 1 else ""
-        raise ValueError(f"{name} must be {axes}, of rank {rank}, got shape {value.shape}{hint}")
+        raise TypeError(
+            f"{name} must be an array {_axes(axes)}, got {type(value).__name__}; jax.numpy.asarray makes one"
+        )
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
+        raise TypeError(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {value.dtype}; convert it")
+    _shape(name, value.shape, axes, {} if sizes is None else sizes)
     if dtype is not None and value.dtype != dtype:
-        raise TypeError(f"{name} must have the network's dtype {dtype}, got {value.dtype}; convert one of them")
-    with jax.ensure_compile_time_eval():  # what is concrete stays so while something else is traced
-        return jnp.asarray(value)
+        raise TypeError(f"{name} must be {dtype}, as the rest is, got {value.dtype}; convert one of them")
+    return value if isinstance(value, jax.Array) else concretely(jnp.asarray, value)
 
 
-def finite(name: str, value: Any) -> None:
-    """All numbers finite, where they are concrete."""
-    if not is_concrete(value):
-        return
-    with jax.ensure_compile_time_eval():  # concrete values are looked at even while something else is traced
-        if not bool(_all_finite(value)):
-            raise ValueError(f"{name} must be finite, got NaN or infinity in it")
+def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, int]) -> None:
+    words = axes.split()
+    if words and words[0].startswith("*"):
+        words = words[1:]
+        shape = shape[max(len(shape) - len(words), 0) :]
+    fits = len(words) == len(shape)
+    for word, length in zip(words, shape, strict=False):
+        fits = fits and sizes.get(word, length) == length and (length > 0 or word.endswith("?"))
+    if not fits:
+        known = [f"{word} = {sizes[word]}" for word in dict.fromkeys(words) if word in sizes]
+        wanted = _axes(axes) + (f" with {', '.join(known)}" if known else "") + ", not empty" * (0 in shape)
+        hint = "; jax.vmap takes a batch of them" if len(shape) == len(words) + 1 else ""
+        raise ValueError(f"{name} must be {wanted}, got shape {shape}{hint}")
+    sizes |= zip(words, shape, strict=True)
+
+
+def finite(**values: Any) -> None:
+    """All numbers finite, where they are concrete: one look at everything, one wait for the device."""
+    leaves = [leaf for leaf in jax.tree.leaves(values) if not isinstance(leaf, jax.core.Tracer)]
+    if leaves and not concretely(lambda: bool(_all_finite(leaves))):
+        for name, value in values.items():
+            for path, leaf in jax.tree.leaves_with_path(value):
+                if is_concrete(leaf) and not concretely(lambda leaf=leaf: bool(_all_finite([leaf]))):
+                    raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, got NaN or infinity in it")
 
 
 @jax.jit
-def _all_finite(value: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(value)]).all()
+def _all_finite(leaves: list[Any]) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+
+
+def concretely(compute: Any, *arguments: Any) -> Any:
+    """`compute` of the arguments; what is made of concrete ones stays concrete, whatever else is being traced."""
+    if not is_concrete(arguments):
+        return compute(*arguments)
+    with jax.ensure_compile_time_eval():
+        return compute(*arguments)
+
+
+def carry(name: str, value: Any) -> Any:
+    """A pytree of floating arrays that holds at least one number."""
+    leaves = jax.tree.leaves_with_path(value)
+    for path, leaf in leaves:
+        array(f"{name}{jax.tree_util.keystr(path)}", leaf, "*shape")
+    if not sum(leaf.size for _, leaf in leaves):
+        raise ValueError(f"{name} must hold at least one number, got an empty carry")
+    return jax.tree.map(lambda leaf: concretely(jnp.asarray, leaf), value)
+
+
+def like(name: str, value: Any, what: str, wanted: Any) -> None:
+    """A pytree of arrays of the same structure, shapes and dtypes as another, `what`."""
+    forms = [
+        jax.tree.map(lambda leaf: f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}", tree) for tree in (wanted, value)
+    ]
+    if forms[0] != forms[1]:
+        raise TypeError(f"{name} must be like {what}, {forms[0]}, got {forms[1]}")
+
+
+def size(name: str, value: Any, *, least: int = 1) -> int:
+    """A whole number known when the function is traced, of any integer type but bool, at least `least`."""
+    if not isinstance(value, bool | np.bool_):
+        with contextlib.suppress(TypeError, jax.errors.ConcretizationTypeError):
+            value = operator.index(value)
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+            return value
+    hint = "; it is static: under jax.jit name it in static_argnames" if isinstance(value, jax.core.Tracer) else ""
+    raise TypeError(f"{name} must be an integer, got {_given(value)}{hint}")
+
+
+def number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
+    """A finite real number that is known when the function is traced, from `least` on, or above `above`."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name} must be a number, got a traced value; close over it, rather than passing it traced")
+    real = real_number(name, value)
+    try:
+        known = float(real)
+    except OverflowError:
+        known = math.inf
+    if not (math.isfinite(known) and known >= least and known > above):
+        bound = f" and at least {least:g}" * (least > -math.inf) + f" and above {above:g}" * (above > -math.inf)
+        raise ValueError(f"{name} must be finite{bound}, got {value}")
+    return known
+
+
+def real_number(name: str, value: Any) -> Any:
+    """One real number, traced or not."""
+    if not isinstance(value, _NUMBERS) or isinstance(value, bool | np.bool_) or jnp.ndim(value):
+        raise TypeError(f"{name} must be a number, got {_given(value)}")
+    if hasattr(value, "dtype") and not (
+        jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    ):
+        raise TypeError(f"{name} must be a real number, got {value.dtype}")
+    return value
+
+
+def scale(name: str, value: Any) -> jax.Array:
+    """A standard deviation: one real number, traced or not, finite and not negative where it is concrete."""
+    checked = concretely(jnp.asarray, real_number(name, value))
+    checked = checked if jnp.issubdtype(checked.dtype, jnp.floating) else checked.astype(float)
+    if is_concrete(checked) and not 0 <= float(checked) < math.inf:
+        raise ValueError(f"{name} must be a standard deviation, finite and at least 0, got {float(checked)}")
+    return checked
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {_given(value)}")
+    return bool(value)
+
+
+def choice(name: str, value: Any, options: Collection[Any]) -> Any:
+    """One of the options."""
+    if not any(value is option or (type(value) is type(option) and value == option) for option in options):
+        raise ValueError(f"{name} must be one of {sorted(map(repr, options))}, got {_given(value)}")
+    return value
 
 
 def random_key(name: str, value: Any) -> jax.Array:
-    """One random key, typed or of the old kind."""
-    if isinstance(value, jax.Array):
-        is_typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        if (is_typed and value.ndim == 0) or (value.dtype == jnp.uint32 and value.ndim == 1):
+    """One random key, typed; an old one, as from `jax.random.PRNGKey`, is wrapped."""
+    if isinstance(value, jax.Array | np.ndarray):
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0:
             return value
-    got = f"shape {value.shape} of {value.dtype}" if hasattr(value, "dtype") else repr(value)
-    raise TypeError(f"{name} must be a random key, as jax.random.key(0), got {got}")
+        if value.dtype == jnp.uint32 and value.ndim == 1:
+            return jax.random.wrap_key_data(value)
+    raise TypeError(f"{name} must be one random key, as jax.random.key(0), got {_given(value)}")
 
 
 def function(name: str, value: Any) -> None:
     """Something that can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, got {value!r}")
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name} must be a function, got {_given(value)}")
 
 
 @contextlib.contextmanager
-def calling(names: str, arguments: str) -> Iterator[None]:
+def calling(name: str, arguments: str) -> Iterator[None]:
     """While a function of the caller's runs: what it raises is passed on, with a note of what it was called with."""
     try:
         yield
     except Exception as error:
-        error.add_note(f"raised by {names}, called with {arguments}")
+        error.add_note(f"raised by {name}, called with {arguments}")
         raise
 
 
 def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
     """One integer, and whether it is in [start, stop): refused where it is concrete and is not."""
-    if not isinstance(value, jax.Array):
-        value = integer(name, value)
-    elif value.shape != () or not jnp.issubdtype(value.dtype, jnp.integer):
-        raise TypeError(f"{name} must be one integer, got shape {value.shape} of {value.dtype}")
-    if is_concrete(value) and not start <= int(value) < stop:
-        raise ValueError(f"{name} must be in [{start}, {stop}), got {int(value)}")
-    wide = jnp.asarray(value).astype(int)  # a narrow integer could wrap in what follows
+    is_array = isinstance(value, jax.Array | np.ndarray) and value.shape == ()
+    if not is_array or not jnp.issubdtype(value.dtype, jnp.integer):
+        value = size(name, value, least=-(2**62))
+    if is_concrete(value):
+        if not start <= int(value) < stop:
+            raise ValueError(f"{name} must be in [{start}, {stop}), got {int(value)}")
+        return concretely(jnp.asarray, int(value)), concretely(jnp.asarray, True)
+    wide = value.astype(int)  # a narrow integer could wrap in what follows
     return wide, (wide >= start) & (wide < stop)
+
+
+def lengths(value: Any, batch: int, time: int) -> jax.Array:
+    """How many steps of each sequence count: whole numbers (batch,), concrete ones in [1, time]."""
+    value = array("lengths", value, "batch", {"batch": batch}, kinds=(jnp.integer,))
+    if is_concrete(value) and not bool(((value >= 1) & (value <= time)).all()):
+        raise ValueError(f"lengths must be in [1, {time}], got {int(value.min())} to {int(value.max())}")
+    return value
+
+
+def floating(name: str, dtype: Any) -> Any:
+    """A floating dtype, by default JAX's own; one that JAX is not set to hold is refused."""
+    default = jax.dtypes.canonicalize_dtype(float)
+    if dtype is None:
+        return default
+    try:
+        wanted = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{name} must be a floating dtype, got {dtype!r}") from None
+    if not jnp.issubdtype(wanted, jnp.floating):
+        raise TypeError(f"{name} must be a floating dtype, got {wanted}")
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(f"{name} {wanted} needs jax.config.update('jax_enable_x64', True) first")
+    return wanted
+
+
+def _axes(axes: str) -> str:
+    words = [word.rstrip("?").replace("*", "...") for word in axes.split()]
+    return f"({', '.join(words)}{',' * (len(words) == 1)})"
+
+
+def _given(value: Any) -> str:
+    """What came, in few words: an array's shape, never its numbers."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return f"{type(value).__name__} {str(value)[:40]!r}"

@@ -37,7 +37,7 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array
 
 from maso_rnn import checks
-from maso_rnn.host import Eigenbasis, eigenbasis, on_host, rounding
+from maso_rnn.numpy_linalg import Eigenbasis, eigenbasis, in_numpy, rounding
 
 _GLOROT = jax.nn.initializers.glorot_normal()
 _OTHER_BASE = "use a random base of full rank, such as jax.nn.initializers.glorot_normal(), or basis='orthogonal'"
@@ -93,7 +93,7 @@ def eigen(
     Source:
         Dou, Principe (2023), the abstract; the basis of the Schur form: Golub, Van Loan, *Matrix computations*, 7.4.
     """
-    radius = checks.positive("radius", radius)
+    radius = checks.number("radius", radius, above=0)
     _check_base(base)
     if basis not in ("schur", "orthogonal", "eigenvectors"):
         raise ValueError(f"basis must be 'schur', 'orthogonal' or 'eigenvectors', got {basis!r}")
@@ -112,7 +112,7 @@ def eigen(
             basis_key, angle_key = jax.random.split(key)
             gaussian = jax.random.normal(basis_key, shape, dtype)
             uniform = jax.random.uniform(angle_key, (shape[0] // 2,), dtype)  # in [0, 1)
-            return on_host(
+            return in_numpy(
                 lambda gaussian, uniform: radius * _rotations_in_haar_basis(gaussian, max_phase * (1 - uniform)),
                 (gaussian, uniform),
                 jax.ShapeDtypeStruct(shape, dtype),
@@ -120,7 +120,7 @@ def eigen(
         drawn = _draw(base, key, shape, dtype)
         precision = float(jnp.finfo(drawn.dtype).eps)
         put = functools.partial(_in_eigenvectors, dtype=dtype) if basis == "eigenvectors" else _in_schur_basis
-        return on_host(lambda base: radius * put(base, precision), (drawn,), jax.ShapeDtypeStruct(shape, dtype))
+        return in_numpy(lambda base: radius * put(base, precision), (drawn,), jax.ShapeDtypeStruct(shape, dtype))
 
     return _initializer(draw, "radius", radius)
 
@@ -148,7 +148,7 @@ def identity(scale: float = 1.0) -> Initializer:
     Source:
         Le, Jaitly, Hinton, *A simple way to initialize recurrent networks of rectified linear units* (2015).
     """
-    scale = checks.positive("scale", scale)
+    scale = checks.number("scale", scale, above=0)
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         del key  # nothing is random
@@ -184,7 +184,7 @@ def np_rnn() -> Initializer:
         return shifted / np.linalg.eigvalsh(shifted)[-1]
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        return on_host(normalised, (jax.random.normal(key, shape, dtype),), jax.ShapeDtypeStruct(shape, dtype))
+        return in_numpy(normalised, (jax.random.normal(key, shape, dtype),), jax.ShapeDtypeStruct(shape, dtype))
 
     return _initializer(draw, "radius", 1.0)
 
@@ -217,7 +217,7 @@ def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initial
         Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001), section 3.
     """
     _check_base(base)
-    radius = checks.positive("radius", radius)
+    radius = checks.number("radius", radius, above=0)
 
     def scaled(base: np.ndarray, precision: float) -> np.ndarray:
         _check_finite(base)
@@ -228,7 +228,7 @@ def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initial
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         drawn = _draw(base, key, shape, dtype)
         precision = float(jnp.finfo(drawn.dtype).eps)
-        return on_host(lambda base: scaled(base, precision), (drawn,), jax.ShapeDtypeStruct(shape, dtype))
+        return in_numpy(lambda base: scaled(base, precision), (drawn,), jax.ShapeDtypeStruct(shape, dtype))
 
     return _initializer(draw, "radius", radius)
 
@@ -265,7 +265,7 @@ def per_gate(init: Initializer, gates: int, axis: int = -1) -> Initializer:
     if not callable(init):
         raise TypeError(f"init must be an initializer, got {type(init).__name__}; call per_gate(eigen(), {gates})")
     gates = checks.size("gates", gates)
-    axis = checks.integer("axis", axis)
+    axis = checks.size("axis", axis, least=-(2**31))
 
     def init_gates(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
         shape = _rank_2(shape, f"(hidden, {gates} * hidden)")

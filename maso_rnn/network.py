@@ -15,18 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from maso_rnn import checks
-from maso_rnn.activations import (
-    Activation,
-    relu,
-    require_pieces,
-)
-from maso_rnn.activations import (
-    activation as activation_of,
-)
+from maso_rnn import checks, functions
+from maso_rnn.activations import Activation, PiecewiseAffine, relu, require_pieces
+from maso_rnn.activations import activation as activation_of
+from maso_rnn.activations import name as activation_name
 
 # A field holds an array, or whatever optax's masks and `jax.eval_shape` put in its place: no type is enforced.
 Leaf: TypeAlias = Any
@@ -40,16 +36,16 @@ else:
 
 @struct.dataclass
 class Layer:
-    """One recurrent layer: `act(x @ input_kernel + h @ recurrent_kernel + bias)`.
+    """One layer: `act(x @ input_kernel + h @ recurrent_kernel + bias)`.
 
     Attributes:
         input_kernel: (input, hidden).
-        recurrent_kernel: (hidden, hidden).
+        recurrent_kernel: (hidden, hidden), or None for a layer without recurrence, as of an encoder or a head.
         bias: (hidden,), or None for no bias.
     """
 
     input_kernel: Leaf
-    recurrent_kernel: Leaf
+    recurrent_kernel: Leaf = None
     bias: Leaf = None
 
 
@@ -82,6 +78,15 @@ class RNN:
     initial: Leaf = None
     activation: Activation = struct.field(pytree_node=False, default=relu)
 
+    def __repr__(self) -> str:
+        kernels = [*(layer.input_kernel for layer in self.layers), self.readout.kernel]
+        shapes = [getattr(kernel, "shape", "?") for kernel in kernels]
+        widths = " → ".join([str(shape[-2] if len(shape) > 1 else "?") for shape in shapes] + [str(shapes[-1][-1])])
+        leaves = [leaf for leaf in jax.tree.leaves(self) if hasattr(leaf, "size")]
+        dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+        act = activation_name(self.activation)
+        return f"RNN({widths}, {act}, {dtypes}, {sum(leaf.size for leaf in leaves):,} parameters)"
+
 
 class Trajectory(NamedTuple):
     """A forward pass, step by step.
@@ -89,12 +94,12 @@ class Trajectory(NamedTuple):
     Attributes:
         outputs: (time, output), the readout of every step.
         states: for each layer (time, hidden), the state after each step.
-        codes: for each layer (time, hidden), the piece of the activation that each unit used.
+        codes: for each layer (time, hidden), the piece of the activation that each unit used; None where it has none.
     """
 
     outputs: Float[Array, "time output"]
     states: tuple[Float[Array, "time hidden"], ...]
-    codes: tuple[Shaped[Array, "time hidden"], ...]
+    codes: tuple[Shaped[Array, "time hidden"], ...] | None
 
 
 def init(
@@ -150,7 +155,7 @@ def init(
     initializers = {"input_init": input_init, "recurrent_init": recurrent_init, "readout_init": readout_init}
     for name, initializer in (initializers | ({} if bias_init is None else {"bias_init": bias_init})).items():
         checks.function(name, initializer)
-    dtype = _floating(dtype)
+    dtype = checks.floating("dtype", dtype)
 
     def draw(initializer: jax.nn.initializers.Initializer, key: Array, *shape: int) -> Array:
         # in float32 at least: an orthogonal kernel cannot be had in bfloat16
@@ -175,22 +180,6 @@ def init(
     return RNN(layers=tuple(layers), readout=readout, activation=activation_of(activation))
 
 
-def _floating(dtype: Any) -> Any:
-    """The floating dtype asked for, by default JAX's own; one that JAX is not set to hold is refused."""
-    default = jax.dtypes.canonicalize_dtype(float)
-    if dtype is None:
-        return default
-    try:
-        wanted = jnp.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype must be a floating dtype, got {dtype!r}") from None
-    if not jnp.issubdtype(wanted, jnp.floating):
-        raise TypeError(f"dtype must be floating, got {wanted}")
-    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
-        raise ValueError(f"dtype {wanted} needs jax.config.update('jax_enable_x64', True) first")
-    return wanted
-
-
 def initial_state(rnn: RNN, h0: States | None = None) -> States:
     """The state before the first step: `h0` if given, else the learned one, else zeros.
 
@@ -212,24 +201,19 @@ def initial_state(rnn: RNN, h0: States | None = None) -> States:
     Source:
         Wang, Balestriero, Baraniuk (2019), equation 1.
     """
-    check_network(rnn)
-    return _state_before(rnn, h0)
-
-
-def _state_before(rnn: RNN, h0: Any) -> States:
-    if h0 is not None:
-        return _checked_state(rnn, h0)
-    if rnn.initial is not None:
-        return rnn.initial
-    kernels = [layer.recurrent_kernel for layer in rnn.layers]
-    return tuple(jnp.zeros_like(kernel, shape=kernel.shape[:1]) for kernel in kernels)
+    dtype = check_form(rnn)
+    state = _first_state(rnn) if h0 is None else _checked_state("h0", h0, rnn, dtype)
+    checks.finite(rnn=rnn, h0=h0)
+    return state
 
 
 def step(rnn: RNN, state: States, x: Float[Array, " input"]) -> tuple[States, States]:
     """One step of every layer: the state after it, and the pre-activations that it comes from."""
     states, pre_activations = [], []
     for layer, h in zip(rnn.layers, state, strict=True):
-        p = x @ layer.input_kernel + h @ layer.recurrent_kernel
+        p = x @ layer.input_kernel
+        if layer.recurrent_kernel is not None:
+            p = p + h @ layer.recurrent_kernel
         if layer.bias is not None:
             p = p + layer.bias
         x = rnn.activation(p)
@@ -244,7 +228,9 @@ def read_out(rnn: RNN, h: Float[Array, "*batch hidden"]) -> Float[Array, "*batch
     return z if rnn.readout.bias is None else z + rnn.readout.bias
 
 
-def forward(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Float[Array, "time output"]:
+def forward(
+    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+) -> Float[Array, "time output"]:
     """The output of every step; where only the last one is wanted, `last_output` is cheaper.
 
     Equation: h_t = act(x_t W + h_{t-1} U + b), z_t = h_t V + c, layer upon layer.
@@ -253,6 +239,7 @@ def forward(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) 
         rnn: the network, of any activation.
         xs: (time, input), one sequence, in the network's dtype.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
+        length: how many steps of `xs` count; the rest is padding, and its rows are zero. May be traced.
 
     Returns:
         (time, output).
@@ -269,20 +256,34 @@ def forward(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) 
     Source:
         Wang, Balestriero, Baraniuk (2019), equations 1 and 2.
     """
-    return _forward(rnn, *checked_arguments(rnn, xs, h0))
+    return _forward(*checked_arguments(rnn, xs, h0, length, pieces=False))
 
 
 @jax.jit  # so that a call outside of jit compiles once, not at every call
-def _forward(rnn: RNN, xs: Array, state: States) -> Array:
+def _forward(rnn: RNN, xs: Array, state: States, length: Array | None) -> Array:
     def body(state: States, x: Array) -> tuple[States, Array]:
         state, _ = step(rnn, state, x)
         return state, state[-1]
 
     _, states = jax.lax.scan(body, state, xs)
-    return read_out(rnn, states)
+    return until(length, read_out(rnn, states))
 
 
-def last_output(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Float[Array, " output"]:
+def until(length: Array | None, rows: PyTree) -> PyTree:
+    """Rows (time, …) with zeros, or False, from `length` on."""
+    if length is None:
+        return rows
+
+    def cut(leaf: Array) -> Array:
+        there = jnp.arange(len(leaf)).reshape(-1, *(1,) * (leaf.ndim - 1)) < length
+        return jnp.where(there, leaf, jnp.zeros_like(leaf))
+
+    return jax.tree.map(cut, rows)
+
+
+def last_output(
+    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+) -> Float[Array, " output"]:
     """The output of the last step: the many-to-one network.
 
     Equation: that of `forward`, z_T alone. It reads no other state out and stores none for it, so that a training step
@@ -292,6 +293,7 @@ def last_output(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = No
         rnn: the network, of any activation.
         xs: (time, input), one sequence, in the network's dtype.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
+        length: how many steps of `xs` count; the rest is padding. May be traced.
 
     Returns:
         (output,).
@@ -308,31 +310,40 @@ def last_output(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = No
     Source:
         Wang, Balestriero, Baraniuk (2019), equations 1 and 2.
     """
-    return _last_output(rnn, *checked_arguments(rnn, xs, h0))
+    return _last_output(*checked_arguments(rnn, xs, h0, length, pieces=False))
 
 
 @jax.jit
-def _last_output(rnn: RNN, xs: Array, state: States) -> Array:
-    state, _ = jax.lax.scan(lambda state, x: (step(rnn, state, x)[0], None), state, xs)
+def _last_output(rnn: RNN, xs: Array, state: States, length: Array | None) -> Array:
+    def body(state: States, now: tuple[Array, Array]) -> tuple[States, None]:
+        t, x = now
+        after, _ = step(rnn, state, x)
+        if length is not None:  # padding leaves the state as it is
+            after = jax.tree.map(lambda new, old: jnp.where(t < length, new, old), after, state)
+        return after, None
+
+    state, _ = jax.lax.scan(body, state, (jnp.arange(len(xs)), xs))
     return read_out(rnn, state[-1])
 
 
-def trajectory(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None) -> Trajectory:
+def trajectory(
+    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+) -> Trajectory:
     """The outputs, states and codes of every step, all from one pass.
 
     Equation: code = number of the activation's breakpoints strictly below p_t.
 
     Args:
-        rnn: the network; its activation must be piecewise affine.
+        rnn: the network, of any activation.
         xs: (time, input), one sequence, in the network's dtype.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
+        length: how many steps of `xs` count; the rest is padding, and its rows are zero. May be traced.
 
     Returns:
-        `Trajectory(outputs, states, codes)`.
+        `Trajectory(outputs, states, codes)`; codes are None where the activation has no pieces.
 
     Raises:
-        ValueError: if the activation has no pieces, shapes do not fit, the sequence is empty, or concrete values
-            are not finite.
+        ValueError: if shapes do not fit, the sequence is empty, or concrete values are not finite.
         TypeError: if `xs` is not a floating array of the network's dtype.
 
     Example:
@@ -344,103 +355,97 @@ def trajectory(rnn: RNN, xs: Float[Array, "time input"], h0: States | None = Non
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3.
     """
-    xs, state = checked_arguments(rnn, xs, h0)
-    require_pieces(rnn.activation)
-    return _trajectory(rnn, xs, state)
+    return run_through(*checked_arguments(rnn, xs, h0, length, pieces=False))
 
 
 @jax.jit
-def _trajectory(rnn: RNN, xs: Array, state: States) -> Trajectory:
-    act = require_pieces(rnn.activation)
+def run_through(rnn: RNN, xs: Array, state: States, length: Array | None) -> Trajectory:
+    """`trajectory`, once all has been checked."""
+    act = rnn.activation
 
     def body(state: States, x: Array) -> tuple[States, tuple[States, Any]]:
         state, pre_activations = step(rnn, state, x)
-        return state, (state, tuple(act.code(p) for p in pre_activations))
+        codes = tuple(act.code(p) for p in pre_activations) if isinstance(act, PiecewiseAffine) else None
+        return state, (state, codes)
 
     _, (states, codes) = jax.lax.scan(body, state, xs)
-    return Trajectory(read_out(rnn, states[-1]), states, codes)
+    return until(length, Trajectory(read_out(rnn, states[-1]), states, codes))
 
 
-def checked_arguments(rnn: RNN, xs: Any, h0: Any) -> tuple[Array, States]:
-    """The sequence and the state before it, once all three have been checked."""
-    check_network(rnn)
-    return _checked_sequence(rnn, xs), _state_before(rnn, h0)
+def checked_arguments(
+    rnn: RNN, xs: Any, h0: Any = None, length: Any = None, *, pieces: bool = True
+) -> tuple[RNN, Array, States, Array | None]:
+    """Network, sequence, the state before it and its length, checked once, with one look at all values.
+
+    Steps from `length` on are set to zero: whatever stood there, it changes no number.
+    """
+    sizes: dict[str, int] = {}
+    dtype = check_form(rnn, sizes, pieces=pieces)
+    xs = checks.array("xs", xs, "time input", sizes, dtype)
+    state = _checked_state("h0", h0, rnn, dtype) if h0 is not None else _first_state(rnn)
+    if length is not None:
+        length, inside = checks.index("length", length, 1, len(xs) + 1)
+        there = jnp.arange(len(xs))[:, None] < length
+        xs = checks.concretely(lambda *arrays: jnp.where(*arrays, 0), there, xs)
+        xs = xs if checks.is_concrete(inside) else jnp.where(inside, xs, jnp.nan)
+    checks.finite(rnn=rnn, xs=xs, h0=h0)
+    return _with_static_activation(rnn), xs, state, length
 
 
-def check_network(rnn: RNN) -> None:
+def check_network(rnn: Any, *, pieces: bool = False) -> None:
     """A network whose shapes fit together, of one floating dtype, with finite numbers."""
-    if not isinstance(rnn, RNN):
-        raise TypeError(f"rnn must be a maso_rnn.RNN, got {type(rnn).__name__}; maso_rnn.init makes one")
+    check_form(rnn, pieces=pieces)
+    checks.finite(rnn=rnn)
+
+
+def check_form(rnn: Any, sizes: dict[str, int] | None = None, *, pieces: bool = False) -> Any:
+    """A network whose shapes fit together, of one floating dtype, which is returned; its values are not looked at."""
+    sizes = {} if sizes is None else sizes
+    checks.instance("rnn", rnn, RNN, "maso_rnn.init")
+    checks.instance("rnn.readout", rnn.readout, Readout, "maso_rnn.Readout")
     if not isinstance(rnn.layers, tuple) or not rnn.layers:
-        raise ValueError("rnn.layers must be a tuple of at least one Layer")
-    if not callable(rnn.activation):
-        raise TypeError(f"rnn.activation must be an object, as maso_rnn.activation('relu'), got {rnn.activation!r}")
-    activation_of(rnn.activation)
-    if not isinstance(rnn.readout, Readout):
-        raise TypeError(f"rnn.readout must be a maso_rnn.Readout, got {type(rnn.readout).__name__}")
-    output_kernel = checks.array("rnn.readout.kernel", rnn.readout.kernel, rank=2, axes="(hidden, output)")
-    dtype = output_kernel.dtype
-    width: int | None = None  # of the layer below
+        raise ValueError(f"rnn.layers must be a tuple of at least one Layer, got {type(rnn.layers).__name__}")
+    require_pieces(rnn.activation) if pieces else activation_of(rnn.activation)
+    dtype = checks.array("rnn.readout.kernel", rnn.readout.kernel, "hidden output", own := {}).dtype
+    below = None  # the width of the layer below
     for l, layer in enumerate(rnn.layers):
         name = f"rnn.layers[{l}]"
-        if not isinstance(layer, Layer):
-            raise TypeError(f"{name} must be a maso_rnn.Layer, got {type(layer).__name__}")
-        recurrent = checks.array(
-            f"{name}.recurrent_kernel",
-            layer.recurrent_kernel,
-            rank=2,
-            axes="(hidden, hidden)",
-            dtype=dtype,
-        )
-        hidden = recurrent.shape[1]
-        if recurrent.shape[0] != hidden:
-            raise ValueError(f"{name}.recurrent_kernel must be square, (hidden, hidden), got {recurrent.shape}")
-        kernel = checks.array(f"{name}.input_kernel", layer.input_kernel, rank=2, axes="(input, hidden)", dtype=dtype)
-        if kernel.shape[1] != hidden or (width is not None and kernel.shape[0] != width):
-            below = "input" if width is None else width
-            raise ValueError(f"{name}.input_kernel must be ({below}, {hidden}), got {kernel.shape}")
-        if not kernel.size:
-            raise ValueError(f"{name} must have at least one input and one hidden unit, got {kernel.shape}")
-        _check_bias(f"{name}.bias", layer.bias, hidden, dtype)
-        width = hidden
-    if output_kernel.shape[0] != width or not output_kernel.size:
-        raise ValueError(f"rnn.readout.kernel must be ({width}, output), got {output_kernel.shape}")
-    _check_bias("rnn.readout.bias", rnn.readout.bias, output_kernel.shape[1], dtype)
+        checks.instance(name, layer, Layer, "maso_rnn.Layer")
+        widths = {} if below is None else {"input": below}
+        checks.array(f"{name}.input_kernel", layer.input_kernel, "input hidden", widths, dtype)
+        if layer.recurrent_kernel is not None:
+            checks.array(f"{name}.recurrent_kernel", layer.recurrent_kernel, "hidden hidden", widths, dtype)
+        if layer.bias is not None:
+            checks.array(f"{name}.bias", layer.bias, "hidden", widths, dtype)
+        sizes.setdefault("input", widths["input"])
+        below = widths["hidden"]
+    checks.array("rnn.readout.kernel", rnn.readout.kernel, "hidden output", {"hidden": below})
+    if rnn.readout.bias is not None:
+        checks.array("rnn.readout.bias", rnn.readout.bias, "output", own, dtype)
     if rnn.initial is not None:
-        _checked_state(rnn, rnn.initial, name="rnn.initial")
-    checks.finite("rnn", rnn)
+        _checked_state("rnn.initial", rnn.initial, rnn, dtype)
+    return dtype
 
 
-def _check_bias(name: str, value: Any, width: int, dtype: Any) -> None:
-    if value is None:
-        return
-    if checks.array(name, value, rank=1, axes=f"({width},)", dtype=dtype).shape != (width,):
-        raise ValueError(f"{name} must be ({width},), got {value.shape}")
-
-
-def _checked_state(rnn: RNN, h0: Any, *, name: str = "h0") -> States:
+def _checked_state(name: str, state: Any, rnn: RNN, dtype: Any) -> States:
     """One (hidden,) for each layer of the network."""
-    widths = [layer.recurrent_kernel.shape[0] for layer in rnn.layers]
-    if not isinstance(h0, tuple):
-        raise TypeError(f"{name} must be a tuple of one (hidden,) for each layer, got {type(h0).__name__}")
-    if len(h0) != len(widths):
-        raise ValueError(f"{name} must have one (hidden,) for each of {len(widths)} layers, got {len(h0)}")
-    dtype = rnn.readout.kernel.dtype
-    arrays = tuple(checks.array(f"{name}[{l}]", h, rank=1, axes="(hidden,)", dtype=dtype) for l, h in enumerate(h0))
-    for l, (h, width) in enumerate(zip(arrays, widths, strict=True)):
-        if h.shape != (width,):
-            raise ValueError(f"{name}[{l}] must be ({width},), got {h.shape}")
-    checks.finite(name, arrays)
-    return arrays
+    if not isinstance(state, tuple) or len(state) != len(rnn.layers):
+        got = f"{len(state)}" if isinstance(state, tuple) else type(state).__name__
+        raise ValueError(f"{name} must be a tuple of one (hidden,) for each of {len(rnn.layers)} layers, got {got}")
+    widths = [{"hidden": layer.input_kernel.shape[1]} for layer in rnn.layers]
+    return tuple(checks.array(f"{name}[{l}]", h, "hidden", widths[l], dtype) for l, h in enumerate(state))
 
 
-def _checked_sequence(rnn: RNN, xs: Any, *, name: str = "xs") -> Array:
-    """A non-empty sequence (time, input) that the network can read."""
-    checked = checks.array(name, xs, rank=2, axes="(time, input)", dtype=rnn.readout.kernel.dtype)
-    channels = rnn.layers[0].input_kernel.shape[0]
-    if checked.shape[1] != channels:
-        raise ValueError(f"{name} must be (time, {channels}), got {checked.shape}")
-    if not checked.shape[0]:
-        raise ValueError(f"{name} must have at least one step, got shape {checked.shape}")
-    checks.finite(name, checked)
-    return checked
+def _first_state(rnn: RNN) -> States:
+    if rnn.initial is not None:
+        return rnn.initial
+    kernels = [layer.input_kernel for layer in rnn.layers]
+    if checks.is_concrete(kernels):
+        return tuple(checks.concretely(jnp.asarray, np.zeros(kernel.shape[1:], kernel.dtype)) for kernel in kernels)
+    return tuple(jnp.zeros_like(kernel, shape=kernel.shape[1:]) for kernel in kernels)
+
+
+def _with_static_activation(rnn: RNN) -> RNN:
+    """The network with an activation that programs can be kept by."""
+    static = functions.elementwise("rnn.activation", rnn.activation, rnn.readout.kernel.dtype)
+    return rnn if static is rnn.activation else rnn.replace(activation=static)

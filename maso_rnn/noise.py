@@ -11,16 +11,15 @@ a random initial state is, to second order, an explicit l2 penalty on how far th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from maso_rnn import checks
-from maso_rnn.affine import AffineMap, affine_map
-from maso_rnn.network import RNN, States
+from maso_rnn import checks, functions
+from maso_rnn.affine import map_at
+from maso_rnn.cells import Cell
+from maso_rnn.network import RNN, States, checked_arguments
 
 
 def random_initial_state(
@@ -32,7 +31,8 @@ def random_initial_state(
 
     Args:
         key: a random key, as from `jax.random.key`, or of the old kind, as from `jax.random.PRNGKey`.
-        carry: the initial carry of any cell: an array, an LSTM's pair, a tuple over layers, any pytree of them.
+        carry: the initial carry of any cell: an array, an LSTM's pair, a tuple over layers, any pytree of them; or a
+            `Cell`, which brings its own.
         scale: the standard deviation σ of the noise, at least 0, in the units of the carry; of any real dtype.
 
     Returns:
@@ -50,20 +50,16 @@ def random_initial_state(
     Source:
         Wang, Balestriero, Baraniuk (2019), section 5.
     """
-    key, scale = checks.random_key("key", key), _checked_scale(scale)
+    key, scale = checks.random_key("key", key), checks.scale("scale", scale)
+    carry = checks.carry("carry", carry.initial if isinstance(carry, Cell) else carry)
+    checks.finite(carry=carry)
     leaves, structure = jax.tree.flatten(carry)
-    if not leaves:
-        raise ValueError("carry must hold at least one array, got an empty pytree")
-    for path, leaf in jax.tree.leaves_with_path(carry):
-        name = f"carry{jax.tree_util.keystr(path)}"
-        checks.array(name, leaf, rank=jnp.ndim(leaf), axes="floating")
-    checks.finite("carry", leaves)
     keys = jax.random.split(key, len(leaves))
     noisy = [
         leaf + scale.astype(leaf.dtype) * jax.random.normal(k, leaf.shape, leaf.dtype)
         for k, leaf in zip(keys, leaves, strict=True)
     ]
-    return jax.tree.unflatten(structure, noisy)
+    return structure.unflatten(noisy)
 
 
 def noise_penalty(
@@ -73,6 +69,7 @@ def noise_penalty(
     *,
     scale: float | int | Float[Array, ""],
     loss: Callable[[Float[Array, " output"]], Float[Array, ""]],
+    length: int | Int[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """What noise on the initial state adds to the expected loss, to second order: an explicit regulariser.
 
@@ -85,6 +82,7 @@ def noise_penalty(
         h0: the mean initial state, one (hidden,) for each layer; by default the learned state, else zeros.
         scale: the standard deviation σ of the noise on every unit of every layer, at least 0, of any real dtype.
         loss: twice differentiable, from the output z (output,) to a scalar; the target is part of it.
+        length: how many steps of `xs` count; the rest is padding. May be traced.
 
     Returns:
         A scalar in the units of the loss, differentiable in `rnn`, `xs`, `h0` and `scale`. It is negative only where
@@ -107,40 +105,24 @@ def noise_penalty(
         Wang, Balestriero, Baraniuk (2019), theorem 2, with the readout in G, the product over all steps, and the
         Hessian itself in the trace.
     """
-    scale = _checked_scale(scale)
-    affine = affine_map(rnn, xs, h0)
-    if not callable(loss):
-        raise TypeError(f"loss must be a function of the output (output,), got {type(loss).__name__}")
-    value = jax.eval_shape(loss, affine.output)
+    scale = checks.scale("scale", scale)
+    rnn, xs, state, length = checked_arguments(rnn, xs, h0, length)
+    output = jax.ShapeDtypeStruct(rnn.readout.kernel.shape[1:], xs.dtype)
+    loss = functions.traced("loss", loss, output)
+    value = loss.out
     is_scalar = isinstance(value, jax.ShapeDtypeStruct) and value.shape == ()
     if not is_scalar or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"loss must map the output {affine.output.shape} to a floating scalar, got {value}")
-    _, along = jax.linearize(jax.grad(loss), affine.output)
-    curvature = jax.vmap(along)(np.eye(affine.output.size, dtype=affine.output.dtype))
-    return _expected(curvature, affine, scale)
+        raise ValueError(f"loss must map the output {output.shape} to a floating scalar, got {value}")
+    return _penalty(loss, rnn, xs, state, length, scale)
 
 
 @jax.jit
-def _expected(curvature: Array, affine: AffineMap, scale: Array) -> Array:
-    """σ²/2 · tr(Gᵀ H G), of the Hessian H in the output."""
+def _penalty(loss: functions.Traced, rnn: RNN, xs: Array, state: States, length: Array | None, scale: Array) -> Array:
+    """σ²/2 · tr(Gᵀ H G), of the Hessian H of the loss in the output."""
+    affine = map_at(rnn, xs, state, jnp.asarray(-1), jnp.asarray(True), length)
+    _, along = jax.linearize(jax.grad(loss), affine.output)
+    curvature = jax.vmap(along)(jnp.eye(affine.output.size, dtype=affine.output.dtype))
     covariance = sum(g @ g.T for g in affine.initial_slope)
     penalty = scale.astype(affine.output.dtype) ** 2 / 2 * jnp.sum(curvature * covariance)
     # slopes are finite whatever the numbers are; where the output is not, they mean nothing
     return jnp.where(jnp.isfinite(affine.output).all(), penalty, jnp.nan)
-
-
-def _checked_scale(scale: Any) -> Array:
-    """A standard deviation: one number, finite and not negative where it is concrete."""
-    if not isinstance(scale, int | float | jax.Array | np.ndarray | np.number) or isinstance(scale, bool):
-        raise TypeError(f"scale must be a number, got {type(scale).__name__}")
-    if hasattr(scale, "dtype") and jnp.result_type(scale.dtype, jnp.float32).kind != "f":
-        raise TypeError(f"scale must be a real number, got {scale.dtype}")
-    if hasattr(scale, "dtype") and scale.dtype == bool:
-        raise TypeError("scale must be a real number, got bool")
-    with jax.ensure_compile_time_eval():  # what is concrete stays so while something else is traced
-        checked = jnp.asarray(scale, None if hasattr(scale, "dtype") else float)
-    if checked.shape != ():
-        raise TypeError(f"scale must be one number, got shape {checked.shape}")
-    if checks.is_concrete(checked) and not 0 <= float(checked) < float("inf"):
-        raise ValueError(f"scale must be a standard deviation, finite and at least 0, got {float(checked)}")
-    return checked

@@ -75,11 +75,10 @@ def parallel_forward(
         Lim et al., Parallelizing non-linear sequential models over the sequence length (2024), for Newton's method in
         parallel over time; on affine pieces it ends after finitely many rounds.
     """
-    xs, state = checked_arguments(rnn, xs, h0)
-    require_pieces(rnn.activation)
-    enough = xs.shape[0] + len(rnn.layers)
-    rounds = enough if max_iterations is None else min(enough, checks.size("max_iterations", max_iterations))
-    return _solved_in_rounds(rnn, xs, state, rounds)
+    enough = None if max_iterations is None else checks.size("max_iterations", max_iterations)
+    rnn, xs, state, _ = checked_arguments(rnn, xs, h0)
+    most = xs.shape[0] + len(rnn.layers)
+    return _solved_in_rounds(rnn, xs, state, most if enough is None else min(most, enough))
 
 
 @jax.jit
@@ -92,9 +91,12 @@ def _solved_in_rounds(rnn: RNN, xs: Array, state: States, max_iterations: Array 
         for layer, h, code in zip(rnn.layers, state, codes, strict=True):
             driven = below @ layer.input_kernel
             driven = driven if layer.bias is None else driven + layer.bias
-            solved = _solve(act, layer.recurrent_kernel, driven, h, code)
-            before = jnp.concatenate([h[None], solved[:-1]])
-            corrected.append(act.code(driven + before @ layer.recurrent_kernel))
+            if layer.recurrent_kernel is None:
+                solved, p = act(driven), driven
+            else:
+                solved = _solve(act, layer.recurrent_kernel, driven, h, code)
+                p = driven + jnp.concatenate([h[None], solved[:-1]]) @ layer.recurrent_kernel
+            corrected.append(act.code(p))
             states.append(solved)
             below = solved
         return tuple(states), tuple(corrected)
@@ -126,9 +128,11 @@ def _obeys(rnn: RNN, act: PiecewiseAffine, xs: Array, state: Any, states: tuple[
     """Whether every state follows from the one before: long products can cancel, and codes alone do not show it."""
     obeyed, below = [], xs
     for layer, h, solved in zip(rnn.layers, state, states, strict=True):
-        before = jnp.concatenate([h[None], solved[:-1]])
-        p = below @ layer.input_kernel + before @ layer.recurrent_kernel
-        size = jnp.abs(below) @ jnp.abs(layer.input_kernel) + jnp.abs(before) @ jnp.abs(layer.recurrent_kernel)
+        p, size = below @ layer.input_kernel, jnp.abs(below) @ jnp.abs(layer.input_kernel)
+        if layer.recurrent_kernel is not None:
+            before = jnp.concatenate([h[None], solved[:-1]])
+            p = p + before @ layer.recurrent_kernel
+            size = size + jnp.abs(before) @ jnp.abs(layer.recurrent_kernel)
         if layer.bias is not None:
             p, size = p + layer.bias, size + jnp.abs(layer.bias)
         steepest, furthest = np.abs(act.slopes).max(), np.abs(act.offsets).max()

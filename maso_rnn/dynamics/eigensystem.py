@@ -11,20 +11,18 @@ import numpy as np
 from jaxtyping import Array
 
 from maso_rnn import checks
-from maso_rnn.host import eigenbasis, on_host
+from maso_rnn.numpy_linalg import eigenbasis, in_numpy
 
 
 def square(name: str, kernel: Any) -> Array:
     """A kernel that has eigenvalues."""
-    kernel = checks.array(name, kernel, rank=2, axes="(hidden, hidden)")
+    kernel = checks.array(name, kernel, "input hidden")
     if kernel.shape[0] != kernel.shape[1]:
         raise ValueError(
             f"{name} must be (hidden, hidden), got {kernel.shape}: only a square kernel has eigenvalues; for the gates "
             "of a cell use maso_rnn.spectra(cell), or split the kernel by jax.numpy.split(kernel, gates, axis=-1)"
         )
-    if not kernel.size:
-        raise ValueError(f"{name} must have at least one unit, got shape {kernel.shape}")
-    checks.finite(name, kernel)
+    checks.finite(**{name: kernel})
     return kernel
 
 
@@ -53,7 +51,7 @@ def eigensystem(kernel: Array) -> Eigensystem:
         jax.ShapeDtypeStruct((n,), pair), matrix, matrix, number, number, jax.ShapeDtypeStruct((), jnp.bool_)
     )
     precision = float(jnp.finfo(kernel.dtype).eps)
-    return on_host(functools.partial(_numpy_eigensystem, precision=precision), (kernel,), result)
+    return in_numpy(functools.partial(_numpy_eigensystem, precision=precision), (kernel,), result)
 
 
 def _numpy_eigensystem(kernel: np.ndarray, precision: float) -> Any:

@@ -144,9 +144,9 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
     found = _kernels_by_name(cell)
     for name, kernel in found.items():
         where = f"cell: the recurrent kernel {name!r}"
-        if checks.array(where, kernel, rank=2, axes="(hidden, hidden)").shape != (len(kernel),) * 2 or not len(kernel):
+        if checks.array(where, kernel, "hidden other").shape != (len(kernel),) * 2:
             raise ValueError(f"{where} must be (hidden, hidden), got shape {kernel.shape}")
-        checks.finite(where, kernel)
+        checks.finite(**{where: kernel})
     return found
 
 
@@ -325,11 +325,11 @@ def modal_coordinates(
     kernel = square("kernel", kernel)
     if not isinstance(states, jax.Array | np.ndarray) or not states.ndim:
         raise TypeError(f"states must be an array (..., hidden), got {type(states).__name__}")
-    states = checks.array("states", states, rank=states.ndim, axes="(..., hidden)", dtype=kernel.dtype)
+    states = checks.array("states", states, "*batch hidden", dtype=kernel.dtype)
     if states.shape[-1] != kernel.shape[0]:
         raise ValueError(
             f"states must be (..., {kernel.shape[0]}), as the kernel is {kernel.shape}, got {states.shape}"
         )
-    checks.finite("states", states)
+    checks.finite(states=states)
     system = with_eigenbasis(kernel)
     return states.astype(system.vectors.dtype) @ system.vectors

@@ -93,10 +93,10 @@ def fixed_points(
             "starts and x must be concrete, as the number of fixed points is not known before; call fixed_points "
             "outside jax.jit and jax.vmap (it takes all starts at once)"
         )
-    learning_rate = checks.positive("learning_rate", learning_rate)
-    tolerance = checks.positive("tolerance", tolerance)
-    distance = checks.positive("distance", distance)
-    outlier_scale = checks.positive("outlier_scale", outlier_scale)
+    learning_rate = checks.number("learning_rate", learning_rate, above=0)
+    tolerance = checks.number("tolerance", tolerance, above=0)
+    distance = checks.number("distance", distance, above=0)
+    outlier_scale = checks.number("outlier_scale", outlier_scale, above=0)
     max_steps = checks.size("max_steps", max_steps)
     leaves = jax.tree.leaves(starts)
     if not leaves or any(jnp.ndim(leaf) == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
@@ -106,10 +106,10 @@ def fixed_points(
     if not len(leaves[0]):
         raise ValueError("starts must hold at least one start, got an empty leading axis")
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], starts)
-    x = jnp.zeros(0, leaves[0].dtype) if x is None else checks.array("x", x, rank=1, axes="(input,)")
-    checks.finite("x", x)
+    x = jnp.zeros(0, leaves[0].dtype) if x is None else checks.array("x", x, "input")
+    checks.finite(x=x)
     check_carry(step, "starts", first, x)
-    checks.finite("starts", starts)
+    checks.finite(starts=starts)
     starts = jax.tree.map(jnp.asarray, starts)
     begin = np.asarray(jax.vmap(lambda carry: ravel_pytree(carry)[0])(starts))
     if begin.dtype.itemsize < 4:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, Int, PyTree
 
 from maso_rnn import checks
-from maso_rnn.dynamics.cells import Step, flat_cell
+from maso_rnn.cells import Step, flat_cell
 from maso_rnn.dynamics.eigensystem import eigenvalues_and_departure, wide
 
 
@@ -133,7 +133,7 @@ def lyapunov_exponents(
     warmup = time // 10 if warmup is None else checks.size("warmup", warmup, least=0)
     if warmup >= time:
         raise ValueError(f"warmup must be below the {time} steps of inputs, got {warmup}; give more inputs")
-    dt = checks.positive("dt", dt)
+    dt = checks.number("dt", dt, above=0)
 
     precision = float(jnp.finfo(h.dtype).eps)
 

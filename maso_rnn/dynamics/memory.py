@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float
 
 from maso_rnn import checks
-from maso_rnn.dynamics.cells import Step, flat_cell
+from maso_rnn.cells import Step, flat_cell
 from maso_rnn.dynamics.eigensystem import horizon, square, wide, with_eigenbasis
 
 
@@ -75,13 +75,11 @@ def pulse_decay(
         Dou, Principe (2023), the abstract: eigenvalues explain "how information decays", activations change it.
     """
     kernel = square("kernel", kernel)
-    state = checks.array("state", state, rank=1, axes="(hidden,)", dtype=kernel.dtype)
-    if state.shape[0] != kernel.shape[0]:
-        raise ValueError(f"state must be ({kernel.shape[0]},), as the kernel is {kernel.shape}, got {state.shape}")
-    amplitude = checks.positive("amplitude", amplitude)
+    state = checks.array("state", state, "hidden", {"hidden": len(kernel)}, kernel.dtype)
+    amplitude = checks.number("amplitude", amplitude, above=0)
     if amplitude > (largest := float(jnp.finfo(kernel.dtype).max)):
         raise ValueError(f"amplitude must be within the range of {kernel.dtype}, {largest:.3g}, got {amplitude:.3g}")
-    _, state, inputs = flat_cell(step, state, inputs)
+    step, state, inputs = flat_cell(step, state, inputs)
     system = with_eigenbasis(kernel)
 
     def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

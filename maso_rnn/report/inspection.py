@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, Int
 from maso_rnn import plots
 from maso_rnn.activations import require_pieces
 from maso_rnn.affine import affine_map, match, template_margin
+from maso_rnn.codes import count_regions, pack, unpack
+from maso_rnn.distances import boundary_distance
 from maso_rnn.network import RNN, Readout, check_network, initial_state, trajectory
-from maso_rnn.regions import boundary_distance, count_regions, pack, unpack
 from maso_rnn.report import dynamics, partition
 from maso_rnn.report.document import Picture, Section
 from maso_rnn.report.templates import template_section
@@ -138,8 +139,7 @@ def check(
     image_shape: tuple[int, int] | None,
 ) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
-    check_network(rnn)
-    require_pieces(rnn.activation)
+    check_network(rnn, pieces=True)
     inputs, classes = rnn.layers[0].input_kernel.shape[0], rnn.readout.kernel.shape[1]
     if classes < 2:
         raise ValueError("the network must have at least two outputs, for classes to compare; it has one")

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Array
 
 from maso_rnn import plots
+from maso_rnn.codes import count_regions, hamming
+from maso_rnn.distances import boundary_distance
 from maso_rnn.network import RNN, init, initial_state, last_output, trajectory
 from maso_rnn.noise import noise_penalty, random_initial_state
 from maso_rnn.parallel import parallel_forward
-from maso_rnn.regions import boundary_distance, count_regions, hamming
 from maso_rnn.report.document import Picture, Section
 from maso_rnn.slices import partition_plane, walk_line
 

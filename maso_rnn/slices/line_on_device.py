@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
+from maso_rnn.codes import pack
 from maso_rnn.network import RNN, Layer, States, initial_state, read_out
-from maso_rnn.regions import pack
 from maso_rnn.slices.line import LineWalk
 from maso_rnn.slices.stages import checked_corners
 

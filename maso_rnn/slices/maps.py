@@ -10,10 +10,10 @@ from jaxtyping import Float
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.codes import unpack
 from maso_rnn.network import RNN, check_network
-from maso_rnn.regions import unpack
 from maso_rnn.slices.line import LineWalk
-from maso_rnn.slices.stages import HostNetwork, on_host
+from maso_rnn.slices.stages import HostNetwork, as_float64
 
 
 class PieceMaps(NamedTuple):
@@ -76,7 +76,7 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
     refresh_every = checks.size("refresh_every", refresh_every)
     codes = _codes_of(walk, rnn)
     pieces = len(codes[0])
-    host = on_host(rnn, None)
+    host = as_float64(rnn, None)
     inputs, units = len(host.layers[0][0]), len(host.state)
     outputs, time = host.readout.shape[1], codes[0].shape[1]
     # each map as rows (inputs of all steps, initial states, constant)

@@ -154,15 +154,14 @@ def exploring(rnn: RNN, h0: States | None, corners: dict[str, Any], advice: str)
     """The network and the corners on the host, once all have been checked."""
     if not checks.is_concrete(rnn, h0, *corners.values()):
         raise TypeError(f"rnn, h0, {', '.join(corners)} must not be traced: this is a host function; {advice}")
-    check_network(rnn)
-    require_pieces(rnn.activation)
+    check_network(rnn, pieces=True)
     with jax.ensure_compile_time_eval():  # a host function looks at concrete values even while others are traced
         checked_corners(rnn, corners)
     directions = np.stack([np.array(corner, np.float64) for corner in corners.values()])
-    return on_host(rnn, h0)._replace(directions=directions)
+    return as_float64(rnn, h0)._replace(directions=directions)
 
 
-def on_host(rnn: RNN, h0: States | None) -> HostNetwork:
+def as_float64(rnn: RNN, h0: States | None) -> HostNetwork:
     """The network in NumPy, float64, with no direction to explore yet."""
 
     def numbers(value: Any) -> np.ndarray:
@@ -190,12 +189,12 @@ def checked_corners(rnn: RNN, corners: dict[str, Any], dtype: Any = None) -> lis
     first_name = next(iter(corners))
     arrays = []
     for name, corner in corners.items():
-        arrays.append(checks.array(name, corner, rank=2, axes="(time, input)", dtype=dtype))
+        arrays.append(checks.array(name, corner, "time input", dtype=dtype))
         if corner.shape[1] != channels or not corner.shape[0]:
             raise ValueError(f"{name} must be (time, {channels}) with at least one step, got {corner.shape}")
         if corner.shape != arrays[0].shape:
             raise ValueError(f"{name} must have the shape of {first_name}, {arrays[0].shape}, got {corner.shape}")
-        checks.finite(name, arrays[-1])
+        checks.finite(**{name: arrays[-1]})
     if (
         "stop" in corners
         and checks.is_concrete(corners)

@@ -14,7 +14,7 @@ import numpy as np
 from maso_rnn import checks
 
 
-def on_host(compute: Callable[..., Any], arguments: tuple[jax.Array, ...], result: Any) -> Any:
+def in_numpy(compute: Callable[..., Any], arguments: tuple[jax.Array, ...], result: Any) -> Any:
     """`compute` of the arguments, as NumPy arrays of float64 (or complex128): at once if they are concrete.
 
     Traced arguments go through a callback, batch by batch under `jax.vmap`. What `compute` refuses, by a `ValueError`
