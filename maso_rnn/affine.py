@@ -346,7 +346,7 @@ def _checked_match(affine: AffineMap, xs: Any) -> tuple[Array, Array]:
     checks.instance("affine", affine, AffineMap, "maso_rnn.affine_map")
     slope = checks.array("affine.slope", affine.slope, "output time input", sizes := {})
     xs = checks.array("xs", xs, "time input", sizes, slope.dtype)
-    checks.finite(slope=slope, xs=xs)
+    checks.finite(**{"affine.slope": slope}, xs=xs)
     return slope, xs
 
 

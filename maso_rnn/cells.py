@@ -206,7 +206,9 @@ def _checked(step: Any, readout: Any, h0: Any, xs: Any, length: Any) -> tuple[An
     h0 = checks.carry("h0", h0)
     if length is not None:
         length, inside = checks.index("length", length, 1, len(xs) + 1)
-        xs = until(length, xs) if checks.is_concrete(inside) else jnp.where(inside, until(length, xs), jnp.nan)
+        xs = until(length, xs)
+        if not checks.is_concrete(inside):
+            xs, h0 = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (xs, h0))
     checks.finite(xs=xs, h0=h0)
     stepped = traced_step(step, "h0", h0, xs[0])
     read = functions.traced("readout", readout, h0)

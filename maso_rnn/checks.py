@@ -37,7 +37,7 @@ def array(
     name: str,
     value: Any,
     axes: str,
-    sizes: dict[str, int] | None = None,
+    sizes: dict[str, Any] | None = None,
     dtype: Any = None,
     *,
     kinds: tuple[Any, ...] = (jnp.floating,),
@@ -48,7 +48,7 @@ def array(
         name: how messages call it.
         value: of JAX or NumPy.
         axes: a word for each axis. One that ends in "?" may be empty; "*batch" in front stands for any number of axes.
-        sizes: how long axes of these names are; those met for the first time are added.
+        sizes: how long axes of these names are, and of which shape leading ones; those met for the first time are added.
         dtype: the dtype that it must have, where one is asked for.
         kinds: the kinds of numbers that will do.
     """
@@ -64,19 +64,22 @@ def array(
     return value if isinstance(value, jax.Array) else concretely(jnp.asarray, value)
 
 
-def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, int]) -> None:
-    words = axes.split()
+def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) -> None:
+    words, whole = axes.split(), shape
+    fits = True
     if words and words[0].startswith("*"):
-        words = words[1:]
-        shape = shape[max(len(shape) - len(words), 0) :]
-    fits = len(words) == len(shape)
+        first, *words = words
+        cut = max(len(shape) - len(words), 0)
+        fits = sizes.setdefault(first, shape[:cut]) == shape[:cut]
+        shape = shape[cut:]
+    fits = fits and len(words) == len(shape)
     for word, length in zip(words, shape, strict=False):
         fits = fits and sizes.get(word, length) == length and (length > 0 or word.endswith("?"))
     if not fits:
-        known = [f"{word} = {sizes[word]}" for word in dict.fromkeys(words) if word in sizes]
+        known = [f"{word} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
         wanted = _axes(axes) + (f" with {', '.join(known)}" if known else "") + ", not empty" * (0 in shape)
         hint = "; jax.vmap takes a batch of them" if len(shape) == len(words) + 1 else ""
-        raise ValueError(f"{name} must be {wanted}, got shape {shape}{hint}")
+        raise ValueError(f"{name} must be {wanted}, got shape {whole}{hint}")
     sizes |= zip(words, shape, strict=True)
 
 

@@ -64,7 +64,9 @@ def hamming(codes_a: Codes, codes_b: Codes) -> Float[Array, ""]:
     """
     codes_a = _checked_codes("codes_a", codes_a, "time", sizes := {})
     codes_b = _checked_codes("codes_b", codes_b, "time", sizes)
-    checks.like("codes_b", codes_b, "codes_a", codes_a)
+    if len(codes_b) != len(codes_a) or codes_b[0].dtype != codes_a[0].dtype:
+        forms = [f"{len(codes)} layers of {codes[0].dtype}" for codes in (codes_a, codes_b)]
+        raise ValueError(f"codes_b must be {forms[0]}, as codes_a is, got {forms[1]}")
     return _hamming(codes_a, codes_b)
 
 
@@ -97,7 +99,7 @@ def pack(codes: BatchedCodes) -> UInt8[Array, "*batch packed"]:
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the codes.
     """
-    return _pack(_checked_codes("codes", codes, "*batch time"))
+    return _pack(_checked_codes("codes", codes, "*batch time", {}))
 
 
 @jax.jit
@@ -275,7 +277,7 @@ def _bytes(code: Array) -> Array:
     return jnp.packbits(code, axis=-1) if code.dtype == bool else code
 
 
-def _checked_codes(name: str, codes: Any, axes: str, sizes: dict[str, int] | None = None) -> tuple[Array, ...]:
+def _checked_codes(name: str, codes: Any, axes: str, sizes: dict[str, Any] | None = None) -> tuple[Array, ...]:
     """A tuple of bool or uint8 arrays with those axes, which agree in all but the last."""
     if not isinstance(codes, tuple) or not codes:
         raise TypeError(f"{name} must be a tuple of one array for each layer, got {type(codes).__name__}")

@@ -377,9 +377,10 @@ def checked_arguments(
 ) -> tuple[RNN, Array, States, Array | None]:
     """Network, sequence, the state before it and its length, checked once, with one look at all values.
 
-    Steps from `length` on are set to zero: whatever stood there, it changes no number.
+    Steps from `length` on are set to zero: whatever stood there, it changes no number. With a traced length that is
+    out of range all is NaN.
     """
-    sizes: dict[str, int] = {}
+    sizes: dict[str, Any] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
     xs = checks.array("xs", xs, "time input", sizes, dtype)
     state = _checked_state("h0", h0, rnn, dtype) if h0 is not None else _first_state(rnn)
@@ -387,7 +388,8 @@ def checked_arguments(
         length, inside = checks.index("length", length, 1, len(xs) + 1)
         there = jnp.arange(len(xs))[:, None] < length
         xs = checks.concretely(lambda *arrays: jnp.where(*arrays, 0), there, xs)
-        xs = xs if checks.is_concrete(inside) else jnp.where(inside, xs, jnp.nan)
+        if not checks.is_concrete(inside):
+            xs, state = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (xs, state))
     checks.finite(rnn=rnn, xs=xs, h0=h0)
     return _with_static_activation(rnn), xs, state, length
 
@@ -398,7 +400,7 @@ def check_network(rnn: Any, *, pieces: bool = False) -> None:
     checks.finite(rnn=rnn)
 
 
-def check_form(rnn: Any, sizes: dict[str, int] | None = None, *, pieces: bool = False) -> Any:
+def check_form(rnn: Any, sizes: dict[str, Any] | None = None, *, pieces: bool = False) -> Any:
     """A network whose shapes fit together, of one floating dtype, which is returned; its values are not looked at."""
     sizes = {} if sizes is None else sizes
     checks.instance("rnn", rnn, RNN, "maso_rnn.init")

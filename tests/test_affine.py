@@ -5,7 +5,6 @@ import pytest
 from flax import linen
 
 import maso_rnn
-from maso_rnn import affine as module
 from tests.oracles import dense, reference
 from tests.test_activations import RELU6
 from tests.test_network import network, states
@@ -137,9 +136,9 @@ def test_steps_and_labels_out_of_range(key, unchecked):
     single = maso_rnn.affine_map(maso_rnn.init(key, 3, [4], 1), xs)
     with pytest.raises(ValueError, match="at least two outputs"):
         maso_rnn.template_margin(single, xs, 0)
-    with pytest.raises(ValueError, match="xs must be .*time = 9"):
+    with pytest.raises(ValueError, match=r"xs must be .*time = 9"):
         maso_rnn.match(affine, xs[:5])
-    with pytest.raises(TypeError, match="must be a maso_rnn.AffineMap"):
+    with pytest.raises(TypeError, match="AffineMap"):
         maso_rnn.match(affine.slope, xs)
 
 
@@ -233,3 +232,71 @@ def test_cells_that_do_not_fit_are_refused(key, unchecked):
     ]:
         with pytest.raises(error, match=message):
             maso_rnn.linearization_error(*arguments)
+
+
+def test_a_cell_is_taken_with_its_readout_and_its_carry(key):
+    rnn, xs = network(key, 2, "tanh"), jax.random.normal(key, (9, 3))
+    cell = maso_rnn.Cell(
+        rnn,
+        step_of,
+        lambda rnn, carry: carry[-1] @ rnn.readout.kernel + rnn.readout.bias,
+        maso_rnn.initial_state(rnn),
+    )
+    linear = maso_rnn.linearize(cell, xs)
+    np.testing.assert_allclose(linear.output, maso_rnn.last_output(rnn, xs), rtol=1e-12)
+    apart = maso_rnn.linearize(cell, cell.read, cell.initial, xs)
+    np.testing.assert_array_equal(linear.slope, apart.slope)
+    np.testing.assert_allclose(maso_rnn.linearization_error(linear, cell, xs), 0, atol=1e-14)
+    gradient = jax.grad(lambda cell: maso_rnn.linearize(cell, xs).slope.sum())(cell)
+    assert jnp.abs(gradient.params.layers[0].recurrent_kernel).max() > 0
+
+
+def step_of(rnn, carry, x):
+    return tuple(states[-1] for states in maso_rnn.trajectory(rnn, x[None], carry).states)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_padding_changes_no_number(key, layers):
+    rnn, xs = network(key, layers), jax.random.normal(key, (9, 3))
+    padded = xs.at[5:].set(jnp.nan)
+    short, long = maso_rnn.affine_map(rnn, xs[:5]), maso_rnn.affine_map(rnn, padded, length=5)
+    np.testing.assert_array_equal(long.slope[:, :5], short.slope)
+    assert not long.slope[:, 5:].any()
+    for a, b in zip(jax.tree.leaves(short[1:4]), jax.tree.leaves(long[1:4]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    traced = jax.jit(lambda n: maso_rnn.affine_map(rnn, padded, length=n, step=-2).output)(5)
+    np.testing.assert_allclose(traced, maso_rnn.forward(rnn, xs)[3], rtol=1e-12)
+    np.testing.assert_array_equal(maso_rnn.forward(rnn, padded, length=5)[:5], maso_rnn.forward(rnn, xs)[:5])
+    np.testing.assert_array_equal(maso_rnn.last_output(rnn, padded, length=5), maso_rnn.last_output(rnn, xs[:5]))
+    np.testing.assert_allclose(  # another program, another order of summation
+        maso_rnn.affine_maps(rnn, padded, length=5).slope[:5, :, :5],
+        maso_rnn.affine_maps(rnn, xs[:5]).slope,
+        rtol=1e-12,
+        atol=1e-14,
+    )
+    for distance in (maso_rnn.boundary_distance, maso_rnn.doubtful_codes):
+        np.testing.assert_array_equal(distance(rnn, padded, length=5), distance(rnn, xs[:5]))
+    for length in (0, 10):
+        with pytest.raises(ValueError, match="length"):
+            maso_rnn.forward(rnn, xs, length=length)
+        assert jnp.isnan(jax.jit(lambda n: maso_rnn.last_output(rnn, xs, length=n))(length)).all()
+
+
+def test_layers_without_recurrence_are_layers(key):
+    """An encoder and a head, against the same network with zeros for kernels."""
+    rnn, xs = network(key, 3), jax.random.normal(key, (9, 3))
+    bare = [layer.replace(recurrent_kernel=None) if l != 1 else layer for l, layer in enumerate(rnn.layers)]
+    zeros = [
+        layer if l == 1 else layer.replace(recurrent_kernel=jnp.zeros_like(layer.recurrent_kernel))
+        for l, layer in enumerate(rnn.layers)
+    ]
+    without, with_zeros = rnn.replace(layers=tuple(bare)), rnn.replace(layers=tuple(zeros))
+    for function in (
+        maso_rnn.affine_map,
+        maso_rnn.affine_maps,
+        maso_rnn.boundary_distance,
+        maso_rnn.trajectory,
+        maso_rnn.doubtful_codes,
+    ):
+        for a, b in zip(jax.tree.leaves(function(without, xs)), jax.tree.leaves(function(with_zeros, xs)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)

@@ -72,6 +72,15 @@ def test_a_second_call_does_not_recompile(row, key):
     assert row.traces[0] == before
 
 
+@each(ROWS)
+def test_a_second_eager_call_compiles_nothing(row, key, compilations):
+    first, second = (row.arguments(k, jnp.float64) for k in (key, jax.random.fold_in(key, 1)))
+    jax.block_until_ready(row(*first))
+    with compilations() as count:
+        jax.block_until_ready(row(*second))
+    assert not count
+
+
 @each([row for row in ROWS if row.batched])
 def test_vmap_equals_loop(row, key):
     batch = row.batch(key, jnp.float64)

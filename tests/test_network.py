@@ -73,7 +73,11 @@ def test_init_draws_are_independent_and_of_the_asked_scale(key):
 
 BAD_SEQUENCES = {
     "a batch": (lambda xs: xs[None], ValueError, "vmap"),
-    "one channel too many": (lambda xs: jnp.pad(xs, ((0, 0), (0, 1))), ValueError, r"xs .*input = 3, got shape \(6, 4\)"),
+    "one channel too many": (
+        lambda xs: jnp.pad(xs, ((0, 0), (0, 1))),
+        ValueError,
+        r"xs .*input = 3, got shape \(6, 4\)",
+    ),
     "empty": (lambda xs: xs[:0], ValueError, "xs .* not empty"),
     "integers": (lambda xs: xs.astype(int), TypeError, "floating, got int"),
     "booleans": (lambda xs: xs > 0, TypeError, "floating, got bool"),
@@ -105,14 +109,22 @@ BAD_NETWORKS = {
         ValueError,
         r"layers\[1\].input_kernel",
     ),
-    "not square": (lambda rnn: _layer(rnn, recurrent_kernel=jnp.ones((7, 6))), ValueError, r"layers\[0\].recurrent_kernel"),
+    "not square": (
+        lambda rnn: _layer(rnn, recurrent_kernel=jnp.ones((7, 6))),
+        ValueError,
+        r"layers\[0\].recurrent_kernel",
+    ),
     "bias": (lambda rnn: _layer(rnn, bias=jnp.ones(6)), ValueError, r"layers\[0\].bias"),
     "readout": (
         lambda rnn: rnn.replace(readout=maso_rnn.Readout(jnp.ones((5, 2)))),
         ValueError,
         "rnn.readout.kernel",
     ),
-    "mixed dtypes": (lambda rnn: _layer(rnn, bias=jnp.ones(7, "float32")), TypeError, r"layers\[0\].bias must be float64"),
+    "mixed dtypes": (
+        lambda rnn: _layer(rnn, bias=jnp.ones(7, "float32")),
+        TypeError,
+        r"layers\[0\].bias must be float64",
+    ),
     "integers": (lambda rnn: jax.tree.map(lambda leaf: leaf.astype(int), rnn), TypeError, "floating"),
     "NaN": (lambda rnn: _layer(rnn, bias=jnp.full(7, jnp.nan)), ValueError, r"layers\[0\].bias must be finite"),
     "an activation's name": (lambda rnn: rnn.replace(activation="relu"), TypeError, "rnn.activation"),

@@ -30,7 +30,7 @@ DTYPE = jnp.float64
 
 def _network() -> Arguments:
     rnn, xs = network_and_sequence(KEY, DTYPE)
-    return {"rnn": rnn, "xs": xs, "h0": tuple(h + 0.5 for h in rnn.initial)}
+    return {"rnn": rnn, "xs": xs, "h0": tuple(h + 0.5 for h in rnn.initial), "length": TIME - 1}
 
 
 def _codes() -> tuple[jax.Array, ...]:
@@ -150,7 +150,10 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "maso_rnn.affine_maps": _network,
     "maso_rnn.affine_maps_along": _walked,
     "maso_rnn.boundary_distance": _network,
-    "maso_rnn.count_regions": lambda: {"codes": tuple(jnp.stack([code, ~code, code]) for code in _codes())},
+    "maso_rnn.count_regions": lambda: {
+        "codes": tuple(jnp.stack([code, ~code, code]) for code in _codes()),
+        "lengths": None,
+    },
     "maso_rnn.doubtful_codes": _network,
     "maso_rnn.eigen": lambda: {
         "radius": 0.9,
@@ -182,7 +185,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "readout_init": jax.nn.initializers.lecun_normal(),
         "dtype": DTYPE,
     },
-    "maso_rnn.initial_state": lambda: _without("xs", _network()),
+    "maso_rnn.initial_state": lambda: {name: value for name, value in _network().items() if name in ("rnn", "h0")},
     "maso_rnn.jacobian_spectra": _dynamics,
     "maso_rnn.last_output": _network,
     "maso_rnn.leaky_relu": lambda: {"slope": 0.5},

@@ -104,6 +104,12 @@ def exempt(kind: str) -> Mapping[str, str]:
     return {name: why for module in _modules() for name, why in getattr(module, kind, {}).items()}
 
 
+def public(name: str) -> Callable[..., Any]:
+    """The public function of that name, "package.function"."""
+    package, function = name.split(".")
+    return getattr(importlib.import_module(package), function)
+
+
 def public_functions() -> set[str]:
     """Every public function of every package, found by looking: "package.function"."""
     found = set()
