@@ -104,7 +104,7 @@ def _jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Ar
     _, moved, is_known = jax.jvp(
         lambda *moving: _by_gram_matrix(*moving, primals[-1]), primals[:-1], tangents[:-1], has_aux=True
     )
-    return distance, jnp.where(is_known, moved, jnp.nan)
+    return distance, moved * jnp.where(is_known, 1, jnp.nan)  # a product, so that NaN goes backwards too
 
 
 def _scan(body: Callable[[Array, Any], Any], start: Any, time: int, length: Array) -> Any:
