@@ -46,6 +46,12 @@ from maso_rnn.affine import (
     match,
     template_margin,
 )
+from maso_rnn.bounds import (
+    Bounds,
+    Certificate,
+    certified_radius,
+    output_bounds,
+)
 from maso_rnn.cells import (
     Cell,
     Linearization,
@@ -117,7 +123,9 @@ from maso_rnn.slices import (
 __all__ = [
     "RNN",
     "AffineMap",
+    "Bounds",
     "Cell",
+    "Certificate",
     "FixedPoints",
     "JacobianSpectra",
     "Layer",
@@ -139,6 +147,7 @@ __all__ = [
     "affine_maps",
     "affine_maps_along",
     "boundary_distance",
+    "certified_radius",
     "count_regions",
     "doubtful_codes",
     "eigen",
@@ -160,6 +169,7 @@ __all__ = [
     "modal_coordinates",
     "noise_penalty",
     "np_rnn",
+    "output_bounds",
     "pack",
     "parallel_forward",
     "partition_plane",

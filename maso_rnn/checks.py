@@ -1,8 +1,8 @@
 """What a public function is given, looked at once: shapes and dtypes always, values where they are concrete.
 
-Every public function of the three packages calls these at its boundary; nothing calls them again inside. Axes are
-named by one word each, as in a docstring: `array("xs", xs, "time input", sizes)` wants rank 2, and axes of one name must
-be equally long wherever the same `sizes` is passed. Values are looked at by one call of `finite` for all arguments.
+Every public function of the three packages calls these at its boundary; nothing calls them again inside. Axes are named
+by one word each, as in a docstring: `array("xs", xs, "time input", sizes)` wants rank 2, and axes of one name must be
+equally long wherever the same `sizes` is passed. Values are looked at by one call of `finite` for all arguments.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def array(
         name: how messages call it.
         value: of JAX or NumPy.
         axes: a word for each axis. One that ends in "?" may be empty; "*batch" in front stands for any number of axes.
-        sizes: how long axes of these names are, and of which shape leading ones; those met for the first time are added.
+        sizes: how long axes of these names are, and of which shape leading ones; those met first are added.
         dtype: the dtype that it must have, where one is asked for.
         kinds: the kinds of numbers that will do.
     """

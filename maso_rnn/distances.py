@@ -69,7 +69,7 @@ def boundary_distance(
 @jax.jit
 def _distance(rnn: RNN, xs: Array, state: States, length: Array) -> Array:
     if _prefers_gradients(rnn, xs):
-        distance = _by_gradients(rnn, xs, state, length, _scan)
+        distance = _by_gradients(rnn, xs, state, length, _scan, _sum_of_squares)
     else:
         distance = _by_gram_matrix_or_gradients(rnn, xs, state, length)
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((rnn, xs, state))]).all()
@@ -94,7 +94,9 @@ def _by_gram_matrix_or_gradients(rnn: RNN, xs: Array, state: States, length: Arr
     example needs them.
     """
     distance, is_known = _by_gram_matrix(rnn, xs, state, length)
-    return jnp.where(is_known, distance, _by_gradients(rnn, xs, state, jnp.where(is_known, 0, length), _loop))
+    return jnp.where(
+        is_known, distance, _by_gradients(rnn, xs, state, jnp.where(is_known, 0, length), _loop, _sum_of_squares)
+    )
 
 
 @_by_gram_matrix_or_gradients.defjvp
@@ -122,7 +124,33 @@ def _loop(body: Callable[[Array, Any], Any], start: Any, time: int, length: Arra
     return jax.lax.fori_loop(0, length, body, start)
 
 
-def _by_gradients(rnn: RNN, xs: Array, state: States, length: Array, repeat: Callable[..., Any]) -> Array:
+def norm_distance(
+    rnn: RNN, xs: Array, state: States, length: Array | None, moves: Array, norm: str
+) -> Float[Array, ""]:
+    """`boundary_distance` in the norm "l2" or "linf", of the steps that move (time,) alone."""
+
+    def squared(rows: Array) -> Array:
+        """Squares of the dual norms."""
+        rows = rows * jnp.repeat(moves, xs.shape[1])[:, None]
+        return _sum_of_squares(rows) if norm == "l2" else jnp.square(jnp.abs(rows).sum(axis=0))
+
+    if not rnn.activation.breakpoints:
+        return jnp.asarray(jnp.inf, xs.dtype)
+    return _by_gradients(rnn, xs, state, jnp.asarray(len(xs)) if length is None else length, _scan, squared)
+
+
+def _sum_of_squares(rows: Array) -> Array:
+    return jnp.square(rows).sum(axis=0)
+
+
+def _by_gradients(
+    rnn: RNN,
+    xs: Array,
+    state: States,
+    length: Array,
+    repeat: Callable[..., Any],
+    squared: Callable[[Array], Array],
+) -> Array:
     """The distance with the gradients themselves carried, a row for each number of the sequence."""
     act, dtype, inputs = rnn.activation, xs.dtype, xs.shape[1]
 
@@ -138,7 +166,7 @@ def _by_gradients(rnn: RNN, xs: Array, state: States, length: Array, repeat: Cal
                 rows = jax.lax.dynamic_update_slice_in_dim(rows, layer.input_kernel, t * inputs, axis=0)
             largest = jax.lax.stop_gradient(jnp.abs(rows).max(axis=0))  # squares leave the range of floats first
             unit = jnp.where(largest == 0, 1, largest)
-            nearest = jnp.minimum(nearest, _nearest(_to_kink(act, p) / unit, jnp.square(rows / unit).sum(axis=0)))
+            nearest = jnp.minimum(nearest, _nearest(_to_kink(act, p) / unit, squared(rows / unit)))
             gradients.append(rows * act.slope(act.code(p), dtype))
         return state, tuple(gradients), nearest
 

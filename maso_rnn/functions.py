@@ -1,9 +1,9 @@
 """Functions of the caller, as pytrees: traced anew at every call, so never stale, and compiled once for what they are.
 
 JAX keeps compiled programs by the identity of a function, so one that reads `w` goes on with the old `w` after
-`w = 3 * w`. Here a function is traced again whenever it is given, and becomes a `Traced`: a callable pytree whose leaves
+`w = 3 * w`. Here a function is traced again whenever it is given, and becomes a `Traced`: a callable pytree. Its leaves
 are the arrays that it reads (those it closes over, the weights of a callable pytree, those that its inner `jax.jit`s
-read) and whose structure is its program. `jax.jit`, `jax.grad` and `jax.vmap` take it like any other argument, and a
+read); its structure is its program. `jax.jit`, `jax.grad` and `jax.vmap` take it like any other argument, and a
 compiled program is used again exactly where the structure is the same, whatever the arrays are.
 
 Two programs are the same if they do the same operations with the same parameters. What cannot be compared, such as a

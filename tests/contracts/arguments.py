@@ -52,7 +52,7 @@ def _first_two(h: jax.Array) -> jax.Array:
 
 
 def _around() -> Arguments:
-    return {"step": _cell, "readout": _first_two, "h0": jnp.full(3, 0.1, DTYPE), "xs": _network()["xs"]}
+    return {"step": _cell, "readout": _first_two, "h0": jnp.full(3, 0.1, DTYPE), "xs": _network()["xs"], "length": TIME}
 
 
 def _line() -> Arguments:
@@ -150,6 +150,9 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "maso_rnn.affine_maps": _network,
     "maso_rnn.affine_maps_along": _walked,
     "maso_rnn.boundary_distance": _network,
+    "maso_rnn.certified_radius": lambda: (
+        _network() | {"label": 1, "norm": "linf", "moves": jnp.ones(TIME, bool), "tries": 3}
+    ),
     "maso_rnn.count_regions": lambda: {
         "codes": tuple(jnp.stack([code, ~code, code]) for code in _codes()),
         "lengths": None,
@@ -196,6 +199,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "maso_rnn.modal_coordinates": lambda: {"states": jnp.ones((3, 4), DTYPE), "kernel": kernel(KEY, DTYPE)},
     "maso_rnn.noise_penalty": lambda: _network() | {"scale": jnp.asarray(0.5, DTYPE), "loss": _loss},
     "maso_rnn.np_rnn": dict,
+    "maso_rnn.output_bounds": lambda: _network() | {"radius": 0.1, "norm": "l2", "moves": jnp.ones(TIME, bool)},
     "maso_rnn.pack": lambda: {"codes": _codes()},
     "maso_rnn.parallel_forward": lambda: _network() | {"max_iterations": TIME + 2},
     "maso_rnn.partition_plane": _plane,
