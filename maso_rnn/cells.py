@@ -163,6 +163,7 @@ def linearization_error(
         First-order Taylor expansion.
     """
     checks.instance("linearization", linearization, Linearization, "maso_rnn.linearize")
+    linearization = checks.carry("linearization", linearization)
     step, readout, h0, xs, length = _checked(step, readout, h0, xs, length)
     checks.finite(linearization=linearization)
     output = readout.out

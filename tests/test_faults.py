@@ -24,6 +24,7 @@ VALID = (
     (r"maso_rnn.unpack packed rank more", "a batch"),
     (r"maso_rnn.random_initial_state carry .*", "any pytree of floating arrays"),
     (r".* scale int32", "of any real dtype"),
+    (r"maso_rnn.linearize (h0|xs) longer .", "that cell takes any"),
     (r"maso_rnn.init bias_init None", "no biases"),
     (r"maso_rnn.init hidden_sizes (far|list)", "as large as is asked for"),
 )
@@ -129,7 +130,8 @@ def is_flagged(got):
 
 def names_one(error, arguments):
     """Whether the message names an argument: the spoiled one, or one that it does not fit."""
-    return any(re.search(rf"\b(\w+_)?{argument.split('_')[-1]}\b", str(error)) for argument in arguments)
+    told = " ".join([str(error), *getattr(error, "__notes__", ())])
+    return any(re.search(rf"\b(\w+_)?{argument.split('_')[-1]}\b", told) for argument in arguments)
 
 
 def outcome(name, argument, spoiled, function, arguments, wanted):
