@@ -11,6 +11,7 @@ with U, W and D those of all layers jointly.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -109,19 +110,15 @@ def _jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Ar
     return distance, moved * jnp.where(is_known, 1, jnp.nan)  # a product, so that NaN goes backwards too
 
 
-def _scan(body: Callable[[Array, Any], Any], start: Any, time: int, length: Array) -> Any:
-    """`body` for the steps below `length`, of those that there are; it can be differentiated either way."""
-
-    def masked(carry: Any, t: Array) -> tuple[Any, None]:
-        return jax.tree.map(lambda new, old: jnp.where(t < length, new, old), body(t, carry), carry), None
-
-    return jax.lax.scan(masked, start, jnp.arange(time))[0]
+def _scan(body: Callable[[Array, Any], Any], carry: Any, start: int, stop: int, length: Array) -> Any:
+    """`body` for all steps from `start` to `stop`; it can be differentiated either way."""
+    del length
+    return jax.lax.scan(lambda carry, t: (body(t, carry), None), carry, jnp.arange(start, stop))[0]
 
 
-def _loop(body: Callable[[Array, Any], Any], start: Any, time: int, length: Array) -> Any:
-    """The same in as many steps as `length` says, forward only."""
-    del time
-    return jax.lax.fori_loop(0, length, body, start)
+def _loop(body: Callable[[Array, Any], Any], carry: Any, start: int, stop: int, length: Array) -> Any:
+    """The same for those below `length` alone, forward only."""
+    return jax.lax.fori_loop(start, jnp.clip(length, start, stop), body, carry)
 
 
 def norm_distance(
@@ -131,7 +128,7 @@ def norm_distance(
 
     def squared(rows: Array) -> Array:
         """Squares of the dual norms."""
-        rows = rows * jnp.repeat(moves, xs.shape[1])[:, None]
+        rows = rows * jnp.repeat(moves, xs.shape[1])[: len(rows), None]
         return _sum_of_squares(rows) if norm == "l2" else jnp.square(jnp.abs(rows).sum(axis=0))
 
     if not rnn.activation.breakpoints:
@@ -166,12 +163,23 @@ def _by_gradients(
                 rows = jax.lax.dynamic_update_slice_in_dim(rows, layer.input_kernel, t * inputs, axis=0)
             largest = jax.lax.stop_gradient(jnp.abs(rows).max(axis=0))  # squares leave the range of floats first
             unit = jnp.where(largest == 0, 1, largest)
-            nearest = jnp.minimum(nearest, _nearest(_to_kink(act, p) / unit, squared(rows / unit)))
+            here = _nearest(_to_kink(act, p) / unit, squared(rows / unit))
+            nearest = jnp.minimum(nearest, jnp.where(t < length, here, jnp.inf))
             gradients.append(rows * act.slope(act.code(p), dtype))
         return state, tuple(gradients), nearest
 
-    zeros = tuple(jnp.zeros((xs.size, h.shape[0]), dtype) for h in state)
-    return repeat(body, (state, zeros, jnp.asarray(jnp.inf, dtype)), len(xs), length)[-1]
+    # a row for each input so far: of those that are still to come all gradients are zero
+    time = len(xs)
+    cuts = [0, *(time * part // PARTS for part in range(1, PARTS) if time >= 4 * PARTS), time]
+    carry: tuple[Any, ...] = (
+        state,
+        tuple(jnp.zeros((0, h.shape[0]), dtype) for h in state),
+        jnp.asarray(jnp.inf, dtype),
+    )
+    for start, stop in itertools.pairwise(cuts):
+        grown = tuple(jnp.pad(rows, ((0, stop * inputs - len(rows)), (0, 0))) for rows in carry[1])
+        carry = repeat(body, (carry[0], grown, carry[2]), start, stop, length)
+    return carry[-1]
 
 
 def _by_gram_matrix(rnn: RNN, xs: Array, state: States, length: Array) -> tuple[Array, Array]:
@@ -233,6 +241,7 @@ def _exponent(values: Array) -> Array:
     return jnp.where(largest == 0, 0, powers.exponent(largest))
 
 
+PARTS = 4  # in which gradients are carried, each of them a program of its own
 LOST = 64  # a square that is less than so many of its rounding errors is lost
 
 
