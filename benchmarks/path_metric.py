@@ -22,7 +22,7 @@ import maso_rnn
 import path_opt
 from benchmarks import training
 from benchmarks.experiment import Experiment, Rows, Size
-from benchmarks.path_space.tasks import TASKS
+from benchmarks.tasks import TASKS
 from maso_rnn import RNN, plots
 from maso_rnn.report import Picture, Section
 
@@ -35,7 +35,7 @@ class Configuration:
     """A network trained by Path-SGD.
 
     Attributes:
-        task: one of `TASKS` of `benchmarks.path_space`.
+        task: one of `TASKS`.
         start: of the recurrent kernel, one of `STARTS`.
         metric: one of `METRICS`.
         rate: the learning rate.

@@ -14,7 +14,7 @@ from benchmarks.data.dataset import Split
 from benchmarks.experiment import Row
 from benchmarks.spline import EXPERIMENT, report, training
 from benchmarks.spline.partition import neighbours
-from benchmarks.spline.tasks import TASKS
+from benchmarks.tasks import TASKS
 from benchmarks.spline.training import Configuration
 
 

@@ -18,7 +18,7 @@ import maso_rnn
 import path_opt
 from benchmarks import training
 from benchmarks.data.dataset import Dataset
-from benchmarks.path_space.tasks import TASKS
+from benchmarks.tasks import TASKS
 from maso_rnn import RNN
 
 Factory = Callable[[training.Hyper, path_opt.ReductionGraph, int], optax.GradientTransformation]

@@ -23,7 +23,7 @@ import maso_rnn
 from benchmarks import training
 from benchmarks.data.dataset import Dataset, Split
 from benchmarks.spline import partition
-from benchmarks.spline.tasks import TASKS
+from benchmarks.tasks import TASKS
 from maso_rnn import RNN, initializers
 
 REFERENCE = 0.1  # the noise that slopes of all networks are taken at, whatever they were trained with
