@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,11 +38,15 @@ class Run:
         size: smoke (seconds: it shows that all of it runs), small (what is published: minutes to hours) or paper (the
             papers' own sizes, for a GPU).
         output: the folder for its results.
+        minutes: after which to stop, with the state of training saved; run again, it goes on to the same bits.
+        only: a regular expression; done is what it is found in, such as "task=digits.* method=SGD"; no report.
     """
 
     experiment: Annotated[str, tyro.conf.Positional]
     size: Literal["smoke", "small", "paper"] = "smoke"
     output: Path = Path("reports")
+    minutes: float = math.inf
+    only: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +101,22 @@ def main(arguments: list[str]) -> None:
             os.environ["XLA_FLAGS"] = QUICKLY
         from benchmarks import experiment
 
-        experiment.run(experiment.load(run.experiment), run.size, run.output / run.experiment)
+        found = experiment.load(run.experiment)
+        try:
+            experiment.setting_of(found, run.size, run.only)
+        except (ValueError, re.error) as error:
+            refuse(str(error), command)
+        output = run.output / run.experiment
+        experiment.run(found, run.size, output, minutes=run.minutes, only=run.only)
     elif command == "publish":
         copied = parse(Publish, rest, command="publish")
         _require_known(copied.experiment, command)
         from benchmarks import experiment
 
-        print(experiment.publish(experiment.load(copied.experiment), copied.output / copied.experiment))
+        try:
+            print(experiment.publish(experiment.load(copied.experiment), copied.output / copied.experiment))
+        except ValueError as error:
+            refuse(str(error), command)
     elif command == "report":
         made = parse(Report, rest, command="report")
         from benchmarks import documents

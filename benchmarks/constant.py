@@ -52,9 +52,14 @@ def _steps(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 def _train(
     group: Sequence[Configuration], state: Path, advanced: Callable[[int], None]
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     del state, advanced
-    return [{name: float(f"{value:.6g}") for name, value in scores(TASKS[one.task]()).items()} for one in group]
+    found: list[dict[str, Any]] = []
+    for one in group:
+        data = TASKS[one.task]()
+        found.append({"length": data.train.inputs.shape[1], "examples": len(data.train.inputs)})
+        found[-1] |= {name: float(f"{value:.6g}") for name, value in scores(data).items()}
+    return found
 
 
 def _sections(rows: Rows[Configuration]) -> list[Section]:

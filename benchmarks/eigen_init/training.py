@@ -17,6 +17,7 @@ from jax.nn.initializers import Initializer
 
 from benchmarks import training
 from benchmarks.data.dataset import Dataset
+from benchmarks.experiment import SEARCH_SEEDS
 from benchmarks.tasks import TASKS
 from maso_rnn import dynamics, initializers
 
@@ -104,7 +105,7 @@ def train(
         advanced=advanced,
     )
     return [
-        trained.result | _eigenvalues(run.start["cell"], trained.params["cell"], whole=one.cloud and one.seed == 1)
+        trained.result | _eigenvalues(run.start["cell"], trained.params["cell"], whole=one.cloud and one.seed == SEARCH_SEEDS)
         for one, run, trained in zip(group, runs, found, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""Path space against weight space: images by row and by pixel, adding, characters; two starts, nine methods.
+"""Path space against weight space: images by row and by pixel, adding, characters; three starts, ten methods.
 
 `small` has the nearest known setting of Wang et al. (2019), 28 rows of 28 pixels, 4 layers of 128 without biases, read
 out at the last step, and the tasks of Neyshabur et al. (2016) at lengths and widths that a CPU can do. `paper` has the
@@ -8,11 +8,12 @@ sizes that are known: 100 hidden units for adding and for digits by pixel.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.experiment import Experiment, Rows, Size
 from benchmarks.path_space.report import sections
 from benchmarks.path_space.training import (
+    CLIPS,
     METHODS,
     STARTS,
     Configuration,
@@ -39,17 +40,22 @@ def _setting(task: str, hidden: tuple[int, ...], steps: int, batch: int, *, bias
 
 
 def _size(seeds: int, *settings: Configuration, rates: int = 5) -> Size[Configuration]:
-    return Size(_contenders(settings), rates=lambda one: rates_of(one)[:rates], seeds=seeds)
+    """Every contender is tried at each rate without clipping and with gradients clipped to norm 1."""
+
+    def tried(one: Configuration) -> list[Mapping[str, float]]:
+        return [{"rate": rate, "clip": clip} for clip in CLIPS for rate in rates_of(one)[:rates]]
+
+    return Size(_contenders(settings), rates=tried, seeds=seeds)
 
 
 def _introduction(size: str, rows: Rows[Configuration]) -> str:
     tasks = {shape(row.configuration) for row in rows.final}
     seeds = {row.configuration.seed for row in rows.final}
-    rates = {row.configuration.rate for row in rows.search if row.configuration.method == "SGD"}
     return (
-        f"{len(METHODS)} methods in {len(tasks)} settings, from a balanced start and from a rescaling of it that "
-        f"computes the same function. Each was tried with {len(rates)} learning rates from one seed, "
-        f"and the one of least validation loss at the end trained from {len(seeds)} other(s)."
+        f"{len(METHODS)} methods in {len(tasks)} settings, from a balanced start, from a rescaling of it that computes "
+        "the same function, and from the papers' start, the weights of the skeleton set to 1. The learning rate, and "
+        "whether gradients are clipped to norm 1, are those of least validation loss at the end over the seeds of the "
+        f"search, and each method was then trained from {len(seeds)} other(s)."
         + (" At this size nothing is trained to its end: it shows that all of it runs." if size == "smoke" else "")
     )
 
