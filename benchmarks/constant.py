@@ -50,9 +50,7 @@ def _steps(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return targets[is_real], weights[is_real]
 
 
-def _train(
-    group: Sequence[Configuration], state: Path, advanced: Callable[[int], None]
-) -> list[dict[str, Any]]:
+def _train(group: Sequence[Configuration], state: Path, advanced: Callable[[int], None]) -> list[dict[str, Any]]:
     del state, advanced
     found: list[dict[str, Any]] = []
     for one in group:

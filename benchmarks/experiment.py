@@ -30,7 +30,6 @@ from maso_rnn.report import Section
 PUBLISHED = Path(__file__).parent / "published"
 FORECAST = 20_000  # steps of training from which on it is measured how long they will take
 SEARCH_SEEDS = 3  # that settings are chosen on; those after them are trained at the settings chosen
-EXTENSIONS = 6  # rates at most that are tried beyond those given
 SEARCHED = ("rate", "sigma", "clip", "seed")  # what may differ between the runs of one contender
 DIVERGED = 1e3  # a loss above has run away, whether or not float32 still holds it
 
@@ -79,9 +78,7 @@ def tried_rates(rows: Rows[C], configuration: C) -> list[float]:
 def _contender(configuration: Any) -> tuple[Any, ...]:
     """What the runs of one contender have in common."""
     return tuple(
-        getattr(configuration, field.name)
-        for field in dataclasses.fields(configuration)
-        if field.name not in SEARCHED
+        getattr(configuration, field.name) for field in dataclasses.fields(configuration) if field.name not in SEARCHED
     )
 
 
@@ -95,12 +92,14 @@ class Size(Generic[C]):
             several of its fields, as `{"rate": 0.1, "sigma": 1.0}`; as many for one as for another.
         seeds: how many seeds the rate chosen is trained from.
         fixed: configurations that are run as they stand.
+        extensions: how many rates at most are tried beyond those given, while the choice is at their edge.
     """
 
     contenders: Sequence[C] = ()
     rates: Callable[[C], Sequence[float | Mapping[str, Any]]] = lambda contender: ()
     seeds: int = 5
     fixed: Sequence[C] = ()
+    extensions: int = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +140,7 @@ def load(name: str) -> Experiment[Any]:
     return found
 
 
-class OutOfTime(Exception):  # noqa: N818  # not an error
+class OutOfTime(Exception):
     """The minutes that a run was given are over."""
 
 
@@ -210,7 +209,9 @@ def publish(experiment: Experiment[C], output: Path) -> Path:
             f"{dirty} of {len(used)} lines were computed with changes that were not committed; commit them, and run "
             "the experiment in another folder"
         )
-    parts = {results.key(row.configuration): name for name in ("search", "fixed", "final") for row in getattr(rows, name)}
+    parts = {
+        results.key(row.configuration): name for name in ("search", "fixed", "final") for row in getattr(rows, name)
+    }
     PUBLISHED.mkdir(exist_ok=True)
     file = PUBLISHED / f"{experiment.name}.jsonl"
     told = [line._replace(run={**line.run, "part": parts[results.key(line.configuration)]}) for line in used]
@@ -236,7 +237,10 @@ def published(experiment: Experiment[C]) -> tuple[Rows[C], list[Line]]:
     if not file.exists():
         raise FileNotFoundError(f"{file} is not there: run the experiment at size small, then publish it")
     setting = experiment.sizes["small"]()
-    kinds = {frozenset(f.name for f in dataclasses.fields(one)): type(one) for one in (*setting.contenders, *setting.fixed)}  # type: ignore[arg-type]
+    kinds: dict[frozenset[str], Any] = {
+        frozenset(dataclasses.asdict(one)): type(one)  # type: ignore[call-overload]  # C is a dataclass
+        for one in (*setting.contenders, *setting.fixed)
+    }
     lines = results.read(file)
     rows = Rows[C]([], [], [])
     for line in lines:
@@ -263,7 +267,8 @@ def setting_of(experiment: Experiment[C], size: str, only: str = "") -> Size[C]:
     if only:
         kept = [[one for one in part if re.search(only, _named(one))] for part in (setting.contenders, setting.fixed)]
         if not any(kept):
-            raise ValueError(f"only must be found in a configuration such as {_named([*setting.contenders, *setting.fixed][0])}, got {only!r}")
+            example = _named([*setting.contenders, *setting.fixed][0])
+            raise ValueError(f'only must be found in a configuration such as "{example}", got {only!r}')
         setting = dataclasses.replace(setting, contenders=kept[0], fixed=kept[1])
     tried = {len(setting.rates(contender)) for contender in setting.contenders}
     if len(tried) > 1:
@@ -284,7 +289,7 @@ def _search(
     """
     grids: list[list[Settings]] = [[] for _ in setting.contenders]
     new = [[one if isinstance(one, Mapping) else {"rate": one} for one in setting.rates(c)] for c in setting.contenders]
-    for _ in range(EXTENSIONS + 1):
+    for _ in range(setting.extensions + 1):
         grids = [[*settings, *more] for settings, more in zip(grids, new, strict=True)]
         wanted = [
             _with(contender, seed=seed, **one)
@@ -408,9 +413,7 @@ def _forecast(experiment: Experiment[C], wanted: Sequence[C], later: int, stored
     print(f"  about {total / 60:.0f} minutes in all, without compiling and measuring", flush=True)
 
 
-def _complete(
-    experiment: Experiment[C], wanted: Sequence[C], stored: results.Results, what: str, end: float
-) -> None:
+def _complete(experiment: Experiment[C], wanted: Sequence[C], stored: results.Results, what: str, end: float) -> None:
     """Train the groups that are not complete, and store each when it is.
 
     Raises:

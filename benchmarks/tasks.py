@@ -1,5 +1,6 @@
-"""What the experiments train on, by name, each read or drawn once. Other data need another name: results are found
-again by it.
+"""What the experiments train on, by name, each read or drawn once.
+
+Other data need another name: results are found again by it.
 """
 
 from __future__ import annotations
@@ -24,31 +25,29 @@ def _adding(length: int, examples: int, *, kind: str = "adding", whole: bool = T
     return make
 
 
-TASKS: dict[str, Callable[[], Dataset]] = {
-    name: functools.cache(make)
-    for name, make in {
-        "digits-by-row": lambda: load("digits", by="row"),
-        "digits-by-pixel": lambda: load("digits", by="pixel"),
-        "digits-permuted": lambda: load("digits-permuted", by="pixel"),
-        "digits-10k-by-row": lambda: _fewer(load("digits-10k", by="row")),
-        "mnist-by-row": lambda: load("mnist", by="row"),
-        "mnist-by-pixel": lambda: load("mnist", by="pixel"),
-        "mnist-permuted": lambda: load("mnist-permuted", by="pixel"),
-        "fortunes": lambda: _fewer(load("fortunes")),
-        "penn-treebank": lambda: load("penn-treebank"),
-        "adding-8": _adding(8, 128),
-        "adding-16": _adding(16, 256),
-        "adding-20": _adding(20, 2000),
-        "adding-50": _adding(50, 10_000, whole=False),
-        "adding-100": _adding(100, 50_000, whole=False),
-        "adding-200": _adding(200, 20_000),
-        "adding-400": _adding(400, 50_000, whole=False),
-        "adding-ternary-8": _adding(8, 128, kind="adding-ternary"),
-        "adding-ternary-20": _adding(20, 2000, kind="adding-ternary"),
-        "adding-ternary-60": _adding(60, 4000, kind="adding-ternary", whole=False),
-        "adding-ternary-100": _adding(100, 50_000, kind="adding-ternary"),
-        "adding-ternary-200": _adding(200, 20_000, kind="adding-ternary"),
-        "tomita-4-short": lambda: load("tomita", grammar=4, examples=64, longest=(4, 6, 8)),
-        **{f"tomita-{grammar}": functools.partial(load, "tomita", grammar=grammar) for grammar in range(1, 8)},
-    }.items()
+_MADE: dict[str, Callable[[], Dataset]] = {
+    "digits-by-row": lambda: load("digits", by="row"),
+    "digits-by-pixel": lambda: load("digits", by="pixel"),
+    "digits-permuted": lambda: load("digits-permuted", by="pixel"),
+    "digits-10k-by-row": lambda: _fewer(load("digits-10k", by="row")),
+    "mnist-by-row": lambda: load("mnist", by="row"),
+    "mnist-by-pixel": lambda: load("mnist", by="pixel"),
+    "mnist-permuted": lambda: load("mnist-permuted", by="pixel"),
+    "fortunes": lambda: _fewer(load("fortunes")),
+    "penn-treebank": lambda: load("penn-treebank"),
+    "adding-8": _adding(8, 128),
+    "adding-16": _adding(16, 256),
+    "adding-20": _adding(20, 2000),
+    "adding-50": _adding(50, 10_000, whole=False),
+    "adding-100": _adding(100, 50_000, whole=False),
+    "adding-200": _adding(200, 20_000),
+    "adding-400": _adding(400, 50_000, whole=False),
+    "adding-ternary-8": _adding(8, 128, kind="adding-ternary"),
+    "adding-ternary-20": _adding(20, 2000, kind="adding-ternary"),
+    "adding-ternary-60": _adding(60, 4000, kind="adding-ternary", whole=False),
+    "adding-ternary-100": _adding(100, 50_000, kind="adding-ternary"),
+    "adding-ternary-200": _adding(200, 20_000, kind="adding-ternary"),
+    "tomita-4-short": lambda: load("tomita", grammar=4, examples=64, longest=(4, 6, 8)),
+    **{f"tomita-{grammar}": functools.partial(load, "tomita", grammar=grammar) for grammar in range(1, 8)},
 }
+TASKS = {name: functools.cache(make) for name, make in _MADE.items()}

@@ -3,9 +3,9 @@
 The rule of all claims. In every setting the scores of two ways are subtracted, seed by seed: the seeds share start and
 batches. A difference counts if p < 0.05 by the paired t test, after Holm's correction over the settings of the claim.
 What diverged is a result: where some runs did, they are ranked worst, all alike, and ranks are subtracted in place of
-scores. A setting says nothing if neither way beats the constant prediction, or if both make fewer than one error in
-200; and a difference is left open if the learning rate of the way that loses is at the edge of those tried, since it
-may only have been searched badly.
+scores. A setting says nothing if neither way learns, that is, leaves less than 0.9 of the loss or of the errors of the
+constant prediction, or if both make fewer than one error in 200. A difference is left open if the learning rate of the
+way that loses is at the edge of those tried: it may only have been searched badly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.experiment import Row, Rows, has_diverged, tried_rates
 Verdict: TypeAlias = Literal[
     "holds", "holds in part", "does not hold here", "not tested at this size", "not testable here"
 ]
-State: TypeAlias = Literal["better", "worse", "no difference", "open", "nobody learns", "at the ceiling", "not there"]
+State: TypeAlias = Literal["better", "worse", "undecided", "open", "nobody learns", "at the ceiling", "not there"]
 
 HOLDS: Verdict = "holds"
 IN_PART: Verdict = "holds in part"
@@ -34,6 +34,7 @@ Evidence: TypeAlias = Mapping[str, Rows[Any]]
 
 LEVEL = 0.05
 CEILING = 0.995  # of accuracy
+LEARNED = 0.9  # of the loss, or of the errors, of the constant prediction
 
 
 class Setting(NamedTuple):
@@ -137,7 +138,7 @@ def judge(comparisons: Sequence[Comparison]) -> list[Judged]:
         p = p if state else next(corrected)
         if not state:
             loser = one.theirs if sign > 0 else one.ours
-            state = "no difference" if p >= LEVEL else "open" if loser.at_edge else "better" if sign > 0 else "worse"
+            state = "undecided" if p >= LEVEL else "open" if loser.at_edge else "better" if sign > 0 else "worse"
         found.append(Judged(one, *_interval(one), p, state))
     return found
 
@@ -146,20 +147,21 @@ def decide(found: Sequence[Judged]) -> Verdict:
     """The verdict on a claim.
 
     It holds if `ours` is better in at least half of the settings that say something and worse in none, and in part if
-    better more often than worse. It is not tested if they are fewer than those left open or in which nobody learns.
+    better in at least a quarter and more often than worse. It is not tested if these settings are no more than those
+    left open, in which nobody learns or in which something is not there.
     """
     states = [one.state for one in found]
     better, worse = states.count("better"), states.count("worse")
-    said = better + worse + states.count("no difference")
+    said = better + worse + states.count("undecided")
     if said <= states.count("open") + states.count("nobody learns") + states.count("not there"):
         return NOT_TESTED
-    if better <= worse:
+    if better <= worse or 4 * better < said:
         return NOT_HERE
     return HOLDS if not worse and 2 * better >= said else IN_PART
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of one family, corrected so that one false find among them is as rare as for a single one."""
+    """The p values of one family, corrected so that one false find among them is as rare as for a single one."""
     corrected, highest = [1.0] * len(values), 0.0
     for rank, at in enumerate(np.argsort(values, kind="stable")):
         highest = max(highest, min(1.0, (len(values) - rank) * values[at]))
@@ -178,24 +180,25 @@ def _silent(one: Comparison) -> State | None:
 
 
 def _learns(one: Comparison, way: Contender) -> bool:
-    """Whether most seeds survive, and those beat the constant prediction by a t test."""
+    """Whether most seeds survive, and those leave less than `LEARNED` of what the constant prediction does."""
     kept = np.asarray([score for score in way.scores.values() if not math.isnan(score)])
     if 2 * len(kept) <= len(way.scores):
         return False
-    p, sign = _t(kept - one.constant if one.higher else one.constant - kept)
+    errors, guessed = (1 - kept, 1 - one.constant) if one.higher else (kept, one.constant)
+    p, sign = _t(LEARNED * guessed - errors)
     return sign > 0 and p < LEVEL
 
 
 def _t_test(one: Comparison) -> tuple[float, int]:
-    """p of the paired t test, on ranks where a run diverged, and the sign of the difference."""
-    pairs = one.pairs() + [[one.margin], [0.0]]
+    """The p value of the paired t test, on ranks where a run diverged, and the sign of the difference."""
+    pairs = one.pairs() + np.asarray([[one.margin], [0.0]])
     if not np.isfinite(pairs).all():
         pairs = stats.rankdata(pairs).reshape(pairs.shape)
     return _t(pairs[0] - pairs[1])
 
 
 def _t(differences: np.ndarray) -> tuple[float, int]:
-    """p of the t test that their mean is 0, and its sign."""
+    """The p value of the t test that their mean is 0, and its sign."""
     if len(differences) < 2:
         return 1.0, 0
     mean, spread = differences.mean(), differences.std(ddof=1)

@@ -40,8 +40,8 @@ affine_spline = _of_networks("identity", "piece")
 def growing(evidence: Evidence) -> Measured:
     """How often a later time has fewer pieces than an earlier one."""
     rows = chosen(evidence["spline"].fixed, part="partition")
-    falls = [np.diff(row.result[when]["pieces"]) < 0 for row in rows for when in ("before", "after")]
-    return float(np.sum(falls)), len(rows)
+    pieces = [row.result[when]["pieces"] for row in rows for when in ("before", "after")]
+    return float(sum((np.diff(one) < 0).sum() for one in pieces)), len(rows)
 
 
 def penalty(evidence: Evidence) -> Measured:
@@ -114,3 +114,9 @@ def horizons(evidence: Evidence) -> Measured:
     """How far the horizons of linear networks are from −1 / ln|λ|."""
     rows = chosen(evidence["memory"].fixed, activation="identity")
     return max(float(row.result["error"]) for row in rows), len(rows)
+
+
+def shortened(evidence: Evidence) -> Measured:
+    """In how many networks an activation that is not linear leaves the median horizon as long, or makes it longer."""
+    rows = [row for row in evidence["memory"].fixed if row.configuration.activation != "identity"]
+    return float(sum(float(row.result["ratio"]) >= 1 for row in rows)), len(rows)

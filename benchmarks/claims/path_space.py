@@ -86,6 +86,4 @@ def first_term_suffices(evidence: Evidence) -> list[Comparison]:
 
 def no_term_suffices(evidence: Evidence) -> list[Comparison]:
     """The control of claim (a) of Neyshabur et al.: no metric at all."""
-    return [
-        one._replace(margin=SUFFICES * one.theirs.mean) for one in against(evidence, {"SGD": "Path-SGD"})
-    ]
+    return [one._replace(margin=SUFFICES * one.theirs.mean) for one in against(evidence, {"SGD": "Path-SGD"})]

@@ -49,7 +49,9 @@ def _paths(axes: Axes, evidence: Evidence) -> None:
         at = settings.index(one.setting) + 0.25 * (i - 1)
         if one.ours.diverged or one.theirs.diverged:
             seeds = len(one.seeds)
-            said = [f"{way.name} diverged in {way.diverged} of {seeds}" for way in (one.ours, one.theirs) if way.diverged]
+            said = [
+                f"{way.name} diverged in {way.diverged} of {seeds}" for way in (one.ours, one.theirs) if way.diverged
+            ]
             axes.text(1.1, at, ", ".join(said), color=plots.COLOURS[i], fontsize=8, va="center")
         else:
             label = f"{one.ours.name} / {one.theirs.name}"
@@ -86,8 +88,8 @@ def _starts(axes: Axes, evidence: Evidence) -> None:
         each = np.asarray([list(way.scores.values()) for way in ways])
         errors = 2 * each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
         places = np.arange(len(cells)) + 0.14 * (i - 2)
-        look = {"fmt": MARKERS[i], "color": plots.COLOURS[i], "label": name, "linewidth": 1}
-        axes.errorbar(each.mean(axis=1), places, xerr=errors, **look)
+        means = each.mean(axis=1)
+        axes.errorbar(means, places, xerr=errors, fmt=MARKERS[i], color=plots.COLOURS[i], label=name, linewidth=1)
     axes.set_yticks(range(len(cells)), cells)
     axes.invert_yaxis()
     axes.set(title="Initializers", xlabel=f"test accuracy, mean over {len(tasks)} tasks ± 2 standard errors of seeds")

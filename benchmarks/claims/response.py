@@ -18,9 +18,7 @@ def is_universal(evidence: Evidence, *, depth: int = -1) -> list[Comparison]:
         one = learned[0].configuration
         way = f"depth {one.depths[depth]}"
         ours = by_seed(way, learned, lambda row, way=way: float(row.result[way]))  # type: ignore[misc]
-        where = Setting(f"{name} of {one.sequences:,} random waves", str(one.steps))
-        bar = level(f"{LEARNED:g}", LEARNED, ours)
-        found.append(
-            Comparison(where, ours, bar, metric="squared error over variance", higher=False, constant=1.0)
-        )
+        where = Setting(f"{name}, {one.sequences:,} random waves", str(one.steps))
+        bar = level("level", LEARNED, ours)
+        found.append(Comparison(where, ours, bar, metric="squared error over variance", higher=False, constant=1.0))
     return found

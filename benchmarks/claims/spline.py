@@ -141,7 +141,9 @@ def stabilises(evidence: Evidence, *, sigma: float = USUAL) -> list[Comparison]:
     found = []
     for rows in _grids(evidence):
         ours, theirs = (
-            Contender(name, {seed: _largest_rate(chosen(rows, sigma=each, seed=seed)) for seed in distinct(rows, "seed")})
+            Contender(
+                name, {seed: _largest_rate(chosen(rows, sigma=each, seed=seed)) for seed in distinct(rows, "seed")}
+            )
             for each, name in ((sigma, f"σ {sigma:g}"), (0.0, "no noise"))
         )
         found.append(_compared(evidence, rows, ours, theirs, metric="log10 of the largest rate that learns"))
@@ -203,7 +205,8 @@ def comes_close(evidence: Evidence, *, regulariser: str = "noise") -> list[Compa
     found = []
     for task in distinct(rows, "task"):
         of = chosen(rows, task=task)
-        simple, gated = [], []
+        simple: list[list[Row[Any]]] = []
+        gated: list[list[Row[Any]]] = []
         for model in distinct(of, "model"):
             is_simple = model.startswith("rnn")
             (simple if is_simple else gated).append(
@@ -235,7 +238,10 @@ def tolerates(evidence: Evidence, *, tolerant: str = "rmsprop", other: str = "sg
             for optimizer in (tolerant, other)
         }
         lost, more = (
-            Contender(f"{OPTIMIZERS[name]} at σ {LARGE:g}", {seed: quiet.scores[seed] - score for seed, score in noisy.scores.items()})
+            Contender(
+                f"{OPTIMIZERS[name]} at σ {LARGE:g}",
+                {seed: quiet.scores[seed] - score for seed, score in noisy.scores.items()},
+            )
             for name, (noisy, quiet) in pairs.items()
         )
         found.append(_compared(evidence, of, *pairs[tolerant], metric="test accuracy", margin=CLOSE))

@@ -23,7 +23,7 @@ TOMITA = [f"tomita-{grammar}" for grammar in range(1, 8)]
 
 
 def _size(
-    seeds: int, settings: Sequence[Configuration], *, clouds: Sequence[str], rates: int = 3
+    seeds: int, settings: Sequence[Configuration], *, clouds: Sequence[str], rates: int = 3, extensions: int = 6
 ) -> Size[Configuration]:
     """Every cell and initializer in each setting; eigenvalues are kept in the tasks `clouds`."""
     contenders = [
@@ -34,7 +34,7 @@ def _size(
         for cell in CELLS
         for initializer in INITIALIZERS
     ]
-    return Size(contenders, rates=lambda one: RATES[:rates], seeds=seeds)
+    return Size(contenders, rates=lambda one: RATES[:rates], seeds=seeds, extensions=extensions)
 
 
 def _settings(tasks: Sequence[str], hidden: int, steps: int, batch: int = 32) -> list[Configuration]:
@@ -47,6 +47,7 @@ SIZES = {
         _settings(["tomita-4-short", "adding-8", "adding-ternary-8"], 8, 20, 16),
         clouds=["tomita-4-short", "adding-8"],
         rates=2,
+        extensions=0,
     ),
     "small": lambda: _size(
         5,

@@ -105,7 +105,8 @@ def train(
         advanced=advanced,
     )
     return [
-        trained.result | _eigenvalues(run.start["cell"], trained.params["cell"], whole=one.cloud and one.seed == SEARCH_SEEDS)
+        trained.result
+        | _eigenvalues(run.start["cell"], trained.params["cell"], whole=one.cloud and one.seed == SEARCH_SEEDS)
         for one, run, trained in zip(group, runs, found, strict=True)
     ]
 

@@ -39,13 +39,13 @@ def _setting(task: str, hidden: tuple[int, ...], steps: int, batch: int, *, bias
     return Configuration(task, "", "", hidden=hidden, steps=steps, batch=batch, biases=biases)
 
 
-def _size(seeds: int, *settings: Configuration, rates: int = 5) -> Size[Configuration]:
+def _size(seeds: int, *settings: Configuration, rates: int = 5, extensions: int = 6) -> Size[Configuration]:
     """Every contender is tried at each rate without clipping and with gradients clipped to norm 1."""
 
     def tried(one: Configuration) -> list[Mapping[str, float]]:
         return [{"rate": rate, "clip": clip} for clip in CLIPS for rate in rates_of(one)[:rates]]
 
-    return Size(_contenders(settings), rates=tried, seeds=seeds)
+    return Size(_contenders(settings), rates=tried, seeds=seeds, extensions=extensions)
 
 
 def _introduction(size: str, rows: Rows[Configuration]) -> str:
@@ -61,7 +61,7 @@ def _introduction(size: str, rows: Rows[Configuration]) -> str:
 
 
 SIZES = {
-    "smoke": lambda: _size(2, _setting("adding-16", (8,), steps=20, batch=8), rates=2),
+    "smoke": lambda: _size(2, _setting("adding-16", (8,), steps=20, batch=8), rates=2, extensions=0),
     "small": lambda: _size(
         5,
         _setting("digits-10k-by-row", (64,), steps=500, batch=32),

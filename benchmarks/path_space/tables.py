@@ -20,7 +20,10 @@ def tables(rows: Rows[Configuration]) -> str:
     parts, starts = [], starts_of(rows)
     for setting in settings_of(rows):
         unit, scale = _unit(setting)
-        lines = [f"| {setting}: {unit} | {' | '.join(f'{start} start' for start in starts)} |", "|---" * (len(starts) + 1) + "|"]
+        lines = [
+            f"| {setting}: {unit} | {' | '.join(f'{start} start' for start in starts)} |",
+            "|---" * (len(starts) + 1) + "|",
+        ]
         for name in methods_of(rows):
             cells = [_cell(outcome(rows, setting, name, start), scale) for start in starts]
             lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -113,9 +113,7 @@ def _frozen(inner: Factory) -> Factory:
 
 
 def _after_clipping(make: Factory) -> Factory:
-    return lambda hyper, graph, time: optax.chain(
-        optax.clip_by_global_norm(hyper["clip"]), make(hyper, graph, time)
-    )
+    return lambda hyper, graph, time: optax.chain(optax.clip_by_global_norm(hyper["clip"]), make(hyper, graph, time))
 
 
 _SGD, _ADAM = _clipped(optax.sgd), _clipped(optax.adam)

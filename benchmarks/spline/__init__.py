@@ -1,8 +1,9 @@
 """The spline paper's experiments: noise on the initial state, what it does to training, partitions and templates.
 
 Every ReLU network starts with identity recurrent kernels and learns by RMSprop, unless the optimiser is what is
-compared; for the table gradients of all networks are clipped to norm 1. A contender without noise is tried with as many learning rates as one with noise is tried with pairs of a
-rate and a σ; the best on the validation set is trained from fresh seeds. `paper` has the paper's sizes.
+compared; for the table gradients of all networks are clipped to norm 1. A contender without noise is tried with as many
+learning rates as one with noise is tried with pairs of a rate and a σ; the best on the validation set is trained from
+fresh seeds. `paper` has the paper's sizes.
 
 Which fields answer which claim (`part` is the configuration's; the numbers are the result's):
 
@@ -26,7 +27,6 @@ Which fields answer which claim (`part` is the configuration's; the numbers are 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -101,6 +101,7 @@ def _smoke() -> Size[Configuration]:
         _table({"digits-by-row": ("rnn", "gru")}, **size),
         rates=lambda one: tried[_kind(one)],
         seeds=1,
+        extensions=1,
         fixed=[
             *_grid("digits-by-row", (0.0, 0.1), rates, 1, **size),
             *_penalty("digits-by-row", (0.1,), 1e-3, 1, **size),
