@@ -92,5 +92,5 @@ def _starts(axes: Axes, evidence: Evidence) -> None:
         axes.errorbar(means, places, xerr=errors, fmt=MARKERS[i], color=plots.COLOURS[i], label=name, linewidth=1)
     axes.set_yticks(range(len(cells)), cells)
     axes.invert_yaxis()
-    axes.set(title="Initializers", xlabel=f"test accuracy, mean over {len(tasks)} tasks ± 2 standard errors of seeds")
+    axes.set(title="Initializers", xlabel=f"test accuracy, mean over {len(tasks)} tasks ± 2 standard errors")
     axes.legend(frameon=False, fontsize=8)
