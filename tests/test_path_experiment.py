@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+import maso_rnn
 import path_opt
 from benchmarks import documents, experiment, path_space, results
 from benchmarks.data.adding import adding
@@ -82,22 +83,26 @@ def test_the_papers_start_has_a_skeleton_of_ones_and_keeps_the_other_weights():
     np.testing.assert_allclose(values.values.layers[1].recurrent_kernel, run.start.layers[1].recurrent_kernel)
 
 
-def test_a_gradient_is_clipped_where_its_steps_are_taken():
-    """A step of SGD at rate 1 is the gradient, clipped to a thousandth: in weights, or in path values."""
+def test_gradients_are_clipped_in_weights_or_in_path_space_where_no_rescaling_changes_that():
     data = adding(4, examples=8)
+
+    def loss(rnn):
+        outputs = jax.vmap(lambda xs: maso_rnn.forward(rnn, xs)[-1])(data.train.inputs)
+        return ((outputs - data.train.targets) ** 2).mean()
+
+    ends, sizes = {}, {}
     for method in ("SGD", "path-space SGD"):
-        one = Configuration("", method, SKELETON_ONE, 1.0, hidden=(4,), clip=1e-3)
-        (run,), optimizer = path_space.training._runs([one], data)
-        transform = optimizer(run.hyper)
-        start = jax.tree.map(jax.numpy.asarray, run.start)
-        steps, _ = transform.update(jax.tree.map(jax.numpy.ones_like, start), transform.init(start), start)
-        if method == "SGD":
-            moved = steps
-        else:
-            graph = path_opt.reduction_graph(start, skeleton="modulo")
-            ends = [path_opt.path_values(params, graph).values for params in (start, optax.apply_updates(start, steps))]
-            moved = jax.tree.map(np.subtract, *ends)
-        assert float(optax.tree.norm(moved)) == pytest.approx(1e-3, rel=0.01)  # float32
+        group = [Configuration("", method, start, 1.0, hidden=(4,), clip=1e-2) for start in ("balanced", "rescaled")]
+        runs, optimizer = path_space.training._runs(group, data)
+        for one, run in zip(group, runs, strict=True):
+            transform, start = optimizer(run.hyper), jax.tree.map(jax.numpy.asarray, run.start)
+            steps, _ = transform.update(jax.grad(loss)(start), transform.init(start), start)
+            sizes[method, one.start] = float(optax.tree.norm(steps))
+            ends[method, one.start] = float(loss(optax.apply_updates(start, steps)))
+    assert sizes["SGD", "balanced"] == pytest.approx(1e-2, rel=1e-5)  # float32
+    assert sizes["SGD", "rescaled"] == pytest.approx(1e-2, rel=1e-5)
+    assert ends["path-space SGD", "balanced"] == pytest.approx(ends["path-space SGD", "rescaled"], rel=1e-5)
+    assert ends["SGD", "balanced"] != pytest.approx(ends["SGD", "rescaled"], rel=1e-3)
 
 
 @pytest.mark.parametrize("document", documents.DOCUMENTS)
