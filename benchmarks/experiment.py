@@ -30,7 +30,7 @@ from maso_rnn.report import Section
 PUBLISHED = Path(__file__).parent / "published"
 FORECAST = 20_000  # steps of training from which on it is measured how long they will take
 SEARCH_SEEDS = 3  # that settings are chosen on; those after them are trained at the settings chosen
-SEARCHED = ("rate", "sigma", "clip", "seed")  # what may differ between the runs of one contender
+SEARCHED = ("rate", "sigma", "clip", "seed", "steps", "points")  # what may differ between the runs of one contender
 DIVERGED = 1e3  # a loss above has run away, whether or not float32 still holds it
 
 C = TypeVar("C")
@@ -93,6 +93,7 @@ class Size(Generic[C]):
         seeds: how many seeds the rate chosen is trained from.
         fixed: configurations that are run as they stand.
         extensions: how many rates at most are tried beyond those given, while the choice is at their edge.
+        trial: what else a contender has while its rate is chosen, such as fewer steps.
     """
 
     contenders: Sequence[C] = ()
@@ -100,6 +101,7 @@ class Size(Generic[C]):
     seeds: int = 5
     fixed: Sequence[C] = ()
     extensions: int = 6
+    trial: Settings = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,26 +294,28 @@ def _search(
     for _ in range(setting.extensions + 1):
         grids = [[*settings, *more] for settings, more in zip(grids, new, strict=True)]
         wanted = [
-            _with(contender, seed=seed, **one)
+            _with(contender, seed=seed, **setting.trial, **one)
             for contender, settings in zip(setting.contenders, new, strict=True)
             for one in settings
             for seed in range(SEARCH_SEEDS)
         ]
         yield wanted, grids
         new = [
-            _beyond(settings, _best(experiment, contender, settings, lines))
+            _beyond(settings, _best(experiment, setting, contender, settings, lines))
             for contender, settings in zip(setting.contenders, grids, strict=True)
         ]
         if not any(new):
             return
 
 
-def _best(experiment: Experiment[C], contender: C, settings: Sequence[Settings], lines: Mapping[str, Line]) -> Settings:
+def _best(
+    experiment: Experiment[C], setting: Size[C], contender: C, settings: Sequence[Settings], lines: Mapping[str, Line]
+) -> Settings:
     """The settings with the fewest runs that diverged, and of those the least mean score; the first of equals."""
 
     def rank(one: Settings) -> tuple[int, float]:
-        found = [lines[results.key(_with(contender, seed=seed, **one))].result for seed in range(SEARCH_SEEDS)]
-        scores = [experiment.score(result) for result in found]
+        tried = [_with(contender, seed=seed, **setting.trial, **one) for seed in range(SEARCH_SEEDS)]
+        scores = [experiment.score(lines[results.key(each)].result) for each in tried]
         kept = [score for score in scores if math.isfinite(score)]
         return len(scores) - len(kept), sum(kept) / len(kept) if kept else math.inf
 
@@ -345,7 +349,7 @@ def _chosen(experiment: Experiment[C], setting: Size[C], lines: Mapping[str, Lin
     """Every contender with the settings chosen, from the seeds after the search's."""
     _, grids = _tried(experiment, setting, lines)
     return [
-        _with(contender, seed=SEARCH_SEEDS + seed, **_best(experiment, contender, settings, lines))
+        _with(contender, seed=SEARCH_SEEDS + seed, **_best(experiment, setting, contender, settings, lines))
         for contender, settings in zip(setting.contenders, grids, strict=True)
         for seed in range(setting.seeds)
     ]

@@ -144,6 +144,7 @@ EDITS = {
     "path-d, balanced": (losses(PATHS), losses(lambda method: not PATHS(method))),
     "path-sgd-a": (everywhere(test_loss=0.1), by("metric", test_loss=lambda metric: 0.1 if metric == "κ¹" else 0.05)),
     "path-sgd-b": (losses(lambda method: method == "Path-SGD"), losses(lambda method: method != "Path-SGD")),
+    "g-sgd-b": (losses(PATHS), losses(lambda method: not PATHS(method))),
     "response-d": (depths(lambda depth: 10.0**-depth), depths(lambda depth: 0.5)),
     "eigen-a2": (everywhere(rank=0.9), everywhere(rank=0.4)),
     "eigen-c": (moves(5.0), moves(2.0)),
@@ -185,6 +186,7 @@ def with_later_runs():
     found = dict(EVIDENCE)
     paths = [row for row in found["path-space"].final if row.configuration.start == "balanced"]
     paths += [as_if(row, method="path-space momentum") for row in paths if row.configuration.method == "path-space SGD"]
+    paths += [as_if(row, task="digits-10k-whole") for row in paths if row.configuration.task == "digits-10k-by-row"]
     found["path-space"] = found["path-space"]._replace(
         final=found["path-space"].final + [as_if(row, start=SKELETON_ONE) for row in paths]
     )

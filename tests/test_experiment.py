@@ -107,6 +107,13 @@ def test_the_rate_with_the_fewest_divergences_is_chosen(monkeypatch, tmp_path):
     assert of(asked[2:]) == [("sgd", {1e-3: FINAL}), ("adam", {1e-3: FINAL})]
 
 
+def test_rates_may_be_chosen_in_fewer_steps(monkeypatch, tmp_path):
+    tiny, asked = pretended(monkeypatch)
+    size = dataclasses.replace(EXPERIMENT.sizes["smoke"](), trial={"steps": 7})
+    experiment.run(dataclasses.replace(tiny, sizes={"smoke": lambda: size}), "smoke", tmp_path)
+    assert [{one.steps for one in group} for group in asked] == [{7}, {7}, {40}, {40}]
+
+
 def test_only_what_is_asked_for_is_done_and_time_is_kept(monkeypatch, tmp_path, capsys):
     tiny, asked = pretended(monkeypatch)
     experiment.run(tiny, "smoke", tmp_path, only="method=adam")

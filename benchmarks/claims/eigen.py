@@ -71,7 +71,7 @@ def kinds_differ(evidence: Evidence, *, tasks: Sequence[str] = ()) -> list[Compa
             one, other = (moves[name] for name in tasks)
             scores = {seed: abs(one.scores[seed] - other.scores[seed]) for seed in one.scores if seed in other.scores}
             ours = Contender(f"{tasks[0]} and {tasks[1]}", scores)
-            where = setting(evidence, tasks[0], hidden=of[0].configuration.hidden, updates=of[0].configuration.steps)
+            where = setting(evidence, chosen(of, task=tasks[0])[0].configuration)
             found.append(
                 Comparison(
                     where._replace(data=cell),
@@ -112,7 +112,7 @@ def against(
             one = of[0].configuration
             found += [
                 Comparison(
-                    setting(evidence, task, hidden=one.hidden, updates=one.steps),
+                    setting(evidence, one),
                     ways[ours],
                     ways[other],
                     metric=metric.replace("_", " "),

@@ -245,12 +245,14 @@ def level(name: str, value: float, like: Contender) -> Contender:
     return Contender(name, dict.fromkeys(like.scores, value))
 
 
-def setting(evidence: Evidence, task: str, *, hidden: int | tuple[int, ...], updates: int) -> Setting:
-    """The setting of networks trained on a task."""
+def setting(evidence: Evidence, one: Any) -> Setting:
+    """The setting of a configuration that is trained on a task; an epoch is as many sequences as there are."""
+    hidden = one.hidden
     widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
     units = f"{len(widths)} × {widths[0]}" if len(widths) > 1 else str(widths[0])
-    length = _constants(evidence, task).get("length", "—")
-    return Setting(task, str(length), units, f"{updates:,}")
+    known = _constants(evidence, one.task)
+    epochs = f" ({one.steps * one.batch / known['examples']:.2g} epochs)" if known else ""
+    return Setting(one.task, str(known.get("length", "—")), units, f"{one.steps:,}{epochs}")
 
 
 def constant(evidence: Evidence, task: str, metric: str) -> float:

@@ -13,19 +13,22 @@ FROZEN = {"SGD, frozen skeleton": "SGD", "Adam, frozen skeleton": "Adam"}
 SUFFICES = 0.05  # of the loss of the whole metric
 
 
-def against(evidence: Evidence, pairs: Mapping[str, str], *, start: str = "balanced") -> list[Comparison]:
-    """Test losses of methods against others, in each setting."""
+def against(
+    evidence: Evidence, pairs: Mapping[str, str], *, start: str = "balanced", whole: bool = False
+) -> list[Comparison]:
+    """Test losses of methods against others, in each setting of sequences, or of images that are one step."""
     rows = evidence["path-space"]
     found = []
-    for name in distinct(chosen(rows.final, start=start), shape):
-        of = [row for row in chosen(rows.final, start=start) if shape(row.configuration) == name]
+    there = [row for row in chosen(rows.final, start=start) if row.configuration.task.endswith("-whole") == whole]
+    for name in distinct(there, shape):
+        of = [row for row in there if shape(row.configuration) == name]
         one = of[0].configuration
         for method, baseline in pairs.items():
             if not (ours := chosen(of, method=method)) or not (theirs := chosen(of, method=baseline)):
                 continue
             found.append(
                 Comparison(
-                    setting(evidence, one.task, hidden=one.hidden, updates=one.steps),
+                    setting(evidence, one),
                     contender(rows, ours, method),
                     contender(rows, theirs, baseline),
                     metric="test loss",
@@ -39,6 +42,11 @@ def against(evidence: Evidence, pairs: Mapping[str, str], *, start: str = "balan
 def trains_better(evidence: Evidence) -> list[Comparison]:
     """Claim (d), from the papers' start: skeleton weights of 1."""
     return against(evidence, {**PAIRS, "path-space momentum": "momentum"}, start=SKELETON_ONE)
+
+
+def trains_an_mlp_better(evidence: Evidence) -> list[Comparison]:
+    """Claim (b) of Meng et al.: so does an MLP, a network of one step."""
+    return against(evidence, {"path-space SGD": "SGD"}, start=SKELETON_ONE, whole=True)
 
 
 def trains_better_from_balance(evidence: Evidence) -> list[Comparison]:
@@ -72,7 +80,7 @@ def first_term_suffices(evidence: Evidence) -> list[Comparison]:
             one = of[0].configuration
             found.append(
                 Comparison(
-                    setting(evidence, task, hidden=one.hidden, updates=one.steps)._replace(data=f"{task}, {start}"),
+                    setting(evidence, one)._replace(data=f"{task}, {start}"),
                     ours,
                     theirs,
                     metric="test loss",

@@ -33,7 +33,7 @@ Rows = Sequence[Row[Any]]
 def _compared(evidence: Evidence, rows: Rows, ours: Contender, theirs: Contender, **options: Any) -> Comparison:
     """The two, in the setting of the rows; in the grid the optimiser is part of it."""
     one = rows[0].configuration
-    where = setting(evidence, one.task, hidden=one.hidden, updates=one.steps)
+    where = setting(evidence, one)
     if one.part == "grid" and len(distinct(rows, "optimizer")) == 1:
         where = where._replace(data=f"{one.task}, {OPTIMIZERS[one.optimizer]}")
     if options.get("metric") == "test accuracy":

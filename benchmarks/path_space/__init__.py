@@ -1,8 +1,8 @@
 """Path space against weight space: images by row and by pixel, adding, characters; three starts, ten methods.
 
 `small` has the nearest known setting of Wang et al. (2019), 28 rows of 28 pixels, 4 layers of 128 without biases, read
-out at the last step, and the tasks of Neyshabur et al. (2016) at lengths and widths that a CPU can do. `paper` has the
-sizes that are known: 100 hidden units for adding and for digits by pixel.
+out at the last step, on a sixth of the images; the tasks of Neyshabur et al. (2016) at lengths and widths that a CPU
+can do; and the MLP of Meng et al. (2019) as a network of one step. `paper` has the first and the last on all images.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ def _setting(task: str, hidden: tuple[int, ...], steps: int, batch: int, *, bias
     return Configuration(task, "", "", hidden=hidden, steps=steps, batch=batch, biases=biases)
 
 
-def _size(seeds: int, *settings: Configuration, rates: int = 5, extensions: int = 6) -> Size[Configuration]:
+def _size(
+    seeds: int, *settings: Configuration, rates: int = 5, extensions: int = 6, **trial: int
+) -> Size[Configuration]:
     """Every contender is tried at each rate without clipping and with gradients clipped to norm 1."""
 
     def tried(one: Configuration) -> list[Mapping[str, float]]:
         return [{"rate": rate, "clip": clip} for clip in CLIPS for rate in rates_of(one)[:rates]]
 
-    return Size(_contenders(settings), rates=tried, seeds=seeds, extensions=extensions)
+    return Size(_contenders(settings), rates=tried, seeds=seeds, extensions=extensions, trial=trial)
 
 
 def _introduction(size: str, rows: Rows[Configuration]) -> str:
@@ -69,14 +71,15 @@ SIZES = {
         _setting("digits-by-pixel", (64,), steps=600, batch=32),
         _setting("adding-50", (32,), steps=1500, batch=32),
         _setting("fortunes", (64,), steps=200, batch=16),
+        _setting("digits-10k-whole", (100, 100), steps=1000, batch=32),
     ),
+    # 10 epochs, and 2 while rates are chosen
     "paper": lambda: _size(
-        5,
-        _setting("mnist-by-row", (128,) * 4, steps=20_000, batch=128, biases=False),
-        _setting("mnist-by-pixel", (100,), steps=50_000, batch=128),
-        _setting("adding-100", (100,), steps=20_000, batch=32),
-        _setting("adding-400", (100,), steps=20_000, batch=32),
-        _setting("penn-treebank", (200,), steps=50_000, batch=32),
+        3,
+        _setting("mnist-by-row", (64,), steps=3910, batch=128, biases=False),
+        _setting("mnist-by-row", (128,) * 4, steps=3910, batch=128, biases=False),
+        _setting("mnist-whole", (100, 100), steps=3910, batch=128),
+        steps=780,
     ),
 }
 

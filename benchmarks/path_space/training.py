@@ -83,8 +83,9 @@ class Configuration:
     clip: float = math.inf
 
 
-PLAIN, ADAPTIVE, METRIC = (3e-4, 1e-3, 0.01, 0.03, 0.1), (1e-4, 3e-4, 1e-3, 3e-3, 0.01), (1e-4, 3e-4, 1e-3, 3e-3, 0.01)
-IN_PATHS, DEEP = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3), (1e-9, 3e-9, 1e-8, 3e-8, 1e-7)
+PLAIN = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+ADAPTIVE = METRIC = IN_PATHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+DEEP = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
 CLIPS = (math.inf, 1.0)
 
 
@@ -137,8 +138,8 @@ METHODS: dict[str, Method] = {
     "path-space momentum": Method(_in_path_space(_MOMENTUM), IN_PATHS, DEEP, uses_skeleton=True, invariant=True),
     "path-space Adam": Method(
         _in_path_space(_ADAM),
-        (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
-        (1e-7, 3e-7, 1e-6, 3e-6, 1e-5),
+        IN_PATHS,
+        (1e-9, 1e-8, 1e-7, 1e-6, 1e-5),
         uses_skeleton=True,
         invariant=True,
     ),
