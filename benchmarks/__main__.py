@@ -39,7 +39,8 @@ class Run:
             papers' own sizes, for a GPU).
         output: the folder for its results.
         minutes: after which to stop, with the state of training saved; run again, it goes on to the same bits.
-        only: a regular expression; done is what it is found in, such as "task=digits.* method=SGD"; no report.
+        only: a regular expression; done is what it is found in, as "task=digits.* method=SGD", and what is trained in
+            one program with it; no report.
     """
 
     experiment: Annotated[str, tyro.conf.Positional]

@@ -154,8 +154,8 @@ def run(experiment: Experiment[C], size: str, output: Path, *, minutes: float = 
         size: "smoke", "small" or "paper".
         output: the folder: `results.jsonl` has a line for each configuration, `report/` the pictures.
         minutes: after which to stop, at the next point at which the state of training is saved.
-        only: a regular expression; done are the contenders and configurations in whose `name=value name=value ...` it
-            is found, and no report is written.
+        only: a regular expression; done is what it is found in, as `name=value name=value ...`, with all that is
+            trained in one program with it, and no report is written.
 
     Raises:
         ValueError: if there is no such size, nothing is found, or contenders differ in how many rates they are tried
@@ -267,11 +267,16 @@ def setting_of(experiment: Experiment[C], size: str, only: str = "") -> Size[C]:
         raise ValueError(f"size must be one of {', '.join(experiment.sizes)}, got {size!r}")
     setting = experiment.sizes[size]()
     if only:
-        kept = [[one for one in part if re.search(only, _named(one))] for part in (setting.contenders, setting.fixed)]
-        if not any(kept):
-            example = _named([*setting.contenders, *setting.fixed][0])
-            raise ValueError(f'only must be found in a configuration such as "{example}", got {only!r}')
-        setting = dataclasses.replace(setting, contenders=kept[0], fixed=kept[1])
+        everything = [*setting.contenders, *setting.fixed]
+        # whole programs: what one computes may hang on how many it trains
+        programs = {experiment.together(one) for one in everything if re.search(only, _named(one))}
+        if not programs:
+            raise ValueError(f'only must be found in a configuration such as "{_named(everything[0])}", got {only!r}')
+        contenders, fixed = (
+            [one for one in part if experiment.together(one) in programs]
+            for part in (setting.contenders, setting.fixed)
+        )
+        setting = dataclasses.replace(setting, contenders=contenders, fixed=fixed)
     tried = {len(setting.rates(contender)) for contender in setting.contenders}
     if len(tried) > 1:
         raise ValueError(f"every contender must be tried with as many rates as the others, got {sorted(tried)}")
