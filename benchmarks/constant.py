@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data.dataset import Dataset, Split
-from benchmarks.experiment import Experiment, Rows, Size, load
+from benchmarks.experiment import Experiment, Size, load
+from benchmarks.rows import Rows
 from benchmarks.tasks import TASKS
 from maso_rnn.report import Section
 

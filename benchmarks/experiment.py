@@ -18,68 +18,27 @@ import re
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
 from benchmarks import results
 from benchmarks.results import Line
+from benchmarks.rows import Row, Rows
 from maso_rnn import report
 from maso_rnn.report import Section
 
 PUBLISHED = Path(__file__).parent / "published"
 FORECAST = 20_000  # steps of training from which on it is measured how long they will take
 SEARCH_SEEDS = 3  # that settings are chosen on; those after them are trained at the settings chosen
-SEARCHED = ("rate", "sigma", "clip", "seed", "steps", "points")  # what may differ between the runs of one contender
-DIVERGED = 1e3  # a loss above has run away, whether or not float32 still holds it
 
 C = TypeVar("C")
 Settings = Mapping[str, Any]  # what a contender is tried with, by the names of its fields
 
 
-class Row(NamedTuple, Generic[C]):
-    """A configuration and what came of it."""
-
-    configuration: C
-    result: Mapping[str, Any]
-
-
-class Rows(NamedTuple, Generic[C]):
-    """Everything that a report is made of.
-
-    Attributes:
-        search: every contender with each of its rates, from the first seeds.
-        final: every contender with the rate chosen, from the seeds after them.
-        fixed: the configurations that were run as they stand.
-    """
-
-    search: list[Row[C]]
-    final: list[Row[C]]
-    fixed: list[Row[C]]
-
-
 def last_validation_loss(result: Mapping[str, Any]) -> float:
     """What a rate is chosen by, unless an experiment says otherwise."""
     return float(result["validation_loss"][-1])
-
-
-def has_diverged(result: Mapping[str, Any]) -> bool:
-    """Whether a network ended with a test loss that is not finite or has run away."""
-    return not float(result["test_loss"]) < DIVERGED
-
-
-def tried_rates(rows: Rows[C], configuration: C) -> list[float]:
-    """The learning rates that the contender of a configuration was tried with; none where it was not searched."""
-    contender = _contender(configuration)
-    tried = {row.configuration.rate for row in rows.search if _contender(row.configuration) == contender}  # type: ignore[attr-defined]
-    return sorted(tried)
-
-
-def _contender(configuration: Any) -> tuple[Any, ...]:
-    """What the runs of one contender have in common."""
-    return tuple(
-        getattr(configuration, field.name) for field in dataclasses.fields(configuration) if field.name not in SEARCHED
-    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,8 @@ import optax
 import maso_rnn
 import path_opt
 from benchmarks import training
-from benchmarks.experiment import Experiment, Rows, Size
+from benchmarks.experiment import Experiment, Size
+from benchmarks.rows import Rows
 from benchmarks.tasks import TASKS
 from maso_rnn import RNN, plots
 from maso_rnn.report import Picture, Section

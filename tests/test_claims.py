@@ -28,8 +28,8 @@ from benchmarks.claims.evidence import (
     judge,
 )
 from benchmarks.data.dataset import Dataset, Split
-from benchmarks.experiment import Row, Rows
 from benchmarks.path_space.training import SKELETON_ONE
+from benchmarks.rows import Row, Rows
 
 EVIDENCE = claims.evidence()
 SEEDS = range(5)

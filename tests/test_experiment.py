@@ -22,6 +22,7 @@ from benchmarks.data.adding import adding
 from benchmarks.data.copying import copy_memory
 from benchmarks.data.tomita import tomita
 from benchmarks.results import Line, Results
+from benchmarks.rows import tried_rates
 from tests import tiny_experiment
 from tests.tiny_experiment import EXPERIMENT, Configuration
 
@@ -87,8 +88,8 @@ def test_rates_are_tried_beyond_the_edge_while_the_choice_is_there(monkeypatch, 
     rows, _ = experiment._rows(
         tiny, "smoke", {results.key(one.configuration): one for one in results.read(tmp_path / "results.jsonl")}
     )
-    assert experiment.tried_rates(rows, asked[-2][0]) == [1e-3, 1e-2, 1e-1, 1, 10, 100]
-    assert experiment.tried_rates(rows, asked[-1][0]) == [1e-3, 1e-2, 1e-1]
+    assert tried_rates(rows, asked[-2][0]) == [1e-3, 1e-2, 1e-1, 1, 10, 100]
+    assert tried_rates(rows, asked[-1][0]) == [1e-3, 1e-2, 1e-1]
     # what diverges at every rate is tried lower
     tiny, asked = pretended(monkeypatch, lambda one: math.nan)
     experiment.run(tiny, "smoke", tmp_path / "diverging")

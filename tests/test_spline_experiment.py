@@ -11,7 +11,7 @@ import pytest
 import maso_rnn
 from benchmarks import experiment, results
 from benchmarks.data.dataset import Split
-from benchmarks.experiment import Row
+from benchmarks.rows import Row
 from benchmarks.spline import EXPERIMENT, report, training
 from benchmarks.spline.partition import neighbours
 from benchmarks.spline.training import Configuration

@@ -14,14 +14,12 @@ from benchmarks.claims.evidence import (
     Evidence,
     Setting,
     by_seed,
-    chosen,
     constant,
     contender,
-    distinct,
     level,
     setting,
 )
-from benchmarks.experiment import Row, has_diverged
+from benchmarks.rows import Row, distinct, has_diverged, having
 
 OURS = "eigen-schur"  # the reconstruction that the library has as its default
 OTHER = "he"  # what stands in its place in the controls
@@ -36,7 +34,7 @@ def explains(evidence: Evidence, *, shuffled: bool = False) -> list[Comparison]:
     rows = [row for row in evidence["memory"].fixed if row.configuration.activation != "identity"]
     found = []
     for activation, loudness in distinct(rows, lambda one: (one.activation, one.loudness)):
-        of = chosen(rows, activation=activation, loudness=loudness)
+        of = having(rows, activation=activation, loudness=loudness)
         ours = by_seed(activation, of, _shuffled_rank if shuffled else lambda row: float(row.result["rank"]))
         one = of[0].configuration
         where = Setting(f"noise, input of {loudness:g}", str(one.steps), str(one.hidden))
@@ -64,14 +62,14 @@ def kinds_differ(evidence: Evidence, *, tasks: Sequence[str] = ()) -> list[Compa
     classes = [name for name in names if not name.startswith("adding") or name.startswith(SAME_INPUTS[1])]
     found = []
     for cell in distinct(rows, "cell"):
-        of = chosen(rows, cell=cell)
+        of = having(rows, cell=cell)
         for quantity, said in QUANTITIES.items():
-            moves = {name: _moves(chosen(of, task=name), quantity) for name in (*tasks, *classes)}
+            moves = {name: _moves(having(of, task=name), quantity) for name in (*tasks, *classes)}
             apart = max(abs(moves[a].mean - moves[b].mean) for a, b in itertools.combinations(classes, 2))
             one, other = (moves[name] for name in tasks)
             scores = {seed: abs(one.scores[seed] - other.scores[seed]) for seed in one.scores if seed in other.scores}
             ours = Contender(f"{tasks[0]} and {tasks[1]}", scores)
-            where = setting(evidence, chosen(of, task=tasks[0])[0].configuration)
+            where = setting(evidence, having(of, task=tasks[0])[0].configuration)
             found.append(
                 Comparison(
                     where._replace(data=cell),
@@ -103,10 +101,10 @@ def against(
         for task in distinct(rows.final, "task"):
             if not task.startswith(tasks):
                 continue
-            of = chosen(rows.final, cell=cell, task=task)
+            of = having(rows.final, cell=cell, task=task)
             metric = "test_accuracy" if "test_accuracy" in of[0].result else "test_loss"
             ways = {
-                name: contender(rows, chosen(of, initializer=name), f"{cell}, {name}", metric)
+                name: contender(rows, having(of, initializer=name), f"{cell}, {name}", metric)
                 for name in (ours, *others)
             }
             one = of[0].configuration

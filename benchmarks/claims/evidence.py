@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from scipy import stats
 
-from benchmarks.experiment import Row, Rows, has_diverged, tried_rates
+from benchmarks.rows import Row, Rows, has_diverged, tried_rates
 
 Verdict: TypeAlias = Literal[
     "holds", "holds in part", "does not hold here", "not tested at this size", "not testable here"
@@ -262,16 +262,3 @@ def constant(evidence: Evidence, task: str, metric: str) -> float:
 
 def _constants(evidence: Evidence, task: str) -> Mapping[str, Any]:
     return next((row.result for row in evidence["constant"].fixed if row.configuration.task == task), {})
-
-
-def chosen(rows: Iterable[Row[Any]], **fields: Any) -> list[Row[Any]]:
-    """The rows whose configurations have these values."""
-    return [
-        row for row in rows if all(getattr(row.configuration, name, None) == value for name, value in fields.items())
-    ]
-
-
-def distinct(rows: Iterable[Row[Any]], field: str | Callable[[Any], Any]) -> list[Any]:
-    """The values that a field of the configurations has, in order."""
-    take = field if callable(field) else lambda one: getattr(one, field)
-    return list(dict.fromkeys(take(row.configuration) for row in rows))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims.evidence import Evidence, chosen
+from benchmarks.claims.evidence import Evidence
 from benchmarks.response import of
 from benchmarks.response.correlations import Correlations
 from benchmarks.response.kernels import Kernels
 from benchmarks.response.machines import Gram, Readout
+from benchmarks.rows import having
 
 SMALL = 0.5  # of the amplitudes of the response experiment, the largest that is small
 
@@ -39,7 +40,7 @@ affine_spline = _of_networks("identity", "piece")
 
 def growing(evidence: Evidence) -> Measured:
     """How often a later time has fewer pieces than an earlier one."""
-    rows = chosen(evidence["spline"].fixed, part="partition")
+    rows = having(evidence["spline"].fixed, part="partition")
     pieces = [row.result[when]["pieces"] for row in rows for when in ("before", "after")]
     return float(sum((np.diff(one) < 0).sum() for one in pieces)), len(rows)
 
@@ -112,7 +113,7 @@ kernel_machine, gram = _last(Readout), _last(Gram)
 
 def horizons(evidence: Evidence) -> Measured:
     """How far the horizons of linear networks are from −1 / ln|λ|."""
-    rows = chosen(evidence["memory"].fixed, activation="identity")
+    rows = having(evidence["memory"].fixed, activation="identity")
     return max(float(row.result["error"]) for row in rows), len(rows)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.claims.evidence import Comparison, Evidence, chosen, constant, contender, distinct, setting
+from benchmarks.claims.evidence import Comparison, Evidence, constant, contender, setting
 from benchmarks.path_metric import METRICS
 from benchmarks.path_space.training import SKELETON_ONE, shape
+from benchmarks.rows import distinct, having
 
 PAIRS = {"path-space SGD": "SGD", "path-space Adam": "Adam"}
 FROZEN = {"SGD, frozen skeleton": "SGD", "Adam, frozen skeleton": "Adam"}
@@ -19,12 +20,12 @@ def against(
     """Test losses of methods against others, in each setting of sequences, or of images that are one step."""
     rows = evidence["path-space"]
     found = []
-    there = [row for row in chosen(rows.final, start=start) if row.configuration.task.endswith("-whole") == whole]
+    there = [row for row in having(rows.final, start=start) if row.configuration.task.endswith("-whole") == whole]
     for name in distinct(there, shape):
         of = [row for row in there if shape(row.configuration) == name]
         one = of[0].configuration
         for method, baseline in pairs.items():
-            if not (ours := chosen(of, method=method)) or not (theirs := chosen(of, method=baseline)):
+            if not (ours := having(of, method=method)) or not (theirs := having(of, method=baseline)):
                 continue
             found.append(
                 Comparison(
@@ -75,8 +76,8 @@ def first_term_suffices(evidence: Evidence) -> list[Comparison]:
     found = []
     for task in distinct(rows.final, "task"):
         for start in distinct(rows.final, "start"):
-            of = chosen(rows.final, task=task, start=start)
-            ours, theirs = (contender(rows, chosen(of, metric=metric), metric) for metric in METRICS)
+            of = having(rows.final, task=task, start=start)
+            ours, theirs = (contender(rows, having(of, metric=metric), metric) for metric in METRICS)
             one = of[0].configuration
             found.append(
                 Comparison(

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.claims import path_space, spline
-from benchmarks.claims.evidence import Evidence, by_seed, chosen, distinct, judge
+from benchmarks.claims.evidence import Evidence, by_seed, judge
 from benchmarks.response import of
 from benchmarks.response.kernels import Kernels
+from benchmarks.rows import distinct, having
 from maso_rnn import plots
 
 STARTS = ("eigen-schur", "orthogonal", "glorot", "he", "identity")
@@ -82,7 +83,7 @@ def _starts(axes: Axes, evidence: Evidence) -> None:
     cells, tasks = distinct(rows, "cell"), distinct(rows, "task")
     for i, name in enumerate(STARTS):
         ways = [
-            by_seed(name, chosen(rows, cell=cell, initializer=name), lambda row: float(row.result["test_accuracy"]))
+            by_seed(name, having(rows, cell=cell, initializer=name), lambda row: float(row.result["test_accuracy"]))
             for cell in cells
         ]
         each = np.asarray([list(way.scores.values()) for way in ways])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.claims.evidence import Comparison, Evidence, Setting, by_seed, chosen, level
+from benchmarks.claims.evidence import Comparison, Evidence, Setting, by_seed, level
 from benchmarks.response import of
 from benchmarks.response.functionals import FUNCTIONALS, Regression
+from benchmarks.rows import having
 
 LEARNED = 0.05  # of the variance of what is to be learned
 
@@ -14,7 +15,7 @@ def is_universal(evidence: Evidence, *, depth: int = -1) -> list[Comparison]:
     rows = of(evidence["response"], Regression)
     found = []
     for name in FUNCTIONALS:
-        learned = chosen(rows, functional=name)
+        learned = having(rows, functional=name)
         one = learned[0].configuration
         way = f"depth {one.depths[depth]}"
         ours = by_seed(way, learned, lambda row, way=way: float(row.result[way]))  # type: ignore[misc]

@@ -8,18 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims.evidence import (
-    Comparison,
-    Contender,
-    Evidence,
-    by_seed,
-    chosen,
-    constant,
-    contender,
-    distinct,
-    setting,
-)
-from benchmarks.experiment import Row, has_diverged
+from benchmarks.claims.evidence import Comparison, Contender, Evidence, by_seed, constant, contender, setting
+from benchmarks.rows import Row, distinct, has_diverged, having
 from benchmarks.spline.report import learns
 
 CLOSE = 0.02  # of accuracy
@@ -43,7 +33,7 @@ def _compared(evidence: Evidence, rows: Rows, ours: Contender, theirs: Contender
 
 def partitions(evidence: Evidence, *, trained: bool = True) -> list[Comparison]:
     """Claim (b): codes of a class come together in training; the control is another network before training."""
-    rows = chosen(evidence["spline"].fixed, part="partition", regulariser="none")
+    rows = having(evidence["spline"].fixed, part="partition", regulariser="none")
     if not rows:
         return []
 
@@ -59,10 +49,10 @@ def partitions(evidence: Evidence, *, trained: bool = True) -> list[Comparison]:
 
 def templates(evidence: Evidence, *, when: str = "after") -> list[Comparison]:
     """Claim (c): the right class has the larger inner product with its template."""
-    rows = chosen(evidence["spline"].fixed, part="partition")
+    rows = having(evidence["spline"].fixed, part="partition")
     found = []
     for kind in distinct(rows, "regulariser"):
-        of = chosen(rows, regulariser=kind)
+        of = having(rows, regulariser=kind)
         ours = by_seed("templates alone", of, lambda row: float(row.result[when]["template"]["right"]))
         name = "the network, with noise" if kind == "noise" else "the network"
         theirs = by_seed(name, of, lambda row: float(row.result["after"]["template"]["accuracy"]))
@@ -72,14 +62,14 @@ def templates(evidence: Evidence, *, when: str = "after") -> list[Comparison]:
 
 def penalises(evidence: Evidence) -> list[Comparison]:
     """Claim (d): training with noise makes the slope in the initial state smaller."""
-    rows = chosen(evidence["spline"].fixed, part="penalty")
-    return _slopes(evidence, chosen(rows, regulariser="none"), chosen(rows, regulariser="noise", sigma=USUAL))
+    rows = having(evidence["spline"].fixed, part="penalty")
+    return _slopes(evidence, having(rows, regulariser="none"), having(rows, regulariser="noise", sigma=USUAL))
 
 
 def hardly_penalises(evidence: Evidence) -> list[Comparison]:
     """The control of claim (d): next to no noise."""
-    rows = chosen(evidence["spline"].fixed, part="grid", task="digits-by-pixel", optimizer="rmsprop", rate=1e-3)
-    return _slopes(evidence, chosen(rows, sigma=0.0), chosen(rows, sigma=IDLE))
+    rows = having(evidence["spline"].fixed, part="grid", task="digits-by-pixel", optimizer="rmsprop", rate=1e-3)
+    return _slopes(evidence, having(rows, sigma=0.0), having(rows, sigma=IDLE))
 
 
 def _slopes(evidence: Evidence, quiet: Rows, noisy: Rows) -> list[Comparison]:
@@ -107,13 +97,13 @@ def mollifies(evidence: Evidence, *, sigma: float = USUAL) -> list[Comparison]:
 
     found = []
     for rows in _grids(evidence):
-        alive = [{_run(row): row for row in chosen(rows, sigma=each) if learns(row.result)} for each in (sigma, 0.0)]
+        alive = [{_run(row): row for row in having(rows, sigma=each) if learns(row.result)} for each in (sigma, 0.0)]
         runs = [run for run in alive[0] if run in alive[1]]
         ours, theirs = (
             by_seed(name, [of[run] for run in runs], gradient)
             for name, of in zip((f"σ {sigma:g}", "no noise"), alive, strict=True)
         )
-        explodes = any(map(_explodes, chosen(rows, sigma=0.0)))
+        explodes = any(map(_explodes, having(rows, sigma=0.0)))
         options = {"metric": "log10 of ‖dL/dW_r‖", "higher": False, "idle": not explodes}
         found.append(_compared(evidence, rows, ours, theirs, **options))
     return found
@@ -130,10 +120,10 @@ def _run(row: Row[Any]) -> tuple[float, int]:
 
 def _grids(evidence: Evidence) -> Iterator[list[Row[Any]]]:
     """The rows of σ × rate, for each task and optimiser."""
-    rows = chosen(evidence["spline"].fixed, part="grid")
+    rows = having(evidence["spline"].fixed, part="grid")
     for task in distinct(rows, "task"):
         for optimizer in distinct(rows, "optimizer"):
-            yield chosen(rows, task=task, optimizer=optimizer)
+            yield having(rows, task=task, optimizer=optimizer)
 
 
 def stabilises(evidence: Evidence, *, sigma: float = USUAL) -> list[Comparison]:
@@ -142,7 +132,7 @@ def stabilises(evidence: Evidence, *, sigma: float = USUAL) -> list[Comparison]:
     for rows in _grids(evidence):
         ours, theirs = (
             Contender(
-                name, {seed: _largest_rate(chosen(rows, sigma=each, seed=seed)) for seed in distinct(rows, "seed")}
+                name, {seed: _largest_rate(having(rows, sigma=each, seed=seed)) for seed in distinct(rows, "seed")}
             )
             for each, name in ((sigma, f"σ {sigma:g}"), (0.0, "no noise"))
         )
@@ -158,13 +148,13 @@ def _largest_rate(tried: Rows) -> float:
 def generalises(evidence: Evidence) -> list[Comparison]:
     """Claim (f): generalisation improves."""
     spline = evidence["spline"]
-    rows = chosen(spline.final, part="table")
+    rows = having(spline.final, part="table")
     found = []
     for task in distinct(rows, "task"):
-        for model in distinct(chosen(rows, task=task, regulariser="noise"), "model"):
-            of = chosen(rows, task=task, model=model)
+        for model in distinct(having(rows, task=task, regulariser="noise"), "model"):
+            of = having(rows, task=task, model=model)
             ours, theirs = (
-                contender(spline, chosen(of, regulariser=kind), f"{model}{said}", "test_accuracy")
+                contender(spline, having(of, regulariser=kind), f"{model}{said}", "test_accuracy")
                 for kind, said in (("noise", " + noise"), ("none", ""))
             )
             found.append(_compared(evidence, of, ours, theirs, metric="test accuracy"))
@@ -181,12 +171,12 @@ def hardly_generalises(evidence: Evidence) -> list[Comparison]:
 
 def _at_best(rows: Rows, sigma: float) -> Contender:
     """A σ of the grid at the rate that is best on the validation set, over all seeds."""
-    tried = chosen(rows, sigma=sigma)
-    rates = {rate: _validated(chosen(tried, rate=rate)) for rate in distinct(tried, "rate")}
+    tried = having(rows, sigma=sigma)
+    rates = {rate: _validated(having(tried, rate=rate)) for rate in distinct(tried, "rate")}
     best = max(rates, key=lambda rate: rates[rate])
     scores = {
         row.configuration.seed: math.nan if has_diverged(row.result) else float(row.result["test_accuracy"])
-        for row in chosen(tried, rate=best)
+        for row in having(tried, rate=best)
     }
     name = f"{OPTIMIZERS[tried[0].configuration.optimizer]}, {f'σ {sigma:g}' if sigma else 'no noise'}"
     return Contender(name, scores, f"rate {best:g}", best in (min(rates), max(rates)))
@@ -201,16 +191,16 @@ def _validated(rows: Rows) -> float:
 def comes_close(evidence: Evidence, *, regulariser: str = "noise") -> list[Comparison]:
     """Claim (g): simple RNNs come close to gated ones; the best of either by validation."""
     spline = evidence["spline"]
-    rows = chosen(spline.final, part="table")
+    rows = having(spline.final, part="table")
     found = []
     for task in distinct(rows, "task"):
-        of = chosen(rows, task=task)
+        of = having(rows, task=task)
         simple: list[list[Row[Any]]] = []
         gated: list[list[Row[Any]]] = []
         for model in distinct(of, "model"):
             is_simple = model.startswith("rnn")
             (simple if is_simple else gated).append(
-                chosen(of, model=model, regulariser=regulariser if is_simple else "none")
+                having(of, model=model, regulariser=regulariser if is_simple else "none")
             )
         ours, theirs = (max(filter(None, each), key=_validated) for each in (simple, gated))
         name = ours[0].configuration.model + (" + noise" if regulariser == "noise" else "")
@@ -229,12 +219,12 @@ def comes_close(evidence: Evidence, *, regulariser: str = "noise") -> list[Compa
 
 def tolerates(evidence: Evidence, *, tolerant: str = "rmsprop", other: str = "sgd") -> list[Comparison]:
     """Claim (h): one optimiser tolerates much noise, the other less; each σ at its best rate."""
-    rows = chosen(evidence["spline"].fixed, part="grid")
+    rows = having(evidence["spline"].fixed, part="grid")
     found = []
     for task in distinct(rows, "task"):
-        of = chosen(rows, task=task)
+        of = having(rows, task=task)
         pairs = {
-            optimizer: [_at_best(chosen(of, optimizer=optimizer), sigma) for sigma in (LARGE, 0.0)]
+            optimizer: [_at_best(having(of, optimizer=optimizer), sigma) for sigma in (LARGE, 0.0)]
             for optimizer in (tolerant, other)
         }
         lost, more = (

@@ -17,7 +17,8 @@ from benchmarks.eigen_init.training import (
     together,
     train,
 )
-from benchmarks.experiment import Experiment, Rows, Size
+from benchmarks.experiment import Experiment, Size
+from benchmarks.rows import Rows
 
 TOMITA = [f"tomita-{grammar}" for grammar in range(1, 8)]
 

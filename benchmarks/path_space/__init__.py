@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from benchmarks.experiment import Experiment, Rows, Size
+from benchmarks.experiment import Experiment, Size
 from benchmarks.path_space.report import sections
 from benchmarks.path_space.training import (
     CLIPS,
@@ -23,6 +23,7 @@ from benchmarks.path_space.training import (
     together,
     train,
 )
+from benchmarks.rows import Rows
 
 
 def _contenders(settings: Sequence[Configuration]) -> list[Configuration]:

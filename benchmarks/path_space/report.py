@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.experiment import DIVERGED, Row, Rows, tried_rates
 from benchmarks.path_space.training import METHODS, STARTS, Configuration, shape
+from benchmarks.rows import DIVERGED, Row, Rows, tried_rates
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
 

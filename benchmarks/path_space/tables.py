@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiment import Rows
 from benchmarks.path_space.report import Outcome, methods_of, outcome, settings_of, starts_of
 from benchmarks.path_space.training import Configuration
+from benchmarks.rows import Rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "path_space.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"

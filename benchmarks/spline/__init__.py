@@ -31,7 +31,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.experiment import Experiment, Rows, Size
+from benchmarks.experiment import Experiment, Size
+from benchmarks.rows import Rows
 from benchmarks.spline.report import sections
 from benchmarks.spline.training import Configuration, shape, step_seconds, together, train
 
