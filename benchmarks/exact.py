@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 
 import maso_rnn
 import path_opt
-from benchmarks.experiment import Experiment, Rows, Size
+from benchmarks.experiment import Experiment, Size
+from benchmarks.rows import Rows
 from maso_rnn import RNN
 from maso_rnn.report import Picture, Section
 

@@ -1,9 +1,10 @@
 """Experiments: configurations, how they are trained, what the report says of them; and the one way to run them all.
 
 A run does what its folder does not have yet, group by group, a group being the configurations that one program trains.
-Settings are chosen like this: every contender is trained with each of its rates from one seed, the rate with the best
-score on the validation set is taken, and the contender is trained with it from fresh seeds. The choice is computed
-from the stored lines, so that a rerun makes the same.
+Settings are chosen like this: every contender is trained with each of its rates from three seeds, the rate with the
+fewest runs that diverged, and of those the best mean score on the validation set, is taken, and the contender is
+trained with it from fresh seeds. While the rate chosen is the least or the greatest that was tried, one more beyond it
+is tried. The choice is computed from the stored lines, so that a rerun makes the same.
 """
 
 from __future__ import annotations
@@ -13,43 +14,26 @@ import hashlib
 import importlib
 import json
 import math
+import re
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
 from benchmarks import results
 from benchmarks.results import Line
+from benchmarks.rows import Row, Rows
 from maso_rnn import report
 from maso_rnn.report import Section
 
 PUBLISHED = Path(__file__).parent / "published"
 FORECAST = 20_000  # steps of training from which on it is measured how long they will take
+SEARCH_SEEDS = 3  # that settings are chosen on; those after them are trained at the settings chosen
 
 C = TypeVar("C")
-
-
-class Row(NamedTuple, Generic[C]):
-    """A configuration and what came of it."""
-
-    configuration: C
-    result: Mapping[str, Any]
-
-
-class Rows(NamedTuple, Generic[C]):
-    """Everything that a report is made of.
-
-    Attributes:
-        search: every contender with each of its rates, from the first seed.
-        final: every contender with the rate chosen, from the other seeds.
-        fixed: the configurations that were run as they stand.
-    """
-
-    search: list[Row[C]]
-    final: list[Row[C]]
-    fixed: list[Row[C]]
+Settings = Mapping[str, Any]  # what a contender is tried with, by the names of its fields
 
 
 def last_validation_loss(result: Mapping[str, Any]) -> float:
@@ -63,16 +47,20 @@ class Size(Generic[C]):
 
     Attributes:
         contenders: configurations, with fields `rate` and `seed`, whose rate is to be chosen.
-        rates: the learning rates that a contender is tried with or, where more is to be chosen, values of several of
-            its fields, as `{"rate": 0.1, "sigma": 1.0}`; as many for one as for another.
+        rates: the learning rates that a contender is tried with at first or, where more is to be chosen, values of
+            several of its fields, as `{"rate": 0.1, "sigma": 1.0}`; as many for one as for another.
         seeds: how many seeds the rate chosen is trained from.
         fixed: configurations that are run as they stand.
+        extensions: how many rates at most are tried beyond those given, while the choice is at their edge.
+        trial: what else a contender has while its rate is chosen, such as fewer steps.
     """
 
     contenders: Sequence[C] = ()
     rates: Callable[[C], Sequence[float | Mapping[str, Any]]] = lambda contender: ()
     seeds: int = 5
     fixed: Sequence[C] = ()
+    extensions: int = 6
+    trial: Settings = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,108 +101,222 @@ def load(name: str) -> Experiment[Any]:
     return found
 
 
-def run(experiment: Experiment[C], size: str, output: Path) -> None:
+class OutOfTime(Exception):
+    """The minutes that a run was given are over."""
+
+
+def run(experiment: Experiment[C], size: str, output: Path, *, minutes: float = math.inf, only: str = "") -> None:
     """Do what the folder does not have yet, then write the report on all of it.
 
     Args:
         experiment: which one.
         size: "smoke", "small" or "paper".
         output: the folder: `results.jsonl` has a line for each configuration, `report/` the pictures.
+        minutes: after which to stop, at the next point at which the state of training is saved.
+        only: a regular expression; done is what it is found in, as `name=value name=value ...`, with all that is
+            trained in one program with it, and no report is written.
 
     Raises:
-        ValueError: if there is no such size, or contenders differ in how many rates they are tried with.
+        ValueError: if there is no such size, nothing is found, or contenders differ in how many rates they are tried
+            with.
         FileExistsError: if `output / "report"` holds files that are not a report's.
         BlockingIOError: if another run has the folder.
         OSError: if results cannot be written; those before are kept.
     """
-    setting = _size(experiment, size)
+    setting = setting_of(experiment, size, only)
     report.refuse_foreign(output / "report")
+    end = time.monotonic() + 60 * minutes
     with results.Results(output) as stored:
-        search, fixed = _searched(setting), list(setting.fixed)
         seeds = setting.seeds if setting.contenders else 0
-        _forecast(experiment, [*search, *fixed], len(setting.contenders) * seeds, stored)
-        _complete(experiment, [*search, *fixed], stored, "trying rates" if search else "running")
-        if search:
-            _complete(experiment, _chosen(experiment, setting, stored.lines), stored, f"{seeds} seeds")
-        write(experiment, size, stored.lines, output / "report")
+        first = [*next(_search(experiment, setting, stored.lines))[0], *setting.fixed]
+        _forecast(experiment, first, len(setting.contenders) * seeds, stored)
+        try:
+            for wanted, _ in _search(experiment, setting, stored.lines):
+                _complete(experiment, wanted, stored, "trying rates", end)
+            _complete(experiment, setting.fixed, stored, "running", end)
+            _complete(experiment, _chosen(experiment, setting, stored.lines), stored, f"{seeds} seeds", end)
+        except OutOfTime:
+            print(f"{experiment.name}: stopped after {minutes:g} minutes; run it again, and it goes on", flush=True)
+            return
+        if only:
+            print(f"{experiment.name}: done; run it without --only for the report", flush=True)
+            return
+        write(experiment, size, *_rows(experiment, size, stored.lines), output / "report")
     print(output / "report" / "report.html")
 
 
-def write(experiment: Experiment[C], size: str, lines: Mapping[str, Line], folder: Path) -> None:
-    """Write the report on a size of an experiment from its lines.
-
-    Raises:
-        ValueError: if a line is missing.
-    """
-    rows, used = _rows(experiment, size, lines)
+def write(experiment: Experiment[C], size: str, rows: Rows[C], lines: Sequence[Line], folder: Path) -> None:
+    """Write the report on a size of an experiment from its rows, and the lines that they are."""
     facts = {
         "size": size,
-        "runs": len(used),
-        "cpu hours": round(sum(float(line.run["cpu"]) for line in used) / 3600, 2),
-        **{name: "; ".join(_distinct(line.run[name] for line in used)) for name in ("versions", "machine", "commit")},
+        "runs": len(lines),
+        "cpu hours": round(sum(float(line.run["cpu"]) for line in lines) / 3600, 2),
+        **{name: "; ".join(_distinct(line.run[name] for line in lines)) for name in ("versions", "machine", "commit")},
     }
     introduction = experiment.introduction(size, rows)
     report.write(folder, experiment.question, introduction, experiment.sections(rows), facts)
 
 
 def publish(experiment: Experiment[C], output: Path) -> Path:
-    """Copy what the `small` report is made of from the folder of a run into `benchmarks/published`."""
+    """Copy what the `small` report is made of from the folder of a run into `benchmarks/published`.
+
+    Raises:
+        ValueError: if a line is missing, or was computed with changes that were not committed.
+    """
     lines = {results.key(line.configuration): line for line in results.read(output / "results.jsonl")}
-    _, used = _rows(experiment, "small", lines)
+    rows, used = _rows(experiment, "small", lines)
+    if dirty := sum(is_dirty(line) for line in used):
+        raise ValueError(
+            f"{dirty} of {len(used)} lines were computed with changes that were not committed; commit them, and run "
+            "the experiment in another folder"
+        )
+    parts = {
+        results.key(row.configuration): name for name in ("search", "fixed", "final") for row in getattr(rows, name)
+    }
     PUBLISHED.mkdir(exist_ok=True)
     file = PUBLISHED / f"{experiment.name}.jsonl"
-    results.replace(file, results.brief(used).encode())
+    told = [line._replace(run={**line.run, "part": parts[results.key(line.configuration)]}) for line in used]
+    results.replace(file, results.brief(told).encode())
     return file
 
 
-def published(experiment: Experiment[C]) -> Rows[C]:
-    """The published rows of an experiment.
+def is_dirty(line: Line) -> bool:
+    """Whether a line was computed with changes that were not committed."""
+    return str(line.run["commit"]).endswith("-dirty")
+
+
+def published(experiment: Experiment[C]) -> tuple[Rows[C], list[Line]]:
+    """The published rows of an experiment, and the lines that they are.
+
+    They are those of the settings of their time: what a setting lacks that came later is not among them.
 
     Raises:
         FileNotFoundError: if none were published.
-        ValueError: if a line is missing.
+        ValueError: if a configuration is none of the experiment's.
     """
-    return _rows(experiment, "small", published_lines(experiment))[0]
-
-
-def published_lines(experiment: Experiment[C]) -> dict[str, Line]:
-    """The published lines of an experiment, by `results.key`."""
     file = PUBLISHED / f"{experiment.name}.jsonl"
     if not file.exists():
         raise FileNotFoundError(f"{file} is not there: run the experiment at size small, then publish it")
-    return {results.key(line.configuration): line for line in results.read(file)}
+    setting = experiment.sizes["small"]()
+    kinds: dict[frozenset[str], Any] = {
+        frozenset(dataclasses.asdict(one)): type(one)  # type: ignore[call-overload]  # C is a dataclass
+        for one in (*setting.contenders, *setting.fixed)
+    }
+    lines = results.read(file)
+    rows = Rows[C]([], [], [])
+    for line in lines:
+        kind = kinds.get(frozenset(line.configuration))
+        if kind is None:
+            raise ValueError(f"{file}: {line.configuration} is no configuration of {experiment.name}")
+        values = {name: _value(value) for name, value in line.configuration.items()}
+        getattr(rows, line.run["part"]).append(Row(kind(**values), line.result))
+    return rows, lines
 
 
-def _size(experiment: Experiment[C], size: str) -> Size[C]:
+def _value(value: Any) -> Any:
+    """A setting as it was before it was written."""
+    if isinstance(value, list):
+        return tuple(map(_value, value))
+    return float(value) if value in ("inf", "nan") else value
+
+
+def setting_of(experiment: Experiment[C], size: str, only: str = "") -> Size[C]:
+    """What there is to do at a size; of it, what a regular expression is found in: see `run`, also for errors."""
     if size not in experiment.sizes:
         raise ValueError(f"size must be one of {', '.join(experiment.sizes)}, got {size!r}")
     setting = experiment.sizes[size]()
+    if only:
+        everything = [*setting.contenders, *setting.fixed]
+        # whole programs: what one computes may hang on how many it trains
+        programs = {experiment.together(one) for one in everything if re.search(only, _named(one))}
+        if not programs:
+            raise ValueError(f'only must be found in a configuration such as "{_named(everything[0])}", got {only!r}')
+        contenders, fixed = (
+            [one for one in part if experiment.together(one) in programs]
+            for part in (setting.contenders, setting.fixed)
+        )
+        setting = dataclasses.replace(setting, contenders=contenders, fixed=fixed)
     tried = {len(setting.rates(contender)) for contender in setting.contenders}
     if len(tried) > 1:
         raise ValueError(f"every contender must be tried with as many rates as the others, got {sorted(tried)}")
     return setting
 
 
-def _searched(setting: Size[C]) -> list[C]:
-    return [one for contender in setting.contenders for one in _tried(setting, contender)]
+def _named(configuration: Any) -> str:
+    return " ".join(f"{name}={value}" for name, value in dataclasses.asdict(configuration).items())
 
 
-def _tried(setting: Size[C], contender: C) -> list[C]:
-    """What a contender is trained with, from the first seed, before its rate is chosen."""
-    settings = [one if isinstance(one, Mapping) else {"rate": one} for one in setting.rates(contender)]
-    return [_with(contender, seed=0, **one) for one in settings]
+def _search(
+    experiment: Experiment[C], setting: Size[C], lines: Mapping[str, Line]
+) -> Iterator[tuple[list[C], list[list[Settings]]]]:
+    """Round after round what is tried now, and by contender all settings so far.
+
+    Of each round the lines must be there before the next is asked for.
+    """
+    grids: list[list[Settings]] = [[] for _ in setting.contenders]
+    new = [[one if isinstance(one, Mapping) else {"rate": one} for one in setting.rates(c)] for c in setting.contenders]
+    for _ in range(setting.extensions + 1):
+        grids = [[*settings, *more] for settings, more in zip(grids, new, strict=True)]
+        wanted = [
+            _with(contender, seed=seed, **setting.trial, **one)
+            for contender, settings in zip(setting.contenders, new, strict=True)
+            for one in settings
+            for seed in range(SEARCH_SEEDS)
+        ]
+        yield wanted, grids
+        new = [
+            _beyond(settings, _best(experiment, setting, contender, settings, lines))
+            for contender, settings in zip(setting.contenders, grids, strict=True)
+        ]
+        if not any(new):
+            return
+
+
+def _best(
+    experiment: Experiment[C], setting: Size[C], contender: C, settings: Sequence[Settings], lines: Mapping[str, Line]
+) -> Settings:
+    """The settings with the fewest runs that diverged, and of those the least mean score; the first of equals."""
+
+    def rank(one: Settings) -> tuple[int, float]:
+        tried = [_with(contender, seed=seed, **setting.trial, **one) for seed in range(SEARCH_SEEDS)]
+        scores = [experiment.score(lines[results.key(each)].result) for each in tried]
+        kept = [score for score in scores if math.isfinite(score)]
+        return len(scores) - len(kept), sum(kept) / len(kept) if kept else math.inf
+
+    return min(settings, key=rank)
+
+
+def _beyond(settings: Sequence[Settings], best: Settings) -> list[Settings]:
+    """Settings with one rate more, as far from the best as its neighbour is, if that is at the edge of the rates."""
+    rates = sorted({one["rate"] for one in settings})
+    if len(rates) < 2 or best["rate"] not in (rates[0], rates[-1]):
+        return []
+    neighbour = rates[1] if best["rate"] == rates[0] else rates[-2]
+    rate = float(f"{best['rate'] ** 2 / neighbour:.3g}")
+    return [{**one, "rate": rate} for one in settings if one["rate"] == best["rate"]]
+
+
+def _tried(
+    experiment: Experiment[C], setting: Size[C], lines: Mapping[str, Line]
+) -> tuple[list[C], list[list[Settings]]]:
+    """All that is tried, as far as there are lines to say so, and by contender its settings."""
+    found: list[C] = []
+    grids: list[list[Settings]] = []
+    for wanted, grids in _search(experiment, setting, lines):  # noqa: B007  # the last are wanted
+        found += wanted
+        if any(results.key(one) not in lines for one in wanted):
+            break
+    return found, grids
 
 
 def _chosen(experiment: Experiment[C], setting: Size[C], lines: Mapping[str, Line]) -> list[C]:
-    """Every contender with the rate of least score, the first of equals, from the seeds after the search's."""
-    found = []
-    for contender in setting.contenders:
-        tried = _tried(setting, contender)
-        scores = [experiment.score(lines[results.key(one)].result) for one in tried]
-        finite = [score if math.isfinite(score) else math.inf for score in scores]
-        best = tried[finite.index(min(finite))]
-        found += [_with(best, seed=seed) for seed in range(1, setting.seeds + 1)]
-    return found
+    """Every contender with the settings chosen, from the seeds after the search's."""
+    _, grids = _tried(experiment, setting, lines)
+    return [
+        _with(contender, seed=SEARCH_SEEDS + seed, **_best(experiment, setting, contender, settings, lines))
+        for contender, settings in zip(setting.contenders, grids, strict=True)
+        for seed in range(setting.seeds)
+    ]
 
 
 def _with(configuration: C, **changes: Any) -> C:
@@ -224,8 +326,8 @@ def _with(configuration: C, **changes: Any) -> C:
 
 def _rows(experiment: Experiment[C], size: str, lines: Mapping[str, Line]) -> tuple[Rows[C], list[Line]]:
     """The rows of a size, and the lines that they are, in its order."""
-    setting = _size(experiment, size)
-    search, fixed = _searched(setting), list(setting.fixed)
+    setting = setting_of(experiment, size)
+    (search, _), fixed = _tried(experiment, setting, lines), list(setting.fixed)
     _require(experiment, size, [*search, *fixed], lines)
     final = _chosen(experiment, setting, lines)
     _require(experiment, size, final, lines)
@@ -259,7 +361,7 @@ def _forecast(experiment: Experiment[C], wanted: Sequence[C], later: int, stored
     """Say what is to be done, and how long it will take."""
     missing = [one for group in _missing(experiment, wanted, stored) for one in group]
     steps = sum(map(experiment.steps, missing))
-    also = f", then {later} runs of the rates chosen" if later else ""
+    also = f", then what the edges of the rates ask for and {later} runs of the rates chosen" if later else ""
     print(f"{experiment.name}: {len(missing)} of {len(wanted)} runs to do, {steps:,} steps{also}", flush=True)
     if experiment.step_seconds is None or steps < FORECAST:
         return
@@ -279,20 +381,31 @@ def _forecast(experiment: Experiment[C], wanted: Sequence[C], later: int, stored
     print(f"  about {total / 60:.0f} minutes in all, without compiling and measuring", flush=True)
 
 
-def _complete(experiment: Experiment[C], wanted: Sequence[C], stored: results.Results, what: str) -> None:
-    """Train the groups that are not complete, and store each when it is."""
+def _complete(experiment: Experiment[C], wanted: Sequence[C], stored: results.Results, what: str, end: float) -> None:
+    """Train the groups that are not complete, and store each when it is.
+
+    Raises:
+        OutOfTime: if that is not done at `end`, of the monotonic clock.
+    """
     groups = _missing(experiment, wanted, stored)
     for group in _groups(experiment, wanted):
         if group not in groups:  # a run killed just after it had stored its lines leaves its state behind
             _state(stored, group).unlink(missing_ok=True)
     total = sum(experiment.steps(one) for group in groups for one in group)
+
     with tqdm(total=total, desc=f"{experiment.name}, {what}", unit="step", unit_scale=True, disable=not total) as bar:
+
+        def advanced(steps: int) -> None:
+            bar.update(steps)
+            if time.monotonic() > end:
+                raise OutOfTime
+
         for group in groups:
             state = _state(stored, group)
             before = bar.n
             with results.timed() as told:
                 told["resumed"] = state.exists()
-                found = experiment.train(group, state, bar.update)
+                found = experiment.train(group, state, advanced)
             told |= {name: round(told[name] / len(group), 3) for name in ("wall", "cpu")}  # of each of the group
             told["at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             lines = [
@@ -302,7 +415,7 @@ def _complete(experiment: Experiment[C], wanted: Sequence[C], stored: results.Re
             ]
             stored.add(lines)
             state.unlink(missing_ok=True)
-            bar.update(sum(map(experiment.steps, group)) - (bar.n - before))
+            advanced(sum(map(experiment.steps, group)) - (bar.n - before))
 
 
 def _state(stored: results.Results, group: Sequence[Any]) -> Path:

@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Array
 
 import maso_rnn
-from benchmarks.experiment import Experiment, Rows, Size
+from benchmarks.experiment import Experiment, Size
+from benchmarks.rows import Rows
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
 

@@ -21,8 +21,9 @@ import optax
 import maso_rnn
 import path_opt
 from benchmarks import training
-from benchmarks.experiment import Experiment, Rows, Size
-from benchmarks.path_space.tasks import TASKS
+from benchmarks.experiment import Experiment, Size
+from benchmarks.rows import Rows
+from benchmarks.tasks import TASKS
 from maso_rnn import RNN, plots
 from maso_rnn.report import Picture, Section
 
@@ -35,7 +36,7 @@ class Configuration:
     """A network trained by Path-SGD.
 
     Attributes:
-        task: one of `TASKS` of `benchmarks.path_space`.
+        task: one of `TASKS`.
         start: of the recurrent kernel, one of `STARTS`.
         metric: one of `METRICS`.
         rate: the learning rate.
@@ -133,11 +134,13 @@ def sections(rows: Rows[Configuration]) -> list[Section]:
     return [Section("metric", "One term or two", "Each point is one seed, at the rate chosen.", [picture], values)]
 
 
-def _size(tasks: Sequence[str], seeds: int, rates: Sequence[float], **settings: int) -> Size[Configuration]:
+def _size(
+    tasks: Sequence[str], seeds: int, rates: Sequence[float], extensions: int = 6, **settings: int
+) -> Size[Configuration]:
     contenders = [
         Configuration(task, start, metric, **settings) for task in tasks for start in STARTS for metric in METRICS
     ]
-    return Size(contenders, rates=lambda one: rates, seeds=seeds)
+    return Size(contenders, rates=lambda one: rates, seeds=seeds, extensions=extensions)
 
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -147,7 +150,7 @@ EXPERIMENT = Experiment(
     question="Does the first term of Path-SGD's metric suffice?",
     introduction=lambda size, rows: f"{len(rows.final)} networks trained, each at the best of its learning rates.",
     sizes={
-        "smoke": lambda: _size(["adding-16"], 2, RATES[:2], hidden=4, steps=8, batch=4),
+        "smoke": lambda: _size(["adding-16"], 2, RATES[:2], 0, hidden=4, steps=8, batch=4),
         "small": lambda: _size(["adding-16", "digits-by-row"], 5, RATES),
         "paper": lambda: _size(["adding-100", "mnist-by-row"], 5, RATES, hidden=100, steps=20_000),
     },

@@ -75,8 +75,9 @@ class Trained(NamedTuple):
     Attributes:
         params: the trained parameters.
         result: `steps`, the points; `train_loss`, the mean since the point before; `validation_loss` and, of classes,
-            `validation_accuracy` at each point; `test_loss` and `test_accuracy`; and what was measured, by its name,
-            at each point. Losses are cross-entropies in nats (a step, where each step has a target) or mean squared
+            `validation_accuracy` at each point; at the end `test_loss` and `test_accuracy`, and of as many training
+            sequences `fit_loss` and `fit_accuracy`, without noise or penalty; and what was measured, by its name, at
+            each point. Losses are cross-entropies in nats (a step, where each step has a target) or mean squared
             errors.
     """
 
@@ -147,8 +148,8 @@ def train(
         points: at how many evenly spaced steps, besides the start, things are measured; it divides `steps`.
         penalty: parameters, sequence (time, input), target, hyperparameters → what is added to the loss in training.
         measure: parameters → arrays by name, taken at every point.
-        state: a file for the state of training, written at a point when the last one is `SAVE_EVERY` seconds old; if
-            it is there, training goes on from it.
+        state: a file for the state of training, written at a point when the last one is `SAVE_EVERY` seconds old, or
+            when `advanced` raises; if it is there, training goes on from it.
         advanced: called with the number of steps done since its last call, over all runs.
 
     Returns:
@@ -187,11 +188,17 @@ def train(
             batch=batch,
         )
         history.append(taken(params) | {"train_loss": np.asarray(losses)})
-        advanced(len(runs) * steps // points)
+        try:
+            advanced(len(runs) * steps // points)
+        except BaseException:
+            if state is not None:
+                _save(state, (params, memory), history[1:])
+            raise
         if state is not None and time.monotonic() - saved > SAVE_EVERY:
             _save(state, (params, memory), history[1:])
             saved = time.monotonic()
     final = _evaluate(network, params, data.test, "test")
+    final |= _evaluate(network, params, data.train.first(len(data.test.inputs)), "fit")
     on_host = jax.device_get(params)
     trained = []
     for i in range(len(runs)):

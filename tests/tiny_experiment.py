@@ -69,7 +69,7 @@ EXPERIMENT = experiment.Experiment(
     introduction=lambda size, rows: f"{size}, {len(rows.final)} runs",
     sizes={
         "smoke": lambda: experiment.Size(
-            [Configuration(method) for method in METHODS], rates=lambda one: (1e-3, 1e-2, 1e-1), seeds=3
+            [Configuration(method) for method in METHODS], rates=lambda one: (1e-3, 1e-2, 1e-1), seeds=3, extensions=1
         )
     },
     train=train,

@@ -2,77 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from benchmarks.claims.evidence import (
-    HOLDS,
-    IN_PART,
-    NOT_HERE,
-    Estimate,
-    Evidence,
-    Finding,
-    chosen,
-    distinct,
-    estimate,
-    less,
-    listed,
-    prevails,
-    scaled,
-    tally,
-)
-from benchmarks.experiment import Row
+from benchmarks.claims.evidence import Comparison, Evidence, constant, contender, setting
 from benchmarks.path_metric import METRICS
-from benchmarks.path_space.training import shape
+from benchmarks.path_space.training import SKELETON_ONE, shape
+from benchmarks.rows import distinct, having
 
 PAIRS = {"path-space SGD": "SGD", "path-space Adam": "Adam"}
+FROZEN = {"SGD, frozen skeleton": "SGD", "Adam, frozen skeleton": "Adam"}
+SUFFICES = 0.05  # of the loss of the whole metric
 
 
-def losses(rows: Sequence[Row[Any]], setting: str, method: str, start: str = "balanced") -> Estimate:
-    """The test loss of a method in a setting."""
-    found = [row for row in chosen(rows, method=method, start=start) if shape(row.configuration) == setting]
-    return estimate(scaled(row.result["test_loss"] for row in found))
-
-
-def _against(evidence: Evidence, pairs: dict[str, str]) -> Finding:
-    rows = evidence["path-space"].final
-    gains, shown = {}, {}
-    for setting in distinct(rows, shape):
+def against(
+    evidence: Evidence, pairs: Mapping[str, str], *, start: str = "balanced", whole: bool = False
+) -> list[Comparison]:
+    """Test losses of methods against others, in each setting of sequences, or of images that are one step."""
+    rows = evidence["path-space"]
+    found = []
+    there = [row for row in having(rows.final, start=start) if row.configuration.task.endswith("-whole") == whole]
+    for name in distinct(there, shape):
+        of = [row for row in there if shape(row.configuration) == name]
+        one = of[0].configuration
         for method, baseline in pairs.items():
-            ours, theirs = (losses(rows, setting, name) for name in (method, baseline))
-            gains[f"{setting}, {method}"] = less(theirs, ours)
-            shown[f"{setting}, {method}:"] = f"{ours} against {theirs}"
-    seeds = len(distinct(rows, "seed"))
-    return Finding(prevails(gains), f"{tally(gains)}. Test loss: {listed(shown)}", seeds)
-
-
-def trains_better(evidence: Evidence) -> Finding:
-    """Claim (d): path space is the better place to train in."""
-    return _against(evidence, PAIRS)
-
-
-def path_sgd_trains_better(evidence: Evidence) -> Finding:
-    """Claim (b) of Neyshabur et al.: Path-SGD is better than SGD."""
-    return _against(evidence, {"Path-SGD": "SGD"})
-
-
-def first_term_suffices(evidence: Evidence) -> Finding:
-    """Claim (a) of Neyshabur et al.: κ¹ alone suffices."""
-    rows = evidence["path-metric"].final
-    worse, shown = [], {}
-    for task in distinct(rows, "task"):
-        for start in distinct(rows, "start"):
-            alone, both = (
-                estimate(scaled(row.result["test_loss"] for row in chosen(rows, task=task, start=start, metric=metric)))
-                for metric in METRICS
+            if not (ours := having(of, method=method)) or not (theirs := having(of, method=baseline)):
+                continue
+            found.append(
+                Comparison(
+                    setting(evidence, one),
+                    contender(rows, ours, method),
+                    contender(rows, theirs, baseline),
+                    metric="test loss",
+                    higher=False,
+                    constant=constant(evidence, one.task, "test_loss"),
+                )
             )
-            worse.append(less(alone, both).sign > 0)
-            shown[f"{task}, {start} start:"] = f"{alone} and {both}"
-    sizes = [float(row.result["second_order"]) for row in evidence["exact"].fixed]
-    verdict = HOLDS if not any(worse) else IN_PART if 2 * sum(worse) <= len(worse) else NOT_HERE
-    return Finding(
-        verdict,
-        f"test loss with κ¹ alone and with κ¹ + κ². {listed(shown)}; on random networks κ² is {min(sizes):.2g} to "
-        f"{max(sizes):.2g} times as large as κ¹",
-        len(distinct(rows, "seed")),
-    )
+    return found
+
+
+def trains_better(evidence: Evidence) -> list[Comparison]:
+    """Claim (d), from the papers' start: skeleton weights of 1."""
+    return against(evidence, {**PAIRS, "path-space momentum": "momentum"}, start=SKELETON_ONE)
+
+
+def trains_an_mlp_better(evidence: Evidence) -> list[Comparison]:
+    """Claim (b) of Meng et al.: so does an MLP, a network of one step."""
+    return against(evidence, {"path-space SGD": "SGD"}, start=SKELETON_ONE, whole=True)
+
+
+def trains_better_from_balance(evidence: Evidence) -> list[Comparison]:
+    """Claim (d), from a balanced start with this library's default skeleton."""
+    return against(evidence, PAIRS)
+
+
+def freezes(evidence: Evidence) -> list[Comparison]:
+    """The control of claim (d): the weights that path space freezes are frozen, and nothing else."""
+    return against(evidence, FROZEN)
+
+
+def path_sgd_trains_better(evidence: Evidence) -> list[Comparison]:
+    """Claim (b) of Neyshabur et al.: Path-SGD is better than SGD."""
+    return against(evidence, {"Path-SGD": "SGD"})
+
+
+def freezes_sgd(evidence: Evidence) -> list[Comparison]:
+    """The control of claim (b) of Neyshabur et al."""
+    return against(evidence, {"SGD, frozen skeleton": "SGD"})
+
+
+def first_term_suffices(evidence: Evidence) -> list[Comparison]:
+    """Claim (a) of Neyshabur et al.: κ¹ alone suffices."""
+    rows = evidence["path-metric"]
+    found = []
+    for task in distinct(rows.final, "task"):
+        for start in distinct(rows.final, "start"):
+            of = having(rows.final, task=task, start=start)
+            ours, theirs = (contender(rows, having(of, metric=metric), metric) for metric in METRICS)
+            one = of[0].configuration
+            found.append(
+                Comparison(
+                    setting(evidence, one)._replace(data=f"{task}, {start}"),
+                    ours,
+                    theirs,
+                    metric="test loss",
+                    higher=False,
+                    constant=constant(evidence, task, "test_loss"),
+                    margin=SUFFICES * theirs.mean,
+                )
+            )
+    return found
+
+
+def no_term_suffices(evidence: Evidence) -> list[Comparison]:
+    """The control of claim (a) of Neyshabur et al.: no metric at all."""
+    return [one._replace(margin=SUFFICES * one.theirs.mean) for one in against(evidence, {"SGD": "Path-SGD"})]

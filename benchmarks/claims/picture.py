@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.claims import eigen, path_space, spline
-from benchmarks.claims.evidence import Evidence, chosen, distinct, less
-from benchmarks.path_space.training import shape
+from benchmarks.claims import path_space, spline
+from benchmarks.claims.evidence import Evidence, by_seed, judge
 from benchmarks.response import of
 from benchmarks.response.kernels import Kernels
+from benchmarks.rows import distinct, having
 from maso_rnn import plots
 
 STARTS = ("eigen-schur", "orthogonal", "glorot", "he", "identity")
@@ -29,50 +29,41 @@ def results(evidence: Evidence) -> Figure:
 
 
 def _noise(axes: Axes, evidence: Evidence) -> None:
-    rows = chosen(evidence["spline"].final, part="table")
-    gains = {
-        f"{task}, {model}": less(
-            spline.accuracy(rows, task, model, "noise"), spline.accuracy(rows, task, model, "none")
-        )
-        for task in distinct(rows, "task")
-        for model in distinct(chosen(rows, task=task, regulariser="noise"), "model")
-    }
-    places = np.arange(len(gains))
-    means, errors = ([getattr(gain, field) for gain in gains.values()] for field in ("mean", "stderr"))
-    axes.errorbar(means, places, xerr=2 * np.asarray(errors), fmt="o", color=plots.COLOURS[0])
+    judged = judge(spline.generalises(evidence))
+    names = [f"{one.comparison.setting.data}, {one.comparison.theirs.name}" for one in judged]
+    places = np.arange(len(names))
+    means = np.asarray([one.difference for one in judged])
+    errors = np.asarray([one.high - one.difference for one in judged])
+    axes.errorbar(means, places, xerr=errors, fmt="o", color=plots.COLOURS[0])
     axes.axvline(0, color="#888888", linewidth=0.8)
-    axes.set_yticks(places, list(gains))
+    axes.set_yticks(places, names)
     axes.invert_yaxis()
-    axes.set(title="Noise on the initial state", xlabel="test accuracy with noise less without, ± 2 standard errors")
+    axes.set(title="Noise on the initial state", xlabel="test accuracy with noise less without, 95% interval")
 
 
 def _paths(axes: Axes, evidence: Evidence) -> None:
-    rows = evidence["path-space"].final
-    settings = distinct(rows, shape)
     pairs = {**path_space.PAIRS, "Path-SGD": "SGD"}
-    for i, (method, baseline) in enumerate(pairs.items()):
-        for place, setting in enumerate(settings):
-            ours, theirs = (path_space.losses(rows, setting, name).mean for name in (method, baseline))
-            at, label = place + 0.25 * (i - 1), f"{method} / {baseline}"
-            if np.isfinite([ours, theirs]).all():
-                axes.plot(ours / theirs, at, MARKERS[i], color=plots.COLOURS[i], label=label)
-            else:
-                both = not np.isfinite([ours, theirs]).any()
-                said = "both diverged" if both else f"{baseline if np.isfinite(ours) else method} diverged"
-                axes.text(1.1, at, said, color=plots.COLOURS[i], fontsize=8, va="center")
+    found = path_space.against(evidence, pairs)
+    settings = list(dict.fromkeys(one.setting for one in found))
+    for one in found:
+        i = list(pairs).index(one.ours.name)
+        at = settings.index(one.setting) + 0.25 * (i - 1)
+        if one.ours.diverged or one.theirs.diverged:
+            seeds = len(one.seeds)
+            said = [
+                f"{way.name} diverged in {way.diverged} of {seeds}" for way in (one.ours, one.theirs) if way.diverged
+            ]
+            axes.text(1.1, at, ", ".join(said), color=plots.COLOURS[i], fontsize=8, va="center")
+        else:
+            label = f"{one.ours.name} / {one.theirs.name}"
+            axes.plot(one.ours.mean / one.theirs.mean, at, MARKERS[i], color=plots.COLOURS[i], label=label)
     axes.axvline(1, color="#888888", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(settings)), [_wrapped(setting) for setting in settings])
+    axes.set_yticks(range(len(settings)), [f"{one.data},\n{one.units} units" for one in settings])
     axes.invert_yaxis()
     axes.set(title="Path space and weight space", xlabel="ratio of test losses (left: the first is better)")
     named = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     axes.legend(named.values(), named.keys(), frameon=False, fontsize=8)
-
-
-def _wrapped(setting: str) -> str:
-    task, hidden = setting.split(", ")
-    widths = hidden.removesuffix(" hidden").split("+")
-    return f"{task},\n{len(widths)} × {widths[0]} units"
 
 
 def _series(axes: Axes, evidence: Evidence) -> None:
@@ -88,17 +79,18 @@ def _series(axes: Axes, evidence: Evidence) -> None:
 
 
 def _starts(axes: Axes, evidence: Evidence) -> None:
-    rows = evidence["eigen-init"].final
-    cells = distinct(rows, "cell")
-    tasks, found = eigen.classes(rows, distinct(rows, "task")), eigen.scores(rows)
+    rows = [row for row in evidence["eigen-init"].final if "test_accuracy" in row.result]
+    cells, tasks = distinct(rows, "cell"), distinct(rows, "task")
     for i, name in enumerate(STARTS):
-        each = [[found[cell, name, task] for task in tasks] for cell in cells]
-        means = [np.mean([one.mean for one in row]) for row in each]
-        errors = [np.linalg.norm([one.stderr for one in row]) / len(row) for row in each]
+        ways = [
+            by_seed(name, having(rows, cell=cell, initializer=name), lambda row: float(row.result["test_accuracy"]))
+            for cell in cells
+        ]
+        each = np.asarray([list(way.scores.values()) for way in ways])
+        errors = 2 * each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
         places = np.arange(len(cells)) + 0.14 * (i - 2)
-        axes.errorbar(
-            means, places, xerr=2 * np.asarray(errors), fmt=MARKERS[i], color=plots.COLOURS[i], label=name, linewidth=1
-        )
+        means = each.mean(axis=1)
+        axes.errorbar(means, places, xerr=errors, fmt=MARKERS[i], color=plots.COLOURS[i], label=name, linewidth=1)
     axes.set_yticks(range(len(cells)), cells)
     axes.invert_yaxis()
     axes.set(title="Initializers", xlabel=f"test accuracy, mean over {len(tasks)} tasks ± 2 standard errors")

@@ -3,97 +3,85 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.claims import exact
-from benchmarks.claims.evidence import (
-    HOLDS,
-    IN_PART,
-    NOT_HERE,
-    Estimate,
-    Evidence,
-    Finding,
-    by_seed,
-    chosen,
-    distinct,
-    estimate,
-    graded,
-    less,
-    listed,
-    prevails,
-    tally,
-)
-from benchmarks.experiment import Row
+from benchmarks.claims.evidence import Comparison, Contender, Evidence, by_seed, constant, contender, setting
+from benchmarks.rows import Row, distinct, has_diverged, having
 from benchmarks.spline.report import learns
 
 CLOSE = 0.02  # of accuracy
+USUAL, IDLE, LARGE = 0.1, 0.001, 5.0  # σ: the paper's for pixels, one too small to do anything, the largest
+EXPLODES = 10.0  # times what it was before training, that a gradient comes to
+OPTIMIZERS = {"rmsprop": "RMSprop", "sgd": "SGD"}
+
+Rows = Sequence[Row[Any]]
 
 
-def partitions(evidence: Evidence) -> Finding:
-    """Claim (b): the partition is built up through time, and changed by training."""
-    rows = chosen(evidence["spline"].fixed, part="partition")
-
-    def pieces(row: Row[Any], when: str, at: int) -> float:
-        return math.log10(row.result[when]["pieces"][at])
-
-    def neighbours(row: Row[Any], at: int) -> float:
-        return float(row.result["after"]["neighbours"][at])
-
-    grown = by_seed(rows, lambda row: pieces(row, "after", -1) - pieces(row, "after", 0))
-    changed = by_seed(rows, lambda row: pieces(row, "after", -1) - pieces(row, "before", -1))
-    sorted_out = by_seed(rows, lambda row: neighbours(row, -1) - neighbours(row, 0))
-    first, last = (np.mean([row.result["after"]["pieces"][i] for row in rows]) for i in (0, -1))
-    untrained = np.mean([row.result["before"]["pieces"][-1] for row in rows])
-    return Finding(
-        graded([grown.sign > 0, changed.sign != 0]),
-        f"pieces between two digits: {first:.0f} after an eighth of the sequence, {last:.0f} after all of it; before "
-        f"training {untrained:.0f}; nearest neighbour by code of the same class: {sorted_out} more at the end",
-        grown.size,
-    )
+def _compared(evidence: Evidence, rows: Rows, ours: Contender, theirs: Contender, **options: Any) -> Comparison:
+    """The two, in the setting of the rows; in the grid the optimiser is part of it."""
+    one = rows[0].configuration
+    where = setting(evidence, one)
+    if one.part == "grid" and len(distinct(rows, "optimizer")) == 1:
+        where = where._replace(data=f"{one.task}, {OPTIMIZERS[one.optimizer]}")
+    if options.get("metric") == "test accuracy":
+        options["constant"] = constant(evidence, one.task, "test_accuracy")
+    return Comparison(where, ours, theirs, **options)
 
 
-def templates(evidence: Evidence) -> Finding:
-    """Claim (c): the right class has the larger inner product."""
-    rows = chosen(evidence["spline"].fixed, part="partition")
+def partitions(evidence: Evidence, *, trained: bool = True) -> list[Comparison]:
+    """Claim (b): codes of a class come together in training; the control is another network before training."""
+    rows = having(evidence["spline"].fixed, part="partition", regulariser="none")
+    if not rows:
+        return []
 
-    def told(name: str) -> Estimate:
-        return by_seed(rows, lambda row: float(row.result["after"]["template"][name]))
+    def gathered(when: str) -> Contender:
+        return by_seed(f"{when} training", rows, lambda row: float(row.result[when]["neighbours"][-1]))
 
-    right, where_right, share = map(told, ("right", "where_right", "accuracy"))
-    wins = where_right.mean - 2 * where_right.stderr
-    verdict = HOLDS if wins > 0.9 else IN_PART if wins > 0.5 else NOT_HERE
-    return Finding(
-        verdict,
-        f"the right class's template matches best in {right} of all sequences, and in {where_right} of those predicted "
-        f"right (accuracy {share})",
-        right.size,
-    )
+    before, ours = gathered("before"), gathered("after")
+    if not trained:
+        values = list(before.scores.values())
+        ours = Contender("another start", dict(zip(before.scores, values[1:] + values[:1], strict=True)))
+    return [_compared(evidence, rows, ours, before, metric="share whose nearest code is of the class")]
 
 
-def penalises(evidence: Evidence) -> Finding:
-    """Claim (d): noise is an explicit penalty."""
-    is_penalty, said = exact.noise_is_penalty(evidence)
-    rows = _learned(evidence, "penalty")
-    none = estimate(_log_slope(row) for row in chosen(rows, regulariser="none"))
-    noisy = chosen(rows, regulariser="noise")
-    gains = {
-        f"σ = {sigma:g}:": less(none, estimate(_log_slope(row) for row in chosen(noisy, sigma=sigma)))
-        for sigma in distinct(noisy, "sigma")
-    }
-    lowered = prevails(gains)
-    verdict = HOLDS if is_penalty and lowered == HOLDS else IN_PART if is_penalty or lowered != NOT_HERE else NOT_HERE
-    return Finding(
-        verdict,
-        f"{said}; training with noise lowers log10 of the slope's norm by {listed(gains)}",
-        none.size,
-    )
+def templates(evidence: Evidence, *, when: str = "after") -> list[Comparison]:
+    """Claim (c): the right class has the larger inner product with its template."""
+    rows = having(evidence["spline"].fixed, part="partition")
+    found = []
+    for kind in distinct(rows, "regulariser"):
+        of = having(rows, regulariser=kind)
+        ours = by_seed("templates alone", of, lambda row: float(row.result[when]["template"]["right"]))
+        name = "the network, with noise" if kind == "noise" else "the network"
+        theirs = by_seed(name, of, lambda row: float(row.result["after"]["template"]["accuracy"]))
+        found.append(_compared(evidence, of, ours, theirs, metric="test accuracy", margin=CLOSE))
+    return found
 
 
-def _log_slope(row: Row[Any]) -> float:
-    return _log10(row.result["initial_slope_norm"][-1])
+def penalises(evidence: Evidence) -> list[Comparison]:
+    """Claim (d): training with noise makes the slope in the initial state smaller."""
+    rows = having(evidence["spline"].fixed, part="penalty")
+    return _slopes(evidence, having(rows, regulariser="none"), having(rows, regulariser="noise", sigma=USUAL))
+
+
+def hardly_penalises(evidence: Evidence) -> list[Comparison]:
+    """The control of claim (d): next to no noise."""
+    rows = having(evidence["spline"].fixed, part="grid", task="digits-by-pixel", optimizer="rmsprop", rate=1e-3)
+    return _slopes(evidence, having(rows, sigma=0.0), having(rows, sigma=IDLE))
+
+
+def _slopes(evidence: Evidence, quiet: Rows, noisy: Rows) -> list[Comparison]:
+    if not quiet or not noisy:
+        return []
+
+    def slopes(name: str, rows: Rows) -> Contender:
+        alive = [row for row in rows if learns(row.result)]  # a dead network has no slope
+        return by_seed(name, alive, lambda row: _log10(row.result["initial_slope_norm"][-1]))
+
+    ours, theirs = slopes(f"σ {noisy[0].configuration.sigma:g}", noisy), slopes("no noise", quiet)
+    return [_compared(evidence, quiet, ours, theirs, metric="log10 of the slope's norm", higher=False)]
 
 
 def _log10(value: Any) -> float:
@@ -101,131 +89,151 @@ def _log10(value: Any) -> float:
     return math.log10(max(number, 1e-30)) if math.isfinite(number) else math.inf
 
 
-def mollifies(evidence: Evidence) -> Finding:
-    """Claim (e): the gradient falls."""
-    rows = _learned(evidence, "grid")
-    quiet = {_others(row): _log_gradient(row) for row in chosen(rows, regulariser="none")}
-    gains = {}
-    for sigma in distinct(chosen(rows, regulariser="noise"), "sigma"):
-        noisy = [row for row in chosen(rows, regulariser="noise", sigma=sigma) if _others(row) in quiet]
-        gains[f"σ = {sigma:g}:"] = estimate(quiet[_others(row)] - _log_gradient(row) for row in noisy)
-    return Finding(
-        prevails(gains),
-        f"log10 of ‖dL/dW_r‖ falls by {listed(gains)} (over rates, optimisers and tasks)",
-        _seeds(rows),
-    )
+def mollifies(evidence: Evidence, *, sigma: float = USUAL) -> list[Comparison]:
+    """Claim (e): the gradient falls, at rates where both learn, if it explodes without noise."""
 
+    def gradient(row: Row[Any]) -> float:
+        return float(np.mean([_log10(value) for value in row.result["recurrent_gradient_norm"][1:]]))
 
-def _learned(evidence: Evidence, part: str) -> list[Row[Any]]:
-    """The rows of a part that learned something; a dead network has no slope and no gradient."""
-    return [row for row in chosen(evidence["spline"].fixed, part=part) if learns(row.result)]
-
-
-def _others(row: Row[Any]) -> tuple[Any, ...]:
-    one = row.configuration
-    return one.task, one.optimizer, one.rate, one.seed
-
-
-def _log_gradient(row: Row[Any]) -> float:
-    return float(np.mean([_log10(value) for value in row.result["recurrent_gradient_norm"][1:]]))
-
-
-def _seeds(rows: Sequence[Row[Any]]) -> int:
-    return len(distinct(rows, "seed"))
-
-
-def stabilises(evidence: Evidence) -> Finding:
-    """Claim (e): higher rates are stable."""
-    rows = chosen(evidence["spline"].fixed, part="grid")
-    gains = {
-        f"σ = {sigma:g}:": estimate(
-            _largest_rate(rows, sigma, task, optimizer, seed) - _largest_rate(rows, 0.0, task, optimizer, seed)
-            for task in distinct(rows, "task")
-            for optimizer in distinct(rows, "optimizer")
-            for seed in distinct(rows, "seed")
+    found = []
+    for rows in _grids(evidence):
+        alive = [{_run(row): row for row in having(rows, sigma=each) if learns(row.result)} for each in (sigma, 0.0)]
+        runs = [run for run in alive[0] if run in alive[1]]
+        ours, theirs = (
+            by_seed(name, [of[run] for run in runs], gradient)
+            for name, of in zip((f"σ {sigma:g}", "no noise"), alive, strict=True)
         )
-        for sigma in distinct(rows, "sigma")
-        if sigma
-    }
-    return Finding(
-        prevails(gains),
-        f"log10 of the largest rate that still learns rises by {listed(gains)} (over optimisers and tasks)",
-        _seeds(rows),
-    )
+        explodes = any(map(_explodes, having(rows, sigma=0.0)))
+        options = {"metric": "log10 of ‖dL/dW_r‖", "higher": False, "idle": not explodes}
+        found.append(_compared(evidence, rows, ours, theirs, **options))
+    return found
 
 
-def _largest_rate(rows: Sequence[Row[Any]], sigma: float, task: str, optimizer: str, seed: int) -> float:
-    tried = chosen(rows, sigma=sigma, task=task, optimizer=optimizer, seed=seed)
+def _explodes(row: Row[Any]) -> bool:
+    first, *later = (float(value) for value in row.result["recurrent_gradient_norm"])
+    return any(not math.isfinite(value) or value > EXPLODES * first for value in later)
+
+
+def _run(row: Row[Any]) -> tuple[float, int]:
+    return row.configuration.rate, row.configuration.seed
+
+
+def _grids(evidence: Evidence) -> Iterator[list[Row[Any]]]:
+    """The rows of σ × rate, for each task and optimiser."""
+    rows = having(evidence["spline"].fixed, part="grid")
+    for task in distinct(rows, "task"):
+        for optimizer in distinct(rows, "optimizer"):
+            yield having(rows, task=task, optimizer=optimizer)
+
+
+def stabilises(evidence: Evidence, *, sigma: float = USUAL) -> list[Comparison]:
+    """Claim (e): higher rates are stable."""
+    found = []
+    for rows in _grids(evidence):
+        ours, theirs = (
+            Contender(
+                name, {seed: _largest_rate(having(rows, sigma=each, seed=seed)) for seed in distinct(rows, "seed")}
+            )
+            for each, name in ((sigma, f"σ {sigma:g}"), (0.0, "no noise"))
+        )
+        found.append(_compared(evidence, rows, ours, theirs, metric="log10 of the largest rate that learns"))
+    return found
+
+
+def _largest_rate(tried: Rows) -> float:
     learned = [row.configuration.rate for row in tried if learns(row.result)]
     return math.log10(max(learned, default=min(row.configuration.rate for row in tried) / 10))
 
 
-def generalises(evidence: Evidence) -> Finding:
+def generalises(evidence: Evidence) -> list[Comparison]:
     """Claim (f): generalisation improves."""
-    rows = chosen(evidence["spline"].final, part="table")
-    gains, shown = {}, {}
+    spline = evidence["spline"]
+    rows = having(spline.final, part="table")
+    found = []
     for task in distinct(rows, "task"):
-        for model in distinct(chosen(rows, task=task, regulariser="noise"), "model"):
-            with_, without = (accuracy(rows, task, model, kind) for kind in ("noise", "none"))
-            gains[f"{task}, {model}"] = less(with_, without)
-            shown[f"{task}, {model}:"] = f"{without} → {with_}"
-    return Finding(prevails(gains), f"{tally(gains)}. {listed(shown)}", _seeds(rows))
+        for model in distinct(having(rows, task=task, regulariser="noise"), "model"):
+            of = having(rows, task=task, model=model)
+            ours, theirs = (
+                contender(spline, having(of, regulariser=kind), f"{model}{said}", "test_accuracy")
+                for kind, said in (("noise", " + noise"), ("none", ""))
+            )
+            found.append(_compared(evidence, of, ours, theirs, metric="test accuracy"))
+    return found
 
 
-def accuracy(rows: Sequence[Row[Any]], task: str, model: str, regulariser: str = "none") -> Estimate:
-    """The test accuracy of a contender."""
-    found = chosen(rows, task=task, model=model, regulariser=regulariser)
-    return estimate(_finite(row.result["test_accuracy"]) for row in found)
+def hardly_generalises(evidence: Evidence) -> list[Comparison]:
+    """The control of claim (f): next to no noise."""
+    return [
+        _compared(evidence, rows, _at_best(rows, IDLE), _at_best(rows, 0.0), metric="test accuracy")
+        for rows in _grids(evidence)
+    ]
 
 
-def _finite(value: Any) -> float:
-    """An accuracy; of a network that diverged it is none."""
-    number = float(value)
-    return number if math.isfinite(number) else 0.0
-
-
-def comes_close(evidence: Evidence) -> Finding:
-    """Claim (g): simple RNNs come close to gated ones."""
-    rows = chosen(evidence["spline"].final, part="table")
-    near, shown = [], {}
-    for task in distinct(rows, "task"):
-        models = distinct(chosen(rows, task=task), "model")
-        simple = max(
-            (accuracy(rows, task, model, "noise") for model in models if model.startswith("rnn")),
-            key=lambda one: one.mean,
-        )
-        gated = max(
-            (accuracy(rows, task, model) for model in models if not model.startswith("rnn")), key=lambda one: one.mean
-        )
-        gap = less(gated, simple)
-        near.append(gap.mean + 2 * gap.stderr < CLOSE)
-        shown[f"{task}:"] = f"{simple} against {gated}"
-    return Finding(
-        graded(near), f"simple RNN with noise against the better of GRU and LSTM. {listed(shown)}", _seeds(rows)
-    )
-
-
-def tolerates(evidence: Evidence) -> Finding:
-    """Claim (h): RMSprop tolerates much noise, SGD less."""
-    rows = chosen(evidence["spline"].fixed, part="grid")
-    largest = max(distinct(rows, "sigma"))
-    losses = {
-        optimizer: estimate(
-            _best(rows, 0.0, task, optimizer, seed) - _best(rows, largest, task, optimizer, seed)
-            for task in distinct(rows, "task")
-            for seed in distinct(rows, "seed")
-        )
-        for optimizer in ("rmsprop", "sgd")
+def _at_best(rows: Rows, sigma: float) -> Contender:
+    """A σ of the grid at the rate that is best on the validation set, over all seeds."""
+    tried = having(rows, sigma=sigma)
+    rates = {rate: _validated(having(tried, rate=rate)) for rate in distinct(tried, "rate")}
+    best = max(rates, key=lambda rate: rates[rate])
+    scores = {
+        row.configuration.seed: math.nan if has_diverged(row.result) else float(row.result["test_accuracy"])
+        for row in having(tried, rate=best)
     }
-    tolerated = losses["rmsprop"].mean - 2 * losses["rmsprop"].stderr < CLOSE
-    return Finding(
-        graded([tolerated, less(losses["sgd"], losses["rmsprop"]).sign > 0]),
-        f"validation accuracy lost at σ = {largest:g}, at the best rate: "
-        f"{listed({'RMSprop': losses['rmsprop'], 'SGD': losses['sgd']})} (over tasks)",
-        _seeds(rows),
-    )
+    name = f"{OPTIMIZERS[tried[0].configuration.optimizer]}, {f'σ {sigma:g}' if sigma else 'no noise'}"
+    return Contender(name, scores, f"rate {best:g}", best in (min(rates), max(rates)))
 
 
-def _best(rows: Sequence[Row[Any]], sigma: float, task: str, optimizer: str, seed: int) -> float:
-    tried = chosen(rows, sigma=sigma, task=task, optimizer=optimizer, seed=seed)
-    return max(_finite(row.result["validation_accuracy"][-1]) for row in tried)
+def _validated(rows: Rows) -> float:
+    """The mean accuracy on the validation set at the end; what diverged has none."""
+    ends = [0.0 if has_diverged(row.result) else float(row.result["validation_accuracy"][-1]) for row in rows]
+    return float(np.mean(ends))
+
+
+def comes_close(evidence: Evidence, *, regulariser: str = "noise") -> list[Comparison]:
+    """Claim (g): simple RNNs come close to gated ones; the best of either by validation."""
+    spline = evidence["spline"]
+    rows = having(spline.final, part="table")
+    found = []
+    for task in distinct(rows, "task"):
+        of = having(rows, task=task)
+        simple: list[list[Row[Any]]] = []
+        gated: list[list[Row[Any]]] = []
+        for model in distinct(of, "model"):
+            is_simple = model.startswith("rnn")
+            (simple if is_simple else gated).append(
+                having(of, model=model, regulariser=regulariser if is_simple else "none")
+            )
+        ours, theirs = (max(filter(None, each), key=_validated) for each in (simple, gated))
+        name = ours[0].configuration.model + (" + noise" if regulariser == "noise" else "")
+        found.append(
+            _compared(
+                evidence,
+                of,
+                contender(spline, ours, name, "test_accuracy"),
+                contender(spline, theirs, theirs[0].configuration.model, "test_accuracy"),
+                metric="test accuracy",
+                margin=CLOSE,
+            )
+        )
+    return found
+
+
+def tolerates(evidence: Evidence, *, tolerant: str = "rmsprop", other: str = "sgd") -> list[Comparison]:
+    """Claim (h): one optimiser tolerates much noise, the other less; each σ at its best rate."""
+    rows = having(evidence["spline"].fixed, part="grid")
+    found = []
+    for task in distinct(rows, "task"):
+        of = having(rows, task=task)
+        pairs = {
+            optimizer: [_at_best(having(of, optimizer=optimizer), sigma) for sigma in (LARGE, 0.0)]
+            for optimizer in (tolerant, other)
+        }
+        lost, more = (
+            Contender(
+                f"{OPTIMIZERS[name]} at σ {LARGE:g}",
+                {seed: quiet.scores[seed] - score for seed, score in noisy.scores.items()},
+            )
+            for name, (noisy, quiet) in pairs.items()
+        )
+        found.append(_compared(evidence, of, *pairs[tolerant], metric="test accuracy", margin=CLOSE))
+        found.append(_compared(evidence, of, lost, more, metric="accuracy lost", higher=False))
+    return found

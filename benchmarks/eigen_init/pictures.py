@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.eigen_init.training import CELLS, INITIALIZERS, Configuration
-from benchmarks.experiment import Row, Rows
+from benchmarks.rows import Row, Rows
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
 

@@ -15,9 +15,10 @@ import optax
 from flax import linen
 from jax.nn.initializers import Initializer
 
-from benchmarks import data as data_sets
 from benchmarks import training
 from benchmarks.data.dataset import Dataset
+from benchmarks.experiment import SEARCH_SEEDS
+from benchmarks.tasks import TASKS
 from maso_rnn import dynamics, initializers
 
 INITIALIZERS: dict[str, Initializer] = {
@@ -39,22 +40,6 @@ CELLS: dict[str, Callable[[int, Initializer], linen.RNNCellBase]] = {
     "gru": lambda hidden, init: linen.GRUCell(hidden, recurrent_kernel_init=init),
     "lstm": lambda hidden, init: linen.OptimizedLSTMCell(hidden, recurrent_kernel_init=init),
 }
-
-_TASKS: dict[str, Callable[[], Dataset]] = {
-    **{f"tomita-{grammar}": functools.partial(data_sets.load, "tomita", grammar=grammar) for grammar in range(1, 8)},
-    "tomita-4-short": lambda: data_sets.load("tomita", grammar=4, examples=64, longest=(4, 6, 8)),
-    "digits-by-row": lambda: data_sets.load("digits", by="row"),
-    "digits-by-pixel": lambda: data_sets.load("digits", by="pixel"),
-    "digits-permuted": lambda: data_sets.load("digits-permuted", by="pixel"),
-    "adding-8": lambda: data_sets.load("adding", length=8, examples=128),
-    "adding-20": lambda: data_sets.load("adding", length=20, examples=2000),
-    "mnist-by-pixel": lambda: data_sets.load("mnist", by="pixel"),
-    "mnist-permuted": lambda: data_sets.load("mnist-permuted", by="pixel"),
-    "adding-200": lambda: data_sets.load("adding", length=200, examples=20_000),
-}
-
-# each is read or drawn once; other data need another name, since results are found again by it
-TASKS = {name: functools.cache(make) for name, make in _TASKS.items()}
 
 RATES = (1e-3, 3e-3, 1e-2)
 
@@ -120,7 +105,8 @@ def train(
         advanced=advanced,
     )
     return [
-        trained.result | _eigenvalues(run.start["cell"], trained.params["cell"], whole=one.cloud and one.seed == 1)
+        trained.result
+        | _eigenvalues(run.start["cell"], trained.params["cell"], whole=one.cloud and one.seed == SEARCH_SEEDS)
         for one, run, trained in zip(group, runs, found, strict=True)
     ]
 

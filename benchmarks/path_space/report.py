@@ -8,12 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.experiment import Row, Rows
 from benchmarks.path_space.training import METHODS, STARTS, Configuration, shape
+from benchmarks.rows import DIVERGED, Row, Rows, tried_rates
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
-
-DIVERGED = 1e3  # a loss above has run away, whether or not float32 still holds it
 
 
 class Outcome(NamedTuple):
@@ -53,7 +51,7 @@ def outcome(rows: Rows[Configuration], setting: str, method: str, start: str) ->
         return (shape(one), one.method, one.start) == (setting, method, start)
 
     chosen = list(filter(is_asked, rows.final))
-    tried = [row.configuration.rate for row in filter(is_asked, rows.search)]
+    tried = tried_rates(rows, chosen[0].configuration)
     (rate,) = {row.configuration.rate for row in chosen}
     curves = _finite([row.result["validation_loss"] for row in chosen])
     tests = _finite([row.result["test_loss"] for row in chosen])
@@ -66,22 +64,35 @@ def settings_of(rows: Rows[Configuration]) -> list[str]:
     return list(dict.fromkeys(shape(row.configuration) for row in rows.final))
 
 
+def starts_of(rows: Rows[Configuration]) -> list[str]:
+    """The starts that there are, in order."""
+    there = {row.configuration.start for row in rows.final}
+    return [start for start in STARTS if start in there]
+
+
+def methods_of(rows: Rows[Configuration]) -> list[str]:
+    """The methods that there are, in order."""
+    there = {row.configuration.method for row in rows.final}
+    return [method for method in METHODS if method in there]
+
+
 def sections(rows: Rows[Configuration]) -> list[Section]:
     """One section for each setting: learning curves, and how far the two starts are apart."""
     return [_section(rows, setting) for setting in settings_of(rows)]
 
 
-def curves(rows: Rows[Configuration], setting: str, methods: Sequence[str] = tuple(METHODS)) -> Figure:
-    """Learning curves of those methods in one setting, from both starts."""
+def curves(rows: Rows[Configuration], setting: str, methods: Sequence[str]) -> Figure:
+    """Learning curves of those methods in one setting, from every start."""
+    starts = starts_of(rows)
     steps = next(row for row in rows.final if shape(row.configuration) == setting).result["steps"]
-    table = {start: {name: outcome(rows, setting, name, start) for name in methods} for start in STARTS}
+    table = {start: {name: outcome(rows, setting, name, start) for name in methods} for start in starts}
     # no loss of a method that learned anything is far above that of the start
     whole = [end.curve for row in table.values() for end in row.values() if np.isfinite(end.curve).all()]
     least, most = min(curve.min() for curve in whole), np.median([curve[0] for curve in whole])
     figure = plots.new_figure(11, 4.6)
-    panels = figure.subplots(1, len(STARTS), sharey=True)
+    panels = figure.subplots(1, len(starts), sharey=True)
     styles = ("-", "--", ":")
-    for axes, start in zip(panels, STARTS, strict=True):
+    for axes, start in zip(panels, starts, strict=True):
         for name, end in table[start].items():
             i = list(METHODS).index(name)  # a method looks the same everywhere
             axes.plot(
@@ -100,14 +111,15 @@ def curves(rows: Rows[Configuration], setting: str, methods: Sequence[str] = tup
 
 def _section(rows: Rows[Configuration], setting: str) -> Section:
     one = next(row.configuration for row in rows.final if shape(row.configuration) == setting)
-    table = {start: {name: outcome(rows, setting, name, start) for name in METHODS} for start in STARTS}
-    seeds = len(table[STARTS[0]]["Adam"].test)
+    starts, methods = starts_of(rows), methods_of(rows)
+    table = {start: {name: outcome(rows, setting, name, start) for name in methods} for start in starts}
+    seeds = len(table[starts[0]]["Adam"].test)
     best = {start: min((end.loss, name) for name, end in row.items())[1] for start, row in table.items()}
-    moved = {name: table["rescaled"][name].loss / table["balanced"][name].loss for name in METHODS}
+    moved = {name: table["rescaled"][name].loss / table["balanced"][name].loss for name in methods}
     reading = (
         "; ".join(
             f"{start}: {best[start]} ends lowest, at a test loss of {table[start][best[start]].loss:.3g}"
-            for start in STARTS
+            for start in starts
         )
         + f". From the rescaled start Adam ends at {moved['Adam']:.2f} times its loss from the balanced one, "
         f"equivariant Adam at {moved['equivariant Adam']:.2f} times. Thick: invariant methods."
@@ -123,7 +135,7 @@ def _section(rows: Rows[Configuration], setting: str) -> Section:
             Picture(
                 f"{name}-curves",
                 "Which method learns fastest, and survives a rescaled start?",
-                curves(rows, setting),
+                curves(rows, setting, methods),
                 reading,
             )
         ],
@@ -139,11 +151,11 @@ def _section(rows: Rows[Configuration], setting: str) -> Section:
                 }
                 for name, end in table[start].items()
             }
-            for start in STARTS
+            for start in starts
         },
         [
             f"{name} from the {start} start: {what}."
-            for start in STARTS
+            for start in starts
             for name, end in table[start].items()
             for what, is_so in (
                 ("some runs diverged, at the best rate that was tried", not np.isfinite(end.test).all()),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.experiment import Rows
-from benchmarks.path_space.report import Outcome, outcome, settings_of
-from benchmarks.path_space.training import METHODS, STARTS, Configuration
+from benchmarks.path_space.report import Outcome, methods_of, outcome, settings_of, starts_of
+from benchmarks.path_space.training import Configuration
+from benchmarks.rows import Rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "path_space.md"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
@@ -17,12 +17,15 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 def tables(rows: Rows[Configuration]) -> str:
     """A table of test losses for each setting, by method and start."""
-    parts = []
+    parts, starts = [], starts_of(rows)
     for setting in settings_of(rows):
         unit, scale = _unit(setting)
-        lines = [f"| {setting}: {unit} | {' | '.join(f'{start} start' for start in STARTS)} |", "|---|---|---|"]
-        for name in METHODS:
-            cells = [_cell(outcome(rows, setting, name, start), scale) for start in STARTS]
+        lines = [
+            f"| {setting}: {unit} | {' | '.join(f'{start} start' for start in starts)} |",
+            "|---" * (len(starts) + 1) + "|",
+        ]
+        for name in methods_of(rows):
+            cells = [_cell(outcome(rows, setting, name, start), scale) for start in starts]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

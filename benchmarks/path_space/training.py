@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,25 +19,27 @@ import maso_rnn
 import path_opt
 from benchmarks import training
 from benchmarks.data.dataset import Dataset
-from benchmarks.path_space.tasks import TASKS
+from benchmarks.tasks import TASKS
 from maso_rnn import RNN
 
 Factory = Callable[[training.Hyper, path_opt.ReductionGraph, int], optax.GradientTransformation]
 
-STARTS = ("balanced", "rescaled")
+SKELETON_ONE = "skeleton 1"
+STARTS = ("balanced", "rescaled", SKELETON_ONE)
 
 
 class Method(NamedTuple):
     """One way to train.
 
     Attributes:
-        make: `({"rate": learning rate, "trained": 0 where path space freezes a weight, else 1}, graph, steps of a
-            sequence) -> transform`.
+        make: `({"rate": learning rate, "clip": the largest norm of a gradient, "trained": 0 where path space freezes a
+            weight, else 1}, graph, steps of a sequence) -> transform`.
         rates: the learning rates tried.
-        deep_rates: those tried with several layers, where they are others: steps in path space grow as the inverse of
-            products of weights.
+        deep_rates: those tried with several layers whose skeleton is not 1, where they are others: steps in path space
+            grow as the inverse of products of weights.
         uses_skeleton: whether it is made with the skeleton of the start, and so is another program for each seed.
-        invariant: whether no rescaling of the start changes what it trains.
+        invariant: whether no rescaling of the start changes what it trains, unless gradients are clipped outside of
+            path space.
     """
 
     make: Factory
@@ -53,7 +56,8 @@ class Configuration:
     Attributes:
         task: one of `TASKS`.
         method: one of `METHODS`.
-        start: "balanced", or "rescaled": the same function.
+        start: "balanced"; "rescaled", the same function; or "skeleton 1", as in the papers: as drawn, with the weights
+            of the skeleton, unit by unit modulo the width, set to 1.
         rate: the learning rate.
         seed: of the start and of the order of the data.
         hidden: hidden units of each layer.
@@ -62,6 +66,7 @@ class Configuration:
         batch: sequences in a step.
         points: at how many evenly spaced steps the validation loss is taken.
         spread: standard deviation of the logarithms of a rescaled start's scales.
+        clip: the largest norm of a gradient; in path space of that in path space.
     """
 
     task: str
@@ -75,61 +80,87 @@ class Configuration:
     batch: int = 32
     points: int = 10
     spread: float = 1.5
+    clip: float = math.inf
 
 
-PLAIN, ADAPTIVE, METRIC = (3e-4, 1e-3, 0.01, 0.03, 0.1), (1e-4, 3e-4, 1e-3, 3e-3, 0.01), (1e-4, 3e-4, 1e-3, 3e-3, 0.01)
+PLAIN = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+ADAPTIVE = METRIC = IN_PATHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+DEEP = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
+CLIPS = (math.inf, 1.0)
 
 
-def _only(trained: RNN) -> optax.GradientTransformation:
-    """Steps of the weights that are trained alone."""
-    return optax.stateless(lambda updates, params: jax.tree.map(jnp.multiply, updates, trained))
+def _clipped(make: Callable[[float], optax.GradientTransformation]) -> Factory:
+    """The transform of a learning rate, after clipping."""
 
+    def factory(hyper: training.Hyper, graph: path_opt.ReductionGraph, time: int) -> optax.GradientTransformation:
+        del graph, time
+        return optax.chain(optax.clip_by_global_norm(hyper["clip"]), make(hyper["rate"]))
+
+    return factory
+
+
+def _in_path_space(inner: Factory) -> Factory:
+    return lambda hyper, graph, time: path_opt.in_path_space(inner(hyper, graph, time), graph)
+
+
+def _frozen(inner: Factory) -> Factory:
+    """Steps of the weights alone that path space trains."""
+
+    def factory(hyper: training.Hyper, graph: path_opt.ReductionGraph, time: int) -> optax.GradientTransformation:
+        trained = optax.stateless(lambda updates, params: jax.tree.map(jnp.multiply, updates, hyper["trained"]))
+        return optax.chain(inner(hyper, graph, time), trained)
+
+    return factory
+
+
+def _after_clipping(make: Factory) -> Factory:
+    return lambda hyper, graph, time: optax.chain(optax.clip_by_global_norm(hyper["clip"]), make(hyper, graph, time))
+
+
+_SGD, _ADAM = _clipped(optax.sgd), _clipped(optax.adam)
+_MOMENTUM = _clipped(lambda rate: optax.sgd(rate, 0.9))
 
 METHODS: dict[str, Method] = {
-    "SGD": Method(lambda hyper, graph, time: optax.sgd(hyper["rate"]), PLAIN),
-    "momentum": Method(lambda hyper, graph, time: optax.sgd(hyper["rate"], 0.9), PLAIN),
-    "Adam": Method(lambda hyper, graph, time: optax.adam(hyper["rate"]), ADAPTIVE),
+    "SGD": Method(_SGD, PLAIN),
+    "momentum": Method(_MOMENTUM, PLAIN),
+    "Adam": Method(_ADAM, ADAPTIVE),
     "Path-SGD": Method(
-        lambda hyper, graph, time: path_opt.path_sgd(hyper["rate"], graph=graph, num_steps=time),
+        _after_clipping(lambda hyper, graph, time: path_opt.path_sgd(hyper["rate"], graph=graph, num_steps=time)),
         METRIC,
         invariant=True,
     ),
     "equivariant Adam": Method(
-        lambda hyper, graph, time: path_opt.equivariant_adam(hyper["rate"], graph=graph), ADAPTIVE, invariant=True
-    ),
-    "path-space SGD": Method(
-        lambda hyper, graph, time: path_opt.path_space_sgd(hyper["rate"], graph=graph),
-        (1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
-        (1e-9, 3e-9, 1e-8, 3e-8, 1e-7),
-        uses_skeleton=True,
+        _after_clipping(lambda hyper, graph, time: path_opt.equivariant_adam(hyper["rate"], graph=graph)),
+        ADAPTIVE,
         invariant=True,
     ),
+    "path-space SGD": Method(_in_path_space(_SGD), IN_PATHS, DEEP, uses_skeleton=True, invariant=True),
+    "path-space momentum": Method(_in_path_space(_MOMENTUM), IN_PATHS, DEEP, uses_skeleton=True, invariant=True),
     "path-space Adam": Method(
-        lambda hyper, graph, time: path_opt.path_space_adam(hyper["rate"], graph=graph),
-        (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
-        (1e-7, 3e-7, 1e-6, 3e-6, 1e-5),
+        _in_path_space(_ADAM),
+        IN_PATHS,
+        (1e-9, 1e-8, 1e-7, 1e-6, 1e-5),
         uses_skeleton=True,
         invariant=True,
     ),
-    "SGD, frozen skeleton": Method(
-        lambda hyper, graph, time: optax.chain(optax.sgd(hyper["rate"]), _only(hyper["trained"])), PLAIN
-    ),
-    "Adam, frozen skeleton": Method(
-        lambda hyper, graph, time: optax.chain(optax.adam(hyper["rate"]), _only(hyper["trained"])), ADAPTIVE
-    ),
+    "SGD, frozen skeleton": Method(_frozen(_SGD), PLAIN),
+    "Adam, frozen skeleton": Method(_frozen(_ADAM), ADAPTIVE),
 }
 
 
 def rates_of(one: Configuration) -> tuple[float, ...]:
     """The learning rates that a contender is tried with."""
     method = METHODS[one.method]
-    return method.deep_rates if len(one.hidden) > 1 and method.deep_rates else method.rates
+    is_deep = len(one.hidden) > 1 and one.start != SKELETON_ONE
+    return method.deep_rates if is_deep and method.deep_rates else method.rates
 
 
 def together(one: Configuration) -> Configuration:
-    """What runs of one program share; of one seed's starts the skeleton is the same, of different seeds it is not."""
+    """What runs of one program share: the skeleton hangs on the seed, but for that of the papers' start."""
+    if one.start == SKELETON_ONE:
+        return dataclasses.replace(one, rate=0.0, seed=0, clip=0.0)
     seed = one.seed if METHODS[one.method].uses_skeleton else 0
-    return dataclasses.replace(one, start="", rate=0.0, seed=seed)
+    return dataclasses.replace(one, start="", rate=0.0, seed=seed, clip=0.0)
 
 
 def shape(one: Configuration) -> str:
@@ -138,7 +169,7 @@ def shape(one: Configuration) -> str:
 
 
 def starts(data: Dataset, one: Configuration) -> dict[str, RNN]:
-    """A balanced network, and a rescaling of it: the same function."""
+    """A balanced network, a rescaling of it, which is the same function, and the papers' start."""
     inputs, outputs = training.inputs_of(data), training.outputs_of(data)
     return _starts(jax.random.key(one.seed), inputs, outputs, one.hidden, one.biases, one.spread)
 
@@ -150,13 +181,14 @@ def _starts(
     init_key, scale_key = jax.random.split(key)
     bias_init = jax.nn.initializers.zeros if biases else None
     rnn = maso_rnn.init(init_key, inputs, hidden, outputs, bias_init=bias_init, dtype=jnp.float32)
-    graph = path_opt.reduction_graph(rnn, skeleton="modulo")  # neither map hangs on the skeleton
+    graph = path_opt.reduction_graph(rnn, skeleton="modulo")  # balance and rescale do not hang on the skeleton
     balanced = path_opt.balance(rnn, graph)
     scales = tuple(
         spread * jax.random.normal(key, (width,), jnp.float32)
         for key, width in zip(jax.random.split(scale_key, len(hidden)), hidden, strict=True)
     )
-    return {"balanced": balanced, "rescaled": path_opt.rescale(balanced, graph, scales)}
+    overwritten = path_opt.set_skeleton(rnn, graph, how="overwrite")
+    return {"balanced": balanced, "rescaled": path_opt.rescale(balanced, graph, scales), SKELETON_ONE: overwritten}
 
 
 def train(
@@ -193,13 +225,19 @@ def step_seconds(group: Sequence[Configuration]) -> float:
 
 def _runs(group: Sequence[Configuration], data: Dataset) -> tuple[list[training.Run], training.Optimizer]:
     networks = {one.seed: jax.device_get(starts(data, one)) for one in group}
-    # no rescaling changes the skeleton
-    graphs = {seed: path_opt.reduction_graph(of_seed["balanced"]) for seed, of_seed in networks.items()}
+    skeleton = "modulo" if group[0].start == SKELETON_ONE else "largest"  # which no rescaling changes
+    graphs = {
+        seed: path_opt.reduction_graph(of_seed["balanced"], skeleton=skeleton) for seed, of_seed in networks.items()
+    }
     runs = [
         training.Run(
             networks[one.seed][one.start],
             one.seed,
-            {"rate": one.rate, "trained": _trained(networks[one.seed][one.start], graphs[one.seed])},
+            {
+                "rate": one.rate,
+                "clip": one.clip,
+                "trained": _trained(networks[one.seed][one.start], graphs[one.seed]),
+            },
         )
         for one in group
     ]

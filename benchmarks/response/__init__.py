@@ -22,13 +22,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.experiment import Experiment, Row, Rows, Size
+from benchmarks.experiment import Experiment, Size
 from benchmarks.response import classification, correlations, functionals, kernels, machines
 from benchmarks.response.classification import Classification
 from benchmarks.response.correlations import Correlations
 from benchmarks.response.functionals import FUNCTIONALS, Regression
 from benchmarks.response.kernels import Kernels
 from benchmarks.response.machines import Gram, Readout
+from benchmarks.rows import Row, Rows
 from maso_rnn.report import Picture, Section
 from srnn import plots
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.experiment import Row, Rows
+from benchmarks.rows import Row, Rows, distinct, having
 from benchmarks.spline.training import REFERENCE, Configuration
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
@@ -47,8 +47,8 @@ class Estimate(NamedTuple):
 
 def sections(rows: Rows[Configuration]) -> list[Section]:
     """The table, and then what was measured on networks of given settings."""
-    grid = _of(rows.fixed, part="grid")
-    opened = _of(rows.fixed, part="partition")
+    grid = having(rows.fixed, part="grid")
+    opened = having(rows.fixed, part="partition")
     return [
         _table(rows.final),
         _over_training(grid),
@@ -56,18 +56,8 @@ def sections(rows: Rows[Configuration]) -> list[Section]:
         _partition(opened),
         _codes(opened),
         _templates(opened),
-        _penalty(opened, _of(rows.fixed, part="penalty")),
+        _penalty(opened, having(rows.fixed, part="penalty")),
     ]
-
-
-def _of(rows: Found, **settings: Any) -> list[Row[Configuration]]:
-    """The rows whose configurations have those values."""
-    return [row for row in rows if all(getattr(row.configuration, name) == v for name, v in settings.items())]
-
-
-def _each(rows: Found, field: str) -> list[Any]:
-    """The values of a field of the configurations, in the order that they come in."""
-    return list(dict.fromkeys(getattr(row.configuration, field) for row in rows))
 
 
 def _array(rows: Found, name: str) -> np.ndarray:
@@ -78,10 +68,10 @@ def _array(rows: Found, name: str) -> np.ndarray:
 def accuracies(final: Found) -> dict[str, dict[str, dict[str, Any]]]:
     """By task and contender: `rate`, `sigma`, and the `Estimate` of the test accuracy."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for task in _each(final, "task"):
-        of_task = _of(final, task=task)
+    for task in distinct(final, "task"):
+        of_task = having(final, task=task)
         for model, regulariser in dict.fromkeys((r.configuration.model, r.configuration.regulariser) for r in of_task):
-            rows = _of(of_task, model=model, regulariser=regulariser)
+            rows = having(of_task, model=model, regulariser=regulariser)
             one = rows[0].configuration
             name = model if regulariser == "none" else f"{model} + noise"
             accuracy = Estimate.of(_array(rows, "test_accuracy"))
@@ -92,13 +82,13 @@ def accuracies(final: Found) -> dict[str, dict[str, dict[str, Any]]]:
 def gains(final: Found) -> dict[str, dict[str, Estimate]]:
     """By task and model: the test accuracy with noise minus that without, seed by seed: same start, same batches."""
     found: dict[str, dict[str, Estimate]] = {}
-    for noisy in _of(final, regulariser="noise"):
+    for noisy in having(final, regulariser="noise"):
         task, model = noisy.configuration.task, noisy.configuration.model
         if model in found.setdefault(task, {}):
             continue
         pairs = [
             np.asarray([row.result["test_accuracy"] for row in sorted(rows, key=lambda row: row.configuration.seed)])
-            for rows in (_of(final, task=task, model=model, regulariser=kind) for kind in ("noise", "none"))
+            for rows in (having(final, task=task, model=model, regulariser=kind) for kind in ("noise", "none"))
         ]
         found[task][model] = Estimate.of(pairs[0] - pairs[1])
     return found
@@ -165,18 +155,18 @@ CURVES = {
 
 
 def _over_training(grid: Found) -> Section:
-    rows = _of(grid, optimizer="rmsprop")
-    tasks, sigmas = _each(rows, "task"), sorted(_each(rows, "sigma"))
+    rows = having(grid, optimizer="rmsprop")
+    tasks, sigmas = distinct(rows, "task"), sorted(distinct(rows, "sigma"))
     figure = plots.new_figure(11, 3.2 * len(tasks) + 0.4)
     panels = figure.subplots(len(tasks), len(CURVES), squeeze=False)
     values: dict[str, Any] = {}
     readings = []
     for line, task in zip(panels, tasks, strict=True):
-        rate = _best_without_noise(_of(rows, task=task))
-        chosen = _of(rows, task=task, rate=rate)
+        rate = _best_without_noise(having(rows, task=task))
+        chosen = having(rows, task=task, rate=rate)
         values[task] = {"rate": rate, "steps": chosen[0].result["steps"]}
         for axes, (name, label) in zip(line, CURVES.items(), strict=True):
-            curves = {sigma: _array(_of(chosen, sigma=sigma), name).mean(axis=0) for sigma in sigmas}
+            curves = {sigma: _array(having(chosen, sigma=sigma), name).mean(axis=0) for sigma in sigmas}
             for sigma, curve in curves.items():
                 shown = np.where(np.isfinite(curve) & (curve > 0), curve, np.nan)
                 colour = _colour(sigma, sigmas)
@@ -192,7 +182,7 @@ def _over_training(grid: Found) -> Section:
         readings.append(f"{task}, at the end: " + "; ".join(said))
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(sigmas))
-    seeds = len(_each(rows, "seed"))
+    seeds = len(distinct(rows, "seed"))
     return Section(
         "over-training",
         "Slopes and gradients over training",
@@ -214,8 +204,8 @@ def _over_training(grid: Found) -> Section:
 
 def _best_without_noise(rows: Found) -> float:
     """The rate at which the networks without noise end with the least validation loss."""
-    quiet = _of(rows, sigma=0.0)
-    ends = {rate: _array(_of(quiet, rate=rate), "validation_loss")[:, -1].mean() for rate in _each(quiet, "rate")}
+    quiet = having(rows, sigma=0.0)
+    ends = {rate: _array(having(quiet, rate=rate), "validation_loss")[:, -1].mean() for rate in distinct(quiet, "rate")}
     return float(min(ends, key=lambda rate: ends[rate] if np.isfinite(ends[rate]) else np.inf))
 
 
@@ -226,26 +216,26 @@ def learns(result: Mapping[str, Any]) -> bool:
 
 def highest_rate(rows: Found) -> float:
     """The highest rate at which all seeds learn; 0 if there is none."""
-    rates = [rate for rate in _each(rows, "rate") if all(learns(row.result) for row in _of(rows, rate=rate))]
+    rates = [rate for rate in distinct(rows, "rate") if all(learns(row.result) for row in having(rows, rate=rate))]
     return float(max(rates, default=0.0))
 
 
 def _stability(grid: Found) -> Section:
-    tasks, optimizers, sigmas = _each(grid, "task"), _each(grid, "optimizer"), sorted(_each(grid, "sigma"))
+    tasks, optimizers, sigmas = distinct(grid, "task"), distinct(grid, "optimizer"), sorted(distinct(grid, "sigma"))
     figure = plots.new_figure(11, 3.4 * len(tasks) + 0.3)
     panels = figure.subplots(len(tasks), len(optimizers), squeeze=False)
     values: dict[str, Any] = {}
     readings = []
     for line, task in zip(panels, tasks, strict=True):
         for axes, optimizer in zip(line, optimizers, strict=True):
-            rows = _of(grid, task=task, optimizer=optimizer)
-            rates = sorted(_each(rows, "rate"))
-            cells = [[_of(rows, sigma=sigma, rate=rate) for rate in rates] for sigma in sigmas]
+            rows = having(grid, task=task, optimizer=optimizer)
+            rates = sorted(distinct(rows, "rate"))
+            cells = [[having(rows, sigma=sigma, rate=rate) for rate in rates] for sigma in sigmas]
             accuracy = np.array([[_array(cell, "validation_accuracy")[:, -1].mean() for cell in row] for row in cells])
             share = np.array([[np.mean([learns(one.result) for one in cell]) for cell in row] for row in cells])
             _cells(axes, accuracy, share, rates, sigmas)
             axes.set(title=f"{task}, {optimizer}", xlabel="learning rate", ylabel="σ of the noise")
-            highest = {str(sigma): highest_rate(_of(rows, sigma=sigma)) for sigma in sigmas}
+            highest = {str(sigma): highest_rate(having(rows, sigma=sigma)) for sigma in sigmas}
             best = {str(sigma): float(row.max()) for sigma, row in zip(sigmas, accuracy, strict=True)}
             values.setdefault(task, {})[optimizer] = {
                 "rates": rates,
@@ -265,7 +255,7 @@ def _stability(grid: Found) -> Section:
     return Section(
         "stability",
         "Noise, learning rate and optimiser",
-        f"{one.hidden} hidden units, {one.steps} steps at a constant rate, no clipping, {len(_each(grid, 'seed'))} "
+        f"{one.hidden} hidden units, {one.steps} steps at a constant rate, no clipping, {len(distinct(grid, 'seed'))} "
         f"seeds. A run has learned if its validation loss ends below {LEARNED:g} times that of an even guess; where "
         "some or all seeds have not, the cell is crossed out.",
         [
@@ -299,13 +289,13 @@ QUANTITIES = {
 
 
 def _partition(opened: Found) -> Section:
-    sigmas, times = sorted(_each(opened, "sigma")), opened[0].result["after"]["times"]
+    sigmas, times = sorted(distinct(opened, "sigma")), opened[0].result["after"]["times"]
     figure = plots.new_figure(11, 3.8)
     values: dict[str, Any] = {"times": times}
     for axes, (name, label) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
-        lines = {"before training": (_of(opened, sigma=sigmas[0]), "before", "#888888", ":")}
+        lines = {"before training": (having(opened, sigma=sigmas[0]), "before", "#888888", ":")}
         lines |= {
-            f"trained, {_name(sigma)}": (_of(opened, sigma=sigma), "after", plots.COLOURS[i], "-")
+            f"trained, {_name(sigma)}": (having(opened, sigma=sigma), "after", plots.COLOURS[i], "-")
             for i, sigma in enumerate(sigmas)
         }
         for line, (rows, when, colour, style) in lines.items():
@@ -338,7 +328,7 @@ def _partition(opened: Found) -> Section:
                 "Does the partition grow as the sequence is read, and does training change it?",
                 figure,
                 f"From step {times[0]} to step {times[-1]}: {'; '.join(told)}. Bars: two standard errors over "
-                f"{len(_each(opened, 'seed'))} seeds.",
+                f"{len(distinct(opened, 'seed'))} seeds.",
             )
         ],
         values,
@@ -391,9 +381,9 @@ TEMPLATE = {
 
 
 def _templates(opened: Found) -> Section:
-    sigmas = sorted(_each(opened, "sigma"))
-    cases = {"before training": (_of(opened, sigma=sigmas[0]), "before")}
-    cases |= {f"trained, {_name(sigma)}": (_of(opened, sigma=sigma), "after") for sigma in sigmas}
+    sigmas = sorted(distinct(opened, "sigma"))
+    cases = {"before training": (having(opened, sigma=sigmas[0]), "before")}
+    cases |= {f"trained, {_name(sigma)}": (having(opened, sigma=sigma), "after") for sigma in sigmas}
     figure = plots.new_figure(9, 3.6)
     axes = figure.add_subplot()
     values: dict[str, Any] = {}
@@ -476,7 +466,7 @@ STYLES = {
 
 
 def _penalty(opened: Found, rows: Found) -> Section:
-    sigmas = sorted(set(_each(rows, "sigma")) - {0.0})
+    sigmas = sorted(set(distinct(rows, "sigma")) - {0.0})
     gaps, gap_readings = _gaps(opened)
     figure = plots.new_figure(11, 3.8)
     panels = figure.subplots(1, 3)
@@ -487,11 +477,11 @@ def _penalty(opened: Found, rows: Found) -> Section:
         "initial_slope_norm": "‖A_h‖ at the end",
     }
     for axes, (name, label) in zip(panels, names.items(), strict=True):
-        for kind in _each(rows, "regulariser"):
+        for kind in distinct(rows, "regulariser"):
             colour, marker = STYLES[kind]
             places = [0.0] if kind == "none" else sigmas
             found = [
-                Estimate.of(np.atleast_2d(_array(_of(rows, regulariser=kind, sigma=sigma), name).T)[-1])
+                Estimate.of(np.atleast_2d(_array(having(rows, regulariser=kind, sigma=sigma), name).T)[-1])
                 for sigma in places
             ]
             values.setdefault(name, {})[kind] = {
@@ -520,7 +510,7 @@ def _penalty(opened: Found, rows: Found) -> Section:
         "To second order, and while it stays on the piece, noise adds σ²/2 tr(GᵀHG) to the expected loss. Trained on "
         "that penalty instead of noise, at equal σ: on the piece of h0 = 0 (at rest), or of an initial state drawn "
         f"with the noise (near rest). {one.hidden} hidden units, {one.steps} steps, rate {one.rate:g}, "
-        f"{len(_each(rows, 'seed'))} seeds; bars are two standard errors. Below, what noise adds to the loss of "
+        f"{len(distinct(rows, 'seed'))} seeds; bars are two standard errors. Below, what noise adds to the loss of "
         "trained networks, medians over seeds: on the initial state, from which black pixels leave units on or next to "
         "their kinks, and on the state in the middle of the sequence. Where noise lowers the loss nothing is drawn.",
         [
@@ -542,9 +532,9 @@ def _gaps(opened: Found) -> tuple[dict[str, Any], Picture]:
     figure = plots.new_figure(11, 3.8)
     left, right = figure.subplots(1, 2)
     readings = []
-    cases = itertools.product(sorted(_each(opened, "sigma")), ("start", "middle"))
+    cases = itertools.product(sorted(distinct(opened, "sigma")), ("start", "middle"))
     for (sigma, place), colour in zip(cases, plots.COLOURS, strict=False):
-        rows = _of(opened, sigma=sigma)
+        rows = having(opened, sigma=sigma)
         name = f"{_name(sigma)}, from the {place}"
         told = [row.result["after"]["noise"][place] for row in rows]
         scales = told[0]["scales"]

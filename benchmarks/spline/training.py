@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import maso_rnn
 from benchmarks import training
 from benchmarks.data.dataset import Dataset, Split
 from benchmarks.spline import partition
-from benchmarks.spline.tasks import TASKS
+from benchmarks.tasks import TASKS
 from maso_rnn import RNN, initializers
 
 REFERENCE = 0.1  # the noise that slopes of all networks are taken at, whatever they were trained with
@@ -52,6 +53,7 @@ class Configuration:
         steps: of the optimiser.
         batch: sequences in a step.
         points: at how many steps things are measured.
+        clip: the largest norm of a gradient.
     """
 
     part: str
@@ -66,6 +68,7 @@ class Configuration:
     steps: int = 500
     batch: int = 64
     points: int = 5
+    clip: float = math.inf
 
 
 def together(one: Configuration) -> Configuration:
@@ -133,7 +136,11 @@ def _runs(group: Sequence[Configuration], data: Dataset) -> tuple[training.Netwo
     network = training.layered() if is_layered else training.celled(CELLS[one.model](one.hidden))
     noise = "strength" if one.regulariser in PENALTIES else "sigma"  # the trainer draws noise of "sigma"
     runs = [
-        training.Run(start(each, data), each.seed, {"rate": each.rate} | ({noise: each.sigma} if is_layered else {}))
+        training.Run(
+            start(each, data),
+            each.seed,
+            {"rate": each.rate, "clip": each.clip} | ({noise: each.sigma} if is_layered else {}),
+        )
         for each in group
     ]
     return network, runs
@@ -161,7 +168,7 @@ def _optimizer(name: str, steps: int) -> Callable[[training.Hyper], optax.Gradie
         "rmsprop": optax.rmsprop,
         "rmsprop to 0": lambda rate: optax.rmsprop(optax.cosine_decay_schedule(rate, steps)),
     }[name]
-    return lambda hyper: make(hyper["rate"])
+    return lambda hyper: optax.chain(optax.clip_by_global_norm(hyper["clip"]), make(hyper["rate"]))
 
 
 def _cross_entropy(target: Array) -> Callable[[Array], Array]:
