@@ -323,7 +323,8 @@ def _candidates(
         if len(branch.codes) > most:
             stack += [branch.rows(slice(i, i + most)) for i in range(0, len(branch.codes), most)]
             continue
-        told.tell(f"codes: {int(_done(branch, act) * 100)} % gone through")
+        ahead = sum(len(one.codes) * float(len(act.slopes)) ** -one.codes.shape[1] for one in [branch, *stack])
+        told.tell(f"codes: {100 * (1 - ahead):.0f} % gone through")
         grown: dict[tuple[int, ...], list[Branch]] = {}
         for piece in range(len(act.slopes)):
             for part in _assigned(branch, piece, act):
@@ -336,12 +337,6 @@ def _candidates(
                 yield codes
             else:
                 stack.append(Branch(codes, waiting, *numbers))
-
-
-def _done(branch: Branch, act: PiecewiseAffine) -> float:
-    """About the share of all codes that come before these: the last rows of a chunk are gone through first."""
-    weights = float(len(act.slopes)) ** -np.arange(1.0, branch.codes.shape[1] + 1)
-    return float(1 - branch.codes[-1] @ weights)
 
 
 def _assigned(branch: Branch, piece: int, act: PiecewiseAffine) -> Iterator[Branch]:
