@@ -47,6 +47,7 @@ class Cycles(NamedTuple):
     unconverged: int
 
 
+@np.errstate(over="ignore", invalid="ignore")  # states may run away
 def cycles(
     step: Step | RNN,
     starts: PyTree[Float[Array, "..."]],

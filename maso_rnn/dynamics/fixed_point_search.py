@@ -153,6 +153,7 @@ def _filled(form: Any, leaves: Any) -> PyTree:
     return {key: _filled(part, leaves) for key, part in form["dict"].items()}
 
 
+@np.errstate(over="ignore", invalid="ignore")  # states may run away
 def fixed_points(
     step: Step | RNN,
     starts: PyTree[Float[Array, "..."]],
@@ -268,23 +269,22 @@ def _from_pieces(
     if found.network is None:
         return candidates, None
     known, brought = 0, 0
-    for _ in range(MOST_RESTARTS):
+    random = np.random.default_rng(0)
+    for k in range(MOST_RESTARTS):
         states, inputs = candidates.states[:, 0], candidates.inputs
         chosen, _ = distinct(states, inputs, ~candidates.fixed, candidates.fixed, _reach(states, found.states, distance))
         brought, known = len(chosen) - known, len(chosen)
         problem.progress.tell(f"restarts from pieces: {known} points")
-        if not brought:
+        if k and not brought:
             break
-        new = chosen[-brought:] if brought < known else chosen
-        around, of = restarts(found, states[new], inputs[new])
-        inputs = inputs[new][of]
-        ends = shooting.descended(problem, around[:, None], inputs)
-        keep = ends.fixed
+        new = chosen[-brought:] if brought else chosen
+        states, inputs = restarts(found, states[new], inputs[new], random)
+        ends = shooting.descended(problem, states[:, None], inputs)
         candidates = Candidates(
-            np.concatenate([candidates.states, ends.states[keep]]),
-            np.concatenate([candidates.fixed, ends.fixed[keep]]),
-            np.concatenate([candidates.inputs, inputs[keep]]),
-            np.concatenate([candidates.start, np.full(keep.sum(), -1)]),
+            np.concatenate([candidates.states, ends.states[ends.fixed]]),
+            np.concatenate([candidates.fixed, ends.fixed[ends.fixed]]),
+            np.concatenate([candidates.inputs, inputs[ends.fixed]]),
+            np.concatenate([candidates.start, np.full(ends.fixed.sum(), -1)]),
             candidates.represents,
         )
     return candidates, brought

@@ -22,7 +22,7 @@ LARGEST_BLOCK = 256  # starts that are evaluated at once
 LARGEST_GROUP = 2**24  # numbers in the Jacobians that are held at once
 ITERATIONS = 50  # of the step, before it is looked at who has settled
 FRACTIONS = 0.5 ** np.arange(8)  # of a Newton step that are tried
-DAMPINGS = 10.0 ** np.arange(-6, 2)  # of Levenberg and Marquardt, relative to the largest singular value squared
+DAMPINGS = 10.0 ** np.arange(-6, 10, 2)  # of Levenberg and Marquardt
 
 
 class Shooting(NamedTuple):
@@ -113,12 +113,14 @@ def _improved(
     newton = _solved(matrix, -flat).reshape(z.shape)
     fractions = FRACTIONS.astype(z.dtype)[:, None, None]
     found, sizes = best(z[:, None] + fractions * newton[:, None], z, x, scale)
-    better = sizes < now * (1 - 1e-4)
+    enough = now * (1 - 0.01 * np.sqrt(np.finfo(z.dtype).eps))
+    better = sizes < enough
     if not better.all():
         stuck = np.flatnonzero(~better)
-        steps = _marquardt(matrix[stuck], -flat[stuck]).reshape(len(stuck), len(DAMPINGS), *z.shape[1:])
+        lengths = np.maximum(np.linalg.norm(z[stuck], axis=(1, 2)), problem.typical)
+        steps = _marquardt(matrix[stuck], -flat[stuck], lengths).reshape(len(stuck), len(DAMPINGS), *z.shape[1:])
         found[stuck], sizes[stuck] = best(z[stuck, None] + steps, z[stuck], x[stuck], scale[stuck])
-        better = sizes < now * (1 - 1e-4)
+        better = sizes < enough
     return found, better
 
 
@@ -132,10 +134,15 @@ def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.linalg.solve(matrix + shift.astype(matrix.dtype), right[..., None])[..., 0]
 
 
-def _marquardt(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The Levenberg–Marquardt steps of several dampings: (start, damping, number)."""
+def _marquardt(matrix: np.ndarray, right: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The Levenberg–Marquardt steps of several dampings, for states of these lengths: (start, damping, number).
+
+    Dampings are relative to the largest singular value, or to what the misses are per unit of length: at a ghost all
+    singular values are small.
+    """
     left, sizes, basis = np.linalg.svd(matrix)
-    damping = DAMPINGS.astype(matrix.dtype)[:, None] * np.maximum(sizes[:, :1, None], np.finfo(matrix.dtype).tiny) ** 2
+    unit = np.maximum(sizes[:, 0], np.linalg.norm(right, axis=1) / np.maximum(lengths, np.finfo(matrix.dtype).tiny))
+    damping = DAMPINGS.astype(matrix.dtype)[:, None] * unit[:, None, None] ** 2
     gains = sizes[:, None] / (sizes[:, None] ** 2 + damping)
     return (gains * np.einsum("sij,si->sj", left, right)[:, None]) @ basis
 
