@@ -253,8 +253,10 @@ def test_device_walk_agrees_with_the_host(net):
         np.testing.assert_allclose(device.breakpoints[: count - 1], host.breakpoints, atol=1e-12)
         np.testing.assert_allclose(device.outputs[: count + 1], host.outputs, atol=1e-11)
         np.testing.assert_allclose(device.reached, host.reached, atol=1e-12)
-        assert np.isnan(device.breakpoints[count - 1 :]).all()
-        assert np.isnan(device.outputs[count + 1 :]).all()
+        # what lies beyond repeats the end
+        assert (device.breakpoints[count - 1 :] == device.reached).all()
+        assert (device.outputs[count + 1 :] == device.outputs[count]).all()
+        assert (device.codes[count:] == device.codes[count - 1]).all()
 
 
 def test_after_an_overflow_the_walk_is_its_first_pieces():
@@ -370,19 +372,21 @@ def test_a_float32_network_is_walked_in_float64():
 @pytest.mark.parametrize("walk", [maso_rnn.walk_line, maso_rnn.walk_line_on_device])
 def test_bad_lines_are_refused(walk):
     rnn, (start, stop) = network_and_corners(NETS[0])
-    with pytest.raises(ValueError, match="stop must differ from start: the segment has length zero"):
+    with pytest.raises(ValueError, match="stop must differ from start"):
         walk(rnn, start, start, max_regions=10)
-    with pytest.raises(ValueError, match="stop must have the shape of start"):
+    with pytest.raises(ValueError, match="stop"):
         walk(rnn, start, stop[:-1], max_regions=10)
-    with pytest.raises(ValueError, match="stop must be finite"):
+    with pytest.raises(ValueError, match="stop"):
         walk(rnn, start, stop.at[0, 0].set(jnp.nan), max_regions=10)
-    with pytest.raises(ValueError, match="start must be"):
+    with pytest.raises(ValueError, match="start"):
         walk(rnn, start[:, :1], stop[:, :1], max_regions=10)
-    with pytest.raises(TypeError, match="start must be an array"):
+    with pytest.raises(TypeError, match="start"):
         walk(rnn, 0.0, stop, max_regions=10)
-    with pytest.raises(ValueError, match="max_regions must be at least 1"):
+    with pytest.raises(ValueError, match="max_regions"):
         walk(rnn, start, stop, max_regions=0)
-    with pytest.raises(ValueError, match="activation tanh has no affine pieces"):
+    with pytest.raises(ValueError, match="length"):
+        walk(rnn, start, stop, max_regions=10, length=len(start) + 1)
+    with pytest.raises(ValueError, match="activation"):
         walk(rnn.replace(activation=jnp.tanh), start, stop, max_regions=10)
 
 
@@ -390,26 +394,28 @@ def test_bad_lines_are_refused(walk):
 def test_bad_planes_and_walks_are_refused():
     rnn, (origin, u, v) = network_and_corners(NETS[0], corners=3)
     for bad in (2 * u, 0 * u):
-        with pytest.raises(ValueError, match=r"u and v must span a plane.*collinear"):
+        with pytest.raises(ValueError, match="collinear"):
             maso_rnn.partition_plane(rnn, origin, u, bad, max_regions=10)
-    with pytest.raises(ValueError, match="v must have the shape of origin"):
+    with pytest.raises(ValueError, match="v must"):
         maso_rnn.partition_plane(rnn, origin, u, v[:-1], max_regions=10)
-    with pytest.raises(ValueError, match="u must be finite"):
+    with pytest.raises(ValueError, match="u must"):
         maso_rnn.partition_plane(rnn, origin, u.at[0].set(jnp.inf), v, max_regions=10)
     with pytest.raises(ValueError, match="max_regions"):
         maso_rnn.partition_plane(rnn, origin, u, v, max_regions=0)
     walk = maso_rnn.walk_line(rnn, origin, u, max_regions=10)
     with pytest.raises(ValueError, match="refresh_every"):
         maso_rnn.affine_maps_along(rnn, walk, refresh_every=0)
-    with pytest.raises(TypeError, match="walk must be a LineWalk"):
+    with pytest.raises(TypeError, match="walk must"):
         maso_rnn.affine_maps_along(rnn, walk.codes)
+    with pytest.raises(ValueError, match="walk must"):
+        maso_rnn.affine_maps_along(rnn, walk._replace(codes=walk.codes[:, :-1]))
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_host_functions_name_the_one_for_the_device_when_traced():
     rnn, (origin, u, v) = network_and_corners(NETS[0], corners=3)
     walk = maso_rnn.walk_line(rnn, origin, u, max_regions=10)
-    with pytest.raises(TypeError, match="use walk_line_on_device"):
+    with pytest.raises(TypeError, match="walk_line_on_device"):
         jax.jit(lambda start: maso_rnn.walk_line(rnn, start, u, max_regions=10).outputs)(origin)
     with pytest.raises(TypeError, match="walk_line_on_device"):
         jax.jit(lambda start: maso_rnn.partition_plane(rnn, start, u, v, max_regions=10).codes)(origin)
