@@ -9,6 +9,9 @@ Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`; which codes rounding decides: `doubtful_codes`.
 Which pieces lie on this line or plane?
     `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
+Where on it does the decision change, and which numbers of the input make the output?
+    `decisions`, `decision_boundary`; `integrated_gradients`, `integrated_gradients_on_device`, and for any cell
+    `integrated_gradients_by_quadrature`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -45,6 +48,12 @@ from maso_rnn.affine import (
     affine_maps,
     match,
     template_margin,
+)
+from maso_rnn.attribution import (
+    Attribution,
+    integrated_gradients,
+    integrated_gradients_by_quadrature,
+    integrated_gradients_on_device,
 )
 from maso_rnn.cells import (
     Cell,
@@ -105,10 +114,14 @@ from maso_rnn.parallel import (
     parallel_forward,
 )
 from maso_rnn.slices import (
+    Boundary,
+    Decisions,
     LineWalk,
     PieceMaps,
     PlanePartition,
     affine_maps_along,
+    decision_boundary,
+    decisions,
     partition_plane,
     walk_line,
     walk_line_on_device,
@@ -117,7 +130,10 @@ from maso_rnn.slices import (
 __all__ = [
     "RNN",
     "AffineMap",
+    "Attribution",
+    "Boundary",
     "Cell",
+    "Decisions",
     "FixedPoints",
     "JacobianSpectra",
     "Layer",
@@ -140,6 +156,8 @@ __all__ = [
     "affine_maps_along",
     "boundary_distance",
     "count_regions",
+    "decision_boundary",
+    "decisions",
     "doubtful_codes",
     "eigen",
     "fixed_points",
@@ -150,6 +168,9 @@ __all__ = [
     "init",
     "initial_state",
     "initializers",
+    "integrated_gradients",
+    "integrated_gradients_by_quadrature",
+    "integrated_gradients_on_device",
     "jacobian_spectra",
     "last_output",
     "leaky_relu",

@@ -12,7 +12,6 @@ from maso_rnn import checks
 from maso_rnn.network import RNN, States
 from maso_rnn.slices.stages import (
     HALF,
-    HostNetwork,
     Sides,
     Slice,
     Stage,
@@ -99,7 +98,9 @@ def walk_line(
         rnn, h0, length, "use walk_line_on_device, which may be traced", start=start, stop=stop
     )
     max_regions = checks.size("max_regions", max_regions)
-    line = between(host, state, *ends)
+    if np.array_equal(*ends):
+        raise ValueError("stop must differ from start: the segment has length zero")
+    line = Slice(host, state, np.stack([ends[0], ends[1] - ends[0]]))
     rows, codes = _joined(walked(line, max_regions))
     return LineWalk(
         breakpoints=rows[1:-1, 1].copy(),
@@ -109,13 +110,6 @@ def walk_line(
         pieces=len(codes),
         reached=float(rows[-1, 1]),
     )
-
-
-def between(host: HostNetwork, state: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Slice:
-    """The segment between two inputs, which must differ."""
-    if np.array_equal(start, stop):
-        raise ValueError("stop must differ from start: the segment has length zero")
-    return Slice(host, state, np.stack([start, stop - start]))
 
 
 def walked(line: Slice, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
