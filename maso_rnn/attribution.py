@@ -35,8 +35,8 @@ class Attribution(NamedTuple):
         values: (output, time, input), in the units of the output.
         pieces: how many affine pieces the way crosses; of a quadrature, how many intervals it was cut into.
         change: (output,), what the output changes by from the baseline to the input, by its two forward passes.
-        error: (output,), how far off the values are known to be: |Σ values − change|, which is rounding where pieces
-            were summed; of a quadrature what its rule estimates, and at least the tolerance, where that is more.
+        error: (output,), how far off the values of each output are known to be in sum: |Σ values − change|, and at least
+            the rounding of so many pieces; of a quadrature, what its rule estimates, and at least the tolerance.
         overflow: whether there are more pieces, or intervals, than the cap; `values` is then NaN, or as good as `error`
             says.
     """
@@ -75,7 +75,7 @@ def integrated_gradients(
         length: how many steps of both count; the rest is padding, and its values are zero.
 
     Returns:
-        `Attribution(values, pieces, change, error, overflow)`, NumPy arrays; `error` is rounding.
+        `Attribution(values, pieces, change, error, overflow)`, NumPy arrays.
 
     Raises:
         ValueError: if the two differ in shape or do not fit the network, are not finite, the activation has no pieces,
@@ -115,7 +115,8 @@ def integrated_gradients(
     values = np.zeros((len(mean), *xs.shape))
     values[:, :steps] = mean.reshape(-1, steps, inputs) * (stop - start)
     change = at_input - at_baseline
-    return Attribution(values, pieces, change, np.abs(values.sum(axis=(1, 2)) - change), False)
+    rounding = np.finfo(np.float64).eps / 2 * (pieces + mean.shape[1]) * np.abs(values).sum(axis=(1, 2))
+    return Attribution(values, pieces, change, np.maximum(np.abs(values.sum(axis=(1, 2)) - change), rounding), False)
 
 
 def integrated_gradients_on_device(
@@ -184,7 +185,9 @@ def _by_pieces(
     mean = jax.lax.fori_loop(0, -(-walk.pieces // BLOCK), body, start)
     values = jnp.where(walk.overflow, jnp.nan, mean * along)
     change = walk.outputs[-1] - walk.outputs[0]
-    return Attribution(values, walk.pieces, change, jnp.abs(values.sum(axis=(1, 2)) - change), walk.overflow)
+    rounding = jnp.finfo(xs.dtype).eps / 2 * (walk.pieces + xs.size) * jnp.abs(values).sum(axis=(1, 2))
+    error = jnp.maximum(jnp.abs(values.sum(axis=(1, 2)) - change), rounding)
+    return Attribution(values, walk.pieces, change, error, walk.overflow)
 
 
 BLOCK = 16  # pieces that are pulled back together
