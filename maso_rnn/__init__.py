@@ -9,6 +9,9 @@ Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`; which codes rounding decides: `doubtful_codes`.
 Which pieces lie on this line or plane?
     `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
+Where on it does the decision change, and which numbers of the input make the output?
+    `decisions`, `decision_boundary`; `integrated_gradients`, `integrated_gradients_on_device`, and for any cell
+    `integrated_gradients_by_quadrature`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -53,6 +56,11 @@ from maso_rnn.bounds import (
     Certificate,
     certified_radius,
     output_bounds,
+from maso_rnn.attribution import (
+    Attribution,
+    integrated_gradients,
+    integrated_gradients_by_quadrature,
+    integrated_gradients_on_device,
 )
 from maso_rnn.cells import (
     Cell,
@@ -120,10 +128,14 @@ from maso_rnn.parallel import (
     parallel_forward,
 )
 from maso_rnn.slices import (
+    Boundary,
+    Decisions,
     LineWalk,
     PieceMaps,
     PlanePartition,
     affine_maps_along,
+    decision_boundary,
+    decisions,
     partition_plane,
     walk_line,
     walk_line_on_device,
@@ -138,6 +150,10 @@ __all__ = [
     "AllFixedPoints",
     "Cell",
     "Cycles",
+    "Attribution",
+    "Boundary",
+    "Cell",
+    "Decisions",
     "FixedPoints",
     "JacobianSpectra",
     "Layer",
@@ -163,6 +179,8 @@ __all__ = [
     "certified_radius",
     "count_regions",
     "cycles",
+    "decision_boundary",
+    "decisions",
     "doubtful_codes",
     "eigen",
     "entropy_bound",
@@ -174,6 +192,9 @@ __all__ = [
     "init",
     "initial_state",
     "initializers",
+    "integrated_gradients",
+    "integrated_gradients_by_quadrature",
+    "integrated_gradients_on_device",
     "jacobian_spectra",
     "kaplan_yorke_dimension",
     "last_output",
