@@ -107,10 +107,13 @@ def inspect(settings: argparse.Namespace, at: Parser) -> None:
         labels = None if settings.labels is None else load_array(settings.labels, "labels")
         lengths = None if settings.lengths is None else load_array(settings.lengths, "lengths")
         check(network, xs, labels, lengths, image)
+    except (OSError, TypeError, ValueError) as error:
+        at.error(" ".join(str(error).split()))
+    try:
         key = jax.random.key(settings.seed)
         sections = report.inspect(network, xs, labels, lengths=lengths, image_shape=image, key=key, progress=_progress)
-    except (OSError, TypeError, ValueError, FloatingPointError) as error:
-        at.error(" ".join(str(error).split()))
+    except FloatingPointError as error:
+        at.error(str(error))
     facts = {
         "configuration": {
             name: value.name if isinstance(value, Path) else value

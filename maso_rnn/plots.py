@@ -293,7 +293,7 @@ def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
     Example:
         >>> places, shares, _ = principal_components(np.array([[0.0, 0.0], [2.0, 0.0]]))
-        >>> np.abs(places[:, 0]).tolist(), shares.tolist()
+        >>> np.abs(places[:, 0]).round(6).tolist(), shares.tolist()
         ([1.0, 1.0], [1.0, 0.0])
     """
     left, sizes, right = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
@@ -743,12 +743,10 @@ def scores_along(
         name = f"class {c}" + (": leads" if c in leaders else ": closest rival")
         style = "-" if c in leaders else "-."
         axes.plot(places, outputs[:, c], color=colour, linewidth=2, linestyle=style, label=name, zorder=3 - rank / 100)
-    for at in changes:
-        axes.axvline(at, color=INK, linestyle="--", linewidth=1)
+    for i, at in enumerate(changes):
+        axes.axvline(at, color=INK, linestyle="--", linewidth=1, label=None if i else "the decision changes")
     if len(coloured) < outputs.shape[1]:
         axes.plot([], [], color=PALE, linewidth=0.8, label="other classes")
-    if len(changes):
-        axes.plot([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1, label="the decision changes")
     axes.set_ylabel("class score (logits)")
     legend(axes, outside=True)
     return axes
@@ -1088,7 +1086,7 @@ def states(
                     edgecolor=INK,
                     linewidths=1.5,
                     zorder=4,
-                    label=f"{chosen.sum()} {name} fixed point{'s' * (chosen.sum() != 1)}",
+                    label=f"{chosen.sum()} {name} fixed point{'' if chosen.sum() == 1 else 's'}",
                 )
     for name, colour in zip(names, COLOURS, strict=False):
         axes.plot([], [], color=colour, label=f"class {name}")

@@ -46,7 +46,7 @@ def first_order(
         lags, values = np.asarray(kernel.lags), np.asarray(kernel.values[:, channel])
         band = 2 * np.asarray(kernel.stderr[:, channel])
         thin = band.max() < 0.01 * np.ptp(values)  # thinner than the line
-        axes.plot(lags, values, style, color=colour, label=label + " (within the line)" * thin)
+        axes.plot(lags, values, style, color=colour, label=f"{label} (within the line)" if thin else label)
         axes.fill_between(lags, values - band, values + band, color=colour, alpha=0.3, linewidth=0)
     if timescales is not None:
         basis = np.exp(-lags[:, None] / np.asarray(timescales.timescales))

@@ -41,7 +41,10 @@ def test_margins_and_shares_are_those_of_a_loop(rnn, found):
     maps = [maso_rnn.affine_map(rnn, x) for x in jnp.asarray(found.xs)]
     right = np.array([affine.output.argmax() for affine in maps]) == found.labels
     margins = np.array(
-        [maso_rnn.template_margin(a, x, l) for a, x, l in zip(maps, jnp.asarray(found.xs), found.labels, strict=True)]
+        [
+            maso_rnn.template_margin(a, x, int(l))
+            for a, x, l in zip(maps, jnp.asarray(found.xs), found.labels, strict=True)
+        ]
     )
     assert values["accuracy"] == right.mean()
     assert values["template_wins_where_right"] == (margins[right] > 0).mean()
@@ -68,7 +71,8 @@ def test_a_walk_says_which_classes_it_crosses_and_where(rnn, found):
     ends = [int(maso_rnn.last_output(rnn, x).argmax()) for x in (first, second)]
     assert [values["classes_along"][0], values["classes_along"][-1]] == ends
     for at, classes in zip(values["decision_changes_at"], itertools.pairwise(values["classes_along"]), strict=True):
-        top = np.sort(maso_rnn.last_output(rnn, (1 - at) * first + at * second))[::-1]
+        there = ((1 - at) * first + at * second).astype(first.dtype)
+        top = np.sort(maso_rnn.last_output(rnn, there))[::-1]
         assert top[0] == pytest.approx(top[1], abs=1e-4)  # a tie, in float32
         assert classes[0] != classes[1]
 

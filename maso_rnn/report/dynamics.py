@@ -223,7 +223,7 @@ def linear_templates(found: Reading) -> Section:
     maps: dict[int, Linearization] = {}
 
     def slope_at(i: int) -> np.ndarray:
-        maps[i] = linearize(cell, found.sequences(i), length=found.lengths[i])
+        maps[i] = linearize(cell, found.sequences(i), length=jnp.asarray(found.lengths[i]))
         return np.asarray(maps[i].slope)
 
     shown = [i for i in chosen if found.right[i]][:20] + np.flatnonzero(~found.right)[:1].tolist()
@@ -234,12 +234,12 @@ def linear_templates(found: Reading) -> Section:
     scales, errors = np.array([0.01, 0.03, 0.1, 0.3, 1.0]), []
     draw = np.random.default_rng(0)
     for i in examples.tolist():
-        x, length = np.asarray(found.sequences(i)), found.lengths[i]
+        x, length = np.asarray(found.sequences(i)), int(found.lengths[i])
         push = draw.standard_normal(x.shape) * (np.arange(len(x)) < length)[:, None]
         push *= np.linalg.norm(x[:length]) / np.linalg.norm(push)
         for scale in scales:
             moved = jnp.asarray(x + scale * push, x.dtype)
-            error = linearization_error(maps[i], cell, moved, length=length)
+            error = linearization_error(maps[i], cell, moved, length=jnp.asarray(length))
             change = np.asarray(error) + np.einsum("cti,ti->c", slopes[i], np.asarray(moved) - x)
             errors.append(np.linalg.norm(error) / max(np.linalg.norm(change), np.finfo(x.dtype).tiny))
     table = np.reshape(errors, (len(examples), len(scales))).T

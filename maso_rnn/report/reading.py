@@ -116,7 +116,7 @@ class Reading(NamedTuple):
         """The sequences chosen, in the network's dtype."""
         return jnp.asarray(np.asarray(self.xs[chosen], dtype_of(self.cell)))
 
-    def sequence(self, i: int) -> Array:
+    def sequence(self, i: Any) -> Array:
         """One sequence, without its padding."""
         return self.sequences(i)[: self.lengths[i]]
 
