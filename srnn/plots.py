@@ -133,7 +133,7 @@ def against_amplitude(
     axes.errorbar(amplitudes, simulated[1], 2 * stderr, fmt="o", color=INK, markersize=4, label=simulated[0])
     spread = max(float(np.ptp(simulated[1])), 1e-12)
     low, high = float(np.min(simulated[1])), float(np.max(simulated[1]))
-    axes.set_ylim(low - 0.6 * spread, high + 0.6 * spread)  # a series that runs away must not hide the rest
+    axes.set_ylim(low - 0.15 * spread, high + 0.3 * spread)  # a series that runs away must not hide the rest
     axes.set_xscale("log", base=2)
     axes.set_xlabel("amplitude of the input")
     axes.set_ylabel("mean response")

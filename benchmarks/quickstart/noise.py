@@ -35,7 +35,7 @@ def slope_over_training(epochs: Sequence[int], snapshots: Mapping[str, Sequence[
     ends = {name: norms[-1] for name, norms in medians.items()}
     first, *_, last = ends.values()
     answer = f"{'Yes' if last < first else 'No'}: at the end its median norm is " + (
-        ", ".join(f"{end:.3g} {name}" for name, end in ends.items()) + "."
+        ", ".join(f"{name} {end:.3g}" for name, end in ends.items()) + "."
     )
     return Section(
         "initial-state",

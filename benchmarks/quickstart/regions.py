@@ -47,5 +47,4 @@ def regions_through_training(trained: Trained, data: Dataset, settings: Quicksta
         ],
         {"pieces_between_two_sequences": pieces},
         [f"{cut} of the walks hit the cap of {MOST} pieces."] * bool(cut),
-        [f"Does training cut the space between digits finer? {answer}"],
     )

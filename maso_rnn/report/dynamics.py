@@ -113,7 +113,7 @@ def _cloud(spectra: Mapping[str, Spectrum]) -> Picture:
     plots.eigenvalue_cloud(clouds, axes=figure.add_subplot())
     outside = {name: int((np.abs(values) > 1 + 1e-6).sum()) for name, values in clouds.items()}
     reading = "; ".join(
-        f"{name}: {outside[name]} of {len(values)} eigenvalues are outside the unit circle, the largest modulus is "
+        f"{_of(name, spectra)}{outside[name]} of {len(values)} eigenvalues are outside the unit circle, the largest modulus is "
         f"{np.abs(values).max():.3g}"
         for name, values in clouds.items()
     )
@@ -125,7 +125,7 @@ def _horizons(spectra: Mapping[str, Spectrum]) -> Picture:
     horizons = {name: np.asarray(found.horizons) for name, found in spectra.items()}
     plots.horizon_histogram(horizons, axes=figure.add_subplot())
     reading = "; ".join(
-        f"{name}: half of the modes promise {_steps(float(np.median(_rates(found))))}"
+        f"{_of(name, spectra)}half of the modes promise {_steps(float(np.median(_rates(found))))}"
         for name, found in horizons.items()
     )
     question = "How long do the eigenvalues promise to remember?"
@@ -141,7 +141,9 @@ def _growth(spectra: Mapping[str, Spectrum]) -> Picture:
     )
     more = {name: float(found.transient) for name, found in spectra.items()}
     verdict = "Yes" if max(more.values()) < 1.5 else "No"
-    reading = "; ".join(f"{name}: up to {value:.3g} times what the radius explains" for name, value in more.items())
+    reading = "; ".join(
+        f"{_of(name, spectra)}up to {value:.3g} times what the radius explains" for name, value in more.items()
+    )
     question = "Do the powers of the kernel grow as its largest eigenvalue says?"
     return Picture("power-growth", question, figure, f"{verdict}. {_capital(reading)}.")
 
@@ -290,7 +292,9 @@ def settling(found: Reading) -> Section | None:
     figure = style.new_figure(9, 5.5)
     plots.states(paths, states, stable, classes=found.truth[chosen], axes=figure.add_subplot())
     counted = (
-        f"{len(states)} fixed point{'s' * (len(states) != 1)}, {stable.sum()} of them stable" if len(states) else "none"
+        f"{len(states)} fixed point{'s' * (len(states) != 1)}, {stable.sum()} of them stable"
+        if len(states)
+        else "no fixed point"
     )
     answer = f"With its input held at the mean, a search from {len(starts)} states found {counted}."
     return Section(
@@ -357,6 +361,10 @@ def stability(found: Reading) -> Section | None:
         {"lyapunov_exponents": measured.exponents, "steps": steps, "log_largest_stretch": sizes[:, 0]},
         answers=[f"Small changes of the state {'grow' if rate > 0 else 'fade'}: {answer}"],
     )
+
+
+def _of(name: str, among: Mapping[str, Any]) -> str:
+    return f"{name}: " if len(among) > 1 else ""
 
 
 def _capital(text: str) -> str:

@@ -55,7 +55,7 @@ def inspect(
         FloatingPointError: if the network's output is not finite.
 
     Example:
-        >>> import maso_rnn
+        >>> import jax, maso_rnn
         >>> rnn = maso_rnn.init(jax.random.key(0), 1, [4], 2)
         >>> [section.name for section in inspect(rnn, np.ones((1, 9, 1)), key=jax.random.key(1))]
         ['templates', 'regions', 'boundary', 'eigenvalues', 'fixed-points', 'stability']

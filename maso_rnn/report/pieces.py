@@ -81,7 +81,7 @@ def templates(found: Reading) -> Section:
         [
             *answers,
             f"The template of the {kind} matches best for {(margin > 0).mean():.0%} of the sequences.",
-            f"What it answers is {parts}.",
+            f"What it answers is made of {parts}.",
         ],
     )
 
@@ -354,7 +354,7 @@ def walk(found: Reading) -> Section | None:
         lower.text(middle, 0.5, "sampled, not walked", ha="center", transform=lower.get_xaxis_transform())
     lower.set_xticks(np.linspace(0, 1, 5), [f"0 %\n{first}", "25 %", "50 %", "75 %", f"100 %\n{second}"])
     way = f"The first {walked.reached:.2g} of the way" if walked.overflow else "The way"
-    answer = f"{way} from {first} to {second} crosses {walked.pieces} pieces; the network says " + (
+    answer = f"{way} from {first} to {second} crosses {walked.pieces} pieces; on it the network says " + (
         ", then ".join(map(str, said)) + "."
     )
     return Section(
@@ -373,7 +373,7 @@ def walk(found: Reading) -> Section | None:
             "decision_changes_at": changes,
         },
         _cut_short("walk", bool(walked.overflow), cap),
-        [answer],
+        [f"Between two inputs of different classes lie {walked.pieces} pieces."] if not walked.overflow else [],
     )
 
 
@@ -436,6 +436,7 @@ def plane(found: Reading) -> Section | None:
                 "Where does the decision change on the plane through three inputs, and how many pieces does it cross?",
                 figure,
                 answer,
+                leads=True,
             )
         ],
         {
