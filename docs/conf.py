@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from docs import where
+from docs import reference, where
 
 # the pages are executed: their programs are many and small, so the compiler need not try hard
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -19,10 +19,15 @@ author = "The rnn-geometry developers"
 release = _about["Version"]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["build", "results"]
+exclude_patterns = ["build"]
 html_theme = "furo"
 html_title = f"rnn-geometry {release}"
-default_role = "code"  # what stands in single backticks in a docstring
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_show_copyright = False
+html_show_sourcelink = False
+default_role = "py:obj"  # what stands in single backticks in a docstring: a link where it is a public name
+nb_merge_streams = True
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
@@ -37,11 +42,17 @@ napoleon_custom_sections = ["Source"]
 
 
 def literal(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are read in editors: stars, bars and final underscores in their equations are no markup."""
+    """Docstrings are read in editors: stars, bars and final underscores in their equations are no markup.
+
+    A pair of stars around words is: it marks them.
+    """
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             parts = line.split("`")
-            parts[::2] = [re.sub(r"(?<!\\)([*|]|_(?!\w))", r"\\\1", part) for part in parts[::2]]
+            for j in range(0, len(parts), 2):
+                marked = re.split(r"(?<![\w*\\])(\*\w[^*|_]*\w\*)(?![\w*])", parts[j])
+                marked[::2] = [re.sub(r"(?<!\\)([*|]|_(?!\w))", r"\\\1", part) for part in marked[::2]]
+                parts[j] = "".join(marked)
             lines[i] = "`".join(parts)
 
 
@@ -51,7 +62,8 @@ def without_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options
 
 
 def setup(app: Any) -> None:
-    """The page on where functions run is made anew for every build."""
+    """The reference pages are made anew for every build."""
     app.connect("builder-inited", where.write)
+    app.connect("builder-inited", reference.write)
     app.connect("autodoc-process-docstring", literal, priority=900)  # after napoleon
     app.connect("autodoc-skip-member", without_fields)

@@ -37,4 +37,6 @@ def page() -> str:
 
 def write(*_: object) -> None:
     """Put the page where Sphinx looks for it."""
-    Path(__file__).with_name("api").joinpath("where.md").write_text(page(), encoding="utf-8")
+    folder = Path(__file__).with_name("api")
+    folder.mkdir(exist_ok=True)
+    folder.joinpath("where.md").write_text(page(), encoding="utf-8")

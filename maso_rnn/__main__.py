@@ -11,7 +11,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         from maso_rnn import command
     except ModuleNotFoundError as missing:
-        if missing.name not in {"matplotlib", "safetensors", "tqdm", "tyro"}:
+        if missing.name not in {"matplotlib", "safetensors", "tqdm"}:
             raise
         print(f"rnn-geometry: {missing.name} is missing; pip install 'rnn-geometry[report]'", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,14 +1,8 @@
-"""`rnn-geometry inspect MODEL --data X.npy --output DIR`: the report on a network and data of one's own.
-
-Arguments are dataclasses through tyro; what is wrong with them is one clear line and exit status 2.
-"""
+"""`rnn-geometry inspect MODEL --data X.npy --output DIR`: the report on a network and data of one's own."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
-import itertools
+import argparse
 import os
 import pickle
 import platform
@@ -19,118 +13,155 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 import safetensors
-import tyro
 from tqdm import tqdm
 
-from maso_rnn import RNN, adapters, files, report
-from maso_rnn.report.inspection import check
-
-T = TypeVar("T")
-PROGRAM = "rnn-geometry inspect"
+from maso_rnn import RNN, Cell, activations, adapters, files, report
+from maso_rnn.report.reading import check
 
 
-@dataclasses.dataclass(frozen=True)
-class Inspect:
-    """Open up a network of your own: which pieces it is made of, on your own sequences, in report.html.
+class Parser(argparse.ArgumentParser):
+    """Arguments as argparse reads them; what is wrong with them is one line and exit status 2."""
 
-    Attributes:
-        model: the network: a file of maso_rnn.files.save, or the weights of PyTorch's nn.RNN with a linear readout, as
-            safetensors or as torch.save(model.state_dict(), ...).
-        data: the sequences, .npy or .npz, (example, time, input), floating, as the network reads them.
-        output: the folder of the report; an earlier report there is replaced.
-        labels: the classes of the sequences, .npy or .npz, (example,), integers; by default what the network says.
-        activation: the nonlinearity of a PyTorch network, which its weights do not show: relu, leaky_relu, abs,
-            hard_tanh or identity.
-        readout: the name of a PyTorch network's readout, where more than one matrix fits.
-        image: rows and columns that a sequence folds into, where it is an image.
-        seed: of the random initial states at which their share of the output is measured.
-        json: print the numbers, result.json, on standard output too.
-    """
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
-    model: Annotated[Path, tyro.conf.Positional]
-    data: Path
-    output: Path
-    labels: Path | None = None
-    activation: str | None = None
-    readout: str | None = None
-    image: tuple[int, int] | None = None
-    seed: int = 0
-    json: bool = False
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> tuple[Parser, Parser]:
+    """The parser of the program, and that of `inspect`."""
+    whole = Parser(
+        prog="rnn-geometry",
+        description="Look inside a trained recurrent network.",
+        epilog="example:\n  rnn-geometry inspect model.safetensors --data xs.npy --labels ys.npy --output report\n"
+        "  rnn-geometry inspect --help",
+    )
+    whole.add_argument("--version", action="version", version=version("rnn-geometry"))
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    one = commands.add_parser(
+        "inspect",
+        help="write a page of pictures and numbers about a network in a file, on sequences of yours",
+        description="Open up a network of your own on your own sequences: how often it is right, which templates and\n"
+        "affine pieces it is made of, how near its walls are, what its eigenvalues and fixed points say.\n"
+        "The report is DIR/report.html, with a summary on top; its numbers are in DIR/result.json.",
+        epilog="examples:\n  rnn-geometry inspect rnn.safetensors --data xs.npy --labels ys.npy --output report\n"
+        "  rnn-geometry inspect gru.pt --data xs.npz --output report\n"
+        "  rnn-geometry inspect rnn.pt --activation relu --data xs.npy --image 28 28 --output report",
+    )
+    one.add_argument(
+        "model",
+        type=Path,
+        help="the network: a file of maso_rnn.files.save, or the weights of PyTorch's nn.RNN, nn.GRU or nn.LSTM with a "
+        "linear readout, as safetensors or as torch.save(model.state_dict(), ...)",
+    )
+    one.add_argument(
+        "--data", type=Path, required=True, help="the sequences, .npy or .npz, (example, time, input), floating"
+    )
+    one.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder of the report; an earlier report is replaced"
+    )
+    one.add_argument("--labels", type=Path, help="the classes, (example,), integers; by default what the network says")
+    one.add_argument("--lengths", type=Path, help="how many steps of each sequence count, (example,), integers")
+    one.add_argument(
+        "--activation",
+        help="the nonlinearity of an nn.RNN, which its weights do not show: relu, tanh, leaky_relu, abs, ...",
+    )
+    one.add_argument("--readout", help="the name of a PyTorch network's readout, where more than one matrix fits")
+    one.add_argument("--image", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="what a sequence folds into")
+    one.add_argument("--seed", type=int, default=0, help="of the random initial states that are tried")
+    one.add_argument("--json", action="store_true", help="print the numbers on standard output too")
+    return whole, one
 
 
 def main(arguments: Sequence[str]) -> None:
     """Hand the arguments to their command."""
-    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command in ("-h", "--help"):
-        print("usage: rnn-geometry inspect [--help]")
-    elif command == "--version":
-        print(version("rnn-geometry"))
-    elif command == "inspect":
-        with jax.enable_x64(True):  # a network in float64 stays what it is
-            inspect(parse(Inspect, rest, program=PROGRAM))
-    else:
-        refuse(f"the command must be inspect; got {command or 'none'}", "rnn-geometry")
+    whole, one = parser()
+    settings = whole.parse_args(list(arguments))
+    with jax.enable_x64(True):  # a network in float64 stays what it is
+        inspect(settings, one)
 
 
-def inspect(settings: Inspect) -> None:
+def inspect(settings: argparse.Namespace, at: Parser) -> None:
     """Read the files, check that they fit, measure, write the report."""
     began = time.monotonic()
     if not 0 <= settings.seed < 2**31:
-        refuse(f"--seed must be in [0, 2**31), got {settings.seed}", PROGRAM)
+        at.error(f"--seed must be in [0, 2**31), got {settings.seed}")
     if settings.image is not None and min(settings.image) < 1:
-        refuse(f"--image must be two positive numbers, got {settings.image}", PROGRAM)
+        at.error(f"--image must be two positive numbers, got {settings.image}")
+    image = None if settings.image is None else tuple(settings.image)
     try:
         report.refuse_foreign(settings.output)
     except OSError as error:
-        refuse(f"--output: {error}", PROGRAM)
+        at.error(f"--output: {error}")
     try:
-        rnn = load_network(settings.model, activation=settings.activation, readout=settings.readout)
+        network = load_network(settings.model, activation=settings.activation, readout=settings.readout)
         xs = load_array(settings.data, "inputs")
         labels = None if settings.labels is None else load_array(settings.labels, "labels")
-        check(rnn, xs, labels, settings.image)
+        lengths = None if settings.lengths is None else load_array(settings.lengths, "lengths")
+        check(network, xs, labels, lengths, image)
     except (OSError, TypeError, ValueError) as error:
-        refuse(" ".join(str(error).split()), PROGRAM)
+        at.error(" ".join(str(error).split()))
     try:
         key = jax.random.key(settings.seed)
-        sections = report.inspect(rnn, xs, labels, image_shape=settings.image, key=key, progress=tqdm)
+        sections = report.inspect(network, xs, labels, lengths=lengths, image_shape=image, key=key, progress=_progress)
     except FloatingPointError as error:
-        refuse(str(error), PROGRAM)
+        at.error(str(error))
     facts = {
         "configuration": {
-            "model": settings.model.name,
-            "layers": [layer.recurrent_kernel.shape[0] for layer in rnn.layers],
-            "data": settings.data.name,
-            "shape": xs.shape,
-            "labels": None if settings.labels is None else settings.labels.name,
-        },
+            name: value.name if isinstance(value, Path) else value
+            for name, value in vars(settings).items()
+            if name not in ("command", "output", "json")
+        }
+        | {"shape": xs.shape, "network": _described(network)},
         "seed": settings.seed,
         "versions": {name: version(name) for name in ("rnn-geometry", "jax", "jaxlib", "flax", "numpy")}
         | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.devices()[0].platform}",
     }
-    title = f"What is {settings.model.name} made of?"
-    widths = " + ".join(str(layer.recurrent_kernel.shape[0]) for layer in rnn.layers)
-    introduction = (
-        f"A recurrent network of {widths} hidden units and {rnn.readout.kernel.shape[1]} outputs, opened up on "
-        f"{len(xs)} sequences of {xs.shape[1]} steps."
-    )
+    title = f"What does {settings.model.name} do?"
+    introduction = f"{_described(network)}, opened up on {len(xs)} sequences of up to {xs.shape[1]} steps."
     try:
         report.write(settings.output, title, introduction, sections, facts)
     except OSError as error:
-        refuse(f"--output: {error}", PROGRAM)
+        at.error(f"--output: {error}")
     if settings.json:
         print((settings.output / "result.json").read_text(encoding="utf-8"), end="")
-    else:
-        print(f"{settings.output / 'report.html'} ({time.monotonic() - began:.0f} s)")
+        return
+    for section in sections:
+        for answer in section.answers:
+            print(f"- {answer}")
+    print(f"{settings.output / 'report.html'} ({time.monotonic() - began:.0f} s)")
 
 
-def load_network(path: Path, *, activation: str | None = None, readout: str | None = None) -> RNN:
-    """The network in a file: one of ours, or PyTorch weights as safetensors or as a pickled state dict.
+def _progress(steps: Any, desc: str) -> Any:
+    return tqdm(steps, desc=desc, file=sys.stderr)
+
+
+def _described(network: RNN | Cell) -> str:
+    """The network in a few words."""
+    if isinstance(network, Cell):
+        return (
+            f"A recurrent network of {sum(np.size(leaf) for leaf in jax.tree.leaves(network.initial))} state variables"
+        )
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(network))
+    widths = " + ".join(str(layer.input_kernel.shape[1]) for layer in network.layers)
+    kind = activations.name(network.activation)
+    return (
+        f"A recurrent network of {widths} hidden units ({kind}), {network.readout.kernel.shape[1]} outputs and {count} "
+        "parameters"
+    )
+
+
+def load_network(path: Path, *, activation: str | None = None, readout: str | None = None) -> RNN | Cell:
+    """The network in a file: one of ours, or PyTorch weights as safetensors or as a state dict.
 
     Raises:
         ValueError: if the file holds neither, or options do not fit it.
@@ -152,12 +183,20 @@ def load_network(path: Path, *, activation: str | None = None, readout: str | No
             return files.load(path)
     else:
         weights = _state_dict(path, head)
-    if activation is None:
-        raise ValueError(
-            f"--activation must be given for {path}: PyTorch's weights do not show it (nn.RNN's own is tanh, which has "
-            "no pieces; this command takes relu, leaky_relu, abs, hard_tanh, identity)"
-        )
+    gates = {
+        value.shape[0] // value.shape[1] for name, value in weights.items() if re.search(r"weight_hh(_l\d+)?$", name)
+    }
     try:
+        if gates in ({3}, {4}):
+            if activation is not None:
+                raise ValueError("a GRU or LSTM has activations of its own; leave out --activation")
+            cell = adapters.torch_cell(weights, readout=readout)
+            return Cell((), lambda _, carry, x: cell.step(carry, x), lambda _, carry: cell.readout(carry), cell.carry)
+        if activation is None:
+            raise ValueError(
+                "--activation must be given: PyTorch's weights do not show it; nn.RNN's own is tanh, and others are "
+                "relu, leaky_relu, abs, hard_tanh, identity"
+            )
         return adapters.from_torch(weights, activation=activation, readout=readout)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
@@ -221,24 +260,3 @@ def load_array(path: Path, name: str) -> np.ndarray:
     except (EOFError, ValueError, zipfile.BadZipFile) as error:
         said = "it holds objects or is no array file" if re.search("pickle|objects", str(error)) else error
         raise ValueError(f"{path} is not an .npy or .npz file of one array: {said}") from None
-
-
-def parse(settings: type[T], arguments: Sequence[str], *, program: str) -> T:
-    """The settings that the arguments ask for; a bad argument ends the program with one line and status 2."""
-    panel = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(panel):
-            return tyro.cli(settings, args=list(arguments), prog=program)
-    except SystemExit as stop:
-        if stop.code == 2:
-            # tyro draws a panel: a heading in its frame, the message, a rule, then help
-            lines = [line.strip("│| ") for line in panel.getvalue().splitlines()]
-            said = itertools.dropwhile(lambda line: not re.search(r"\w", line), lines[1:])
-            refuse(" ".join(itertools.takewhile(lambda line: re.search(r"\w", line), said)), program)
-        raise
-
-
-def refuse(message: str, program: str) -> NoReturn:
-    """End the program with one line on standard error and status 2."""
-    print(f"{program}: {message}", file=sys.stderr)
-    raise SystemExit(2)

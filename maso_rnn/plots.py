@@ -9,58 +9,27 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-# Okabe and Ito's colours, told apart by colour-blind readers; used in this order everywhere
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DIVERGING = "RdBu_r"
-SEQUENTIAL = "cividis"
+from maso_rnn.style import (
+    COLOURS,
+    DIVERGING,
+    GREY,
+    HIGHLIGHT,
+    INK,
+    MARKERS,
+    PALE,
+    SEQUENTIAL,
+    SMALL,
+    legend,
+    new_axes,
+    new_figure,
+)
 
-
-def new_figure(width: float = 8.0, height: float = 4.0) -> Figure:
-    """A figure that belongs to nobody's global state and so needs no closing.
-
-    Args:
-        width: in inches.
-        height: in inches.
-
-    Returns:
-        The figure.
-
-    Example:
-        >>> new_figure(6, 2).get_size_inches().tolist()
-        [6.0, 2.0]
-
-    Source:
-        Matplotlib's guide to figures without pyplot.
-    """
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def new_axes(axes: Axes | None, *, width: float = 8.0, height: float = 4.0) -> Axes:
-    """The axes given, or new ones on a `new_figure`.
-
-    Args:
-        axes: those given, or None.
-        width: of a new figure, in inches.
-        height: of a new figure, in inches.
-
-    Returns:
-        The axes.
-
-    Example:
-        >>> given = new_axes(None)
-        >>> new_axes(given) is given
-        True
-
-    Source:
-        As `new_figure`.
-    """
-    return new_figure(width, height).add_subplot() if axes is None else axes
+ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}  # a legend over the axes hides no data
 
 
 def as_image(values: np.ndarray, image_shape: tuple[int, int] | None) -> np.ndarray:
@@ -79,18 +48,18 @@ def as_image(values: np.ndarray, image_shape: tuple[int, int] | None) -> np.ndar
     Example:
         >>> as_image(np.zeros((6, 1)), (2, 3)).shape, as_image(np.zeros((6, 1)), None).shape
         ((2, 3), (1, 6))
-
-    Source:
-        Wang, Balestriero, Baraniuk (2019), section 4.
     """
     values = np.asarray(values)
     return values.T if image_shape is None else values.reshape(image_shape)
 
 
-def _unfolded() -> Axes:
-    """Axes of their own for a sequence that is no image."""
-    axes = new_axes(None, width=6, height=2)
-    axes.set(xlabel="time", ylabel="input")
+def _image_axes(axes: Axes | None, image_shape: tuple[int, int] | None) -> Axes:
+    if axes is None:
+        axes = new_axes(None, width=3, height=3) if image_shape else new_axes(None, width=6, height=2)
+        if image_shape is None:
+            axes.set(xlabel="time", ylabel="input")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(True)
     return axes
 
 
@@ -119,12 +88,10 @@ def template(
     Source:
         Wang, Balestriero, Baraniuk (2019), section 4.
     """
-    axes = new_axes(axes, width=3, height=3) if axes is not None or image_shape else _unfolded()
     image = as_image(slope, image_shape)
     limit = np.abs(image).max() if limit is None else limit
+    axes = _image_axes(axes, image_shape)
     axes.imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="equal" if image_shape else "auto")
-    axes.set_xticks([])
-    axes.set_yticks([])
     return axes
 
 
@@ -142,14 +109,9 @@ def sequence(xs: np.ndarray, *, image_shape: tuple[int, int] | None = None, axes
     Example:
         >>> sequence(np.arange(6.0)[:, None], image_shape=(2, 3)).images[0].get_array().shape
         (2, 3)
-
-    Source:
-        Wang, Balestriero, Baraniuk (2019), section 4.
     """
-    axes = new_axes(axes, width=3, height=3) if axes is not None or image_shape else _unfolded()
+    axes = _image_axes(axes, image_shape)
     axes.imshow(as_image(xs, image_shape), cmap="gray_r", aspect="equal" if image_shape else "auto")
-    axes.set_xticks([])
-    axes.set_yticks([])
     return axes
 
 
@@ -167,7 +129,7 @@ def templates_beside_input(
 
     Args:
         xs: (time, input), the sequence.
-        slope: (output, time, input), from `affine_map` at `xs`.
+        slope: (output, time, input), from `affine_map` or `linearize` at `xs`.
         name: what the input is.
         said: what the network says of it.
         shown: the classes to draw, by default all; the best match is framed if it is among them.
@@ -187,12 +149,11 @@ def templates_beside_input(
     """
     xs, slope = np.asarray(xs), np.asarray(slope)
     shown = range(len(slope)) if shown is None else shown
-    if axes is None:
-        panels = 1 + len(shown)
-        if image_shape:
-            axes = new_figure(1.2 * panels, 1.6).subplots(1, panels)
-        else:
-            axes = new_figure(6.0, 0.5 * panels).subplots(panels, 1)
+    panels = 1 + len(shown)
+    if axes is None and image_shape:
+        axes = new_figure(1.2 * panels, 1.6).subplots(1, panels)
+    elif axes is None:
+        axes = new_figure(6.0, 0.5 * panels).subplots(panels, 1)
     axes = np.asarray(axes)
     scores = np.einsum("cti,ti->c", slope, xs, dtype=np.float64)
     limit = float(np.abs(slope[list(shown)]).max())
@@ -204,17 +165,16 @@ def templates_beside_input(
         best = one == scores.argmax()
         weight = "bold" if best else "normal"
         if image_shape:
-            panel.set_title(head, fontsize=9, fontweight=weight)
+            panel.set_title(head, fontsize=SMALL, fontweight=weight)
         else:
-            panel.set_ylabel(head, fontsize=8, fontweight=weight, rotation=0, ha="right", va="center")
+            panel.set_ylabel(head, fontsize=SMALL, fontweight=weight, rotation=0, ha="right", va="center")
         if one is not None:
-            for side in panel.spines.values():
-                side.set(color=COLOURS[4] if best else "#bbbbbb", linewidth=3 if best else 0.5)
+            panel.spines[:].set(color=HIGHLIGHT if best else PALE, linewidth=3 if best else 0.5)
     if image_shape:
-        axes[0].set_ylabel(said, fontsize=9)
+        axes[0].set_ylabel(said, fontsize=SMALL)
     else:
-        axes[0].set_title(said, fontsize=9)
-        axes[-1].set_xlabel("time", fontsize=9)
+        axes[0].set_title(said, fontsize=SMALL)
+        axes[-1].set_xlabel("time")
     return axes
 
 
@@ -245,36 +205,24 @@ def barcode(
     rows = np.concatenate([code[:, rank].T for code, rank in zip(codes, order, strict=True)])
     pieces = max(2, int(rows.max()) + 1)
     shades = colormaps["gray_r"](np.linspace(0.05, 1.0, pieces))
-    time = rows.shape[1]
     axes.imshow(
         rows,
         cmap=ListedColormap(shades),
         vmin=-0.5,
         vmax=pieces - 0.5,
         aspect="auto",
-        extent=(0.5, time + 0.5, len(rows) - 0.5, -0.5),
+        extent=(0.5, rows.shape[1] + 0.5, len(rows) - 0.5, -0.5),
         interpolation="nearest",
     )
-    ends = np.cumsum([code.shape[1] for code in codes])
+    widths = np.array([code.shape[1] for code in codes])
+    ends = np.cumsum(widths)
     for end in ends[:-1]:
         axes.axhline(end - 0.5, color=COLOURS[1], linewidth=2)
-    axes.set_yticks(
-        ends - np.array([code.shape[1] for code in codes]) / 2 - 0.5,
-        [f"layer {l}\n{code.shape[1]} units" for l, code in enumerate(codes)],
-    )
+    axes.set_yticks(ends - widths / 2 - 0.5, [f"layer {l}\n{width} units" for l, width in enumerate(widths)])
     axes.set_xlabel("step")
     names = ["off: below the kink", "on: above it"] if pieces == 2 else [f"piece {r}" for r in range(pieces)]
-    axes.legend(
-        handles=[
-            Patch(facecolor=tuple(shade), edgecolor="black", label=name)
-            for shade, name in zip(shades, names, strict=True)
-        ],
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=min(pieces, 4),
-        fontsize=8,
-        frameon=False,
-    )
+    handles = [Patch(facecolor=tuple(s), edgecolor=INK, label=name) for s, name in zip(shades, names, strict=True)]
+    legend(axes, handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=min(pieces, 4))
     return axes
 
 
@@ -290,9 +238,6 @@ def barcode_order(codes: Sequence[np.ndarray]) -> list[np.ndarray]:
     Example:
         >>> barcode_order([np.array([[False, True], [False, False]])])[0].tolist()
         [1, 0]
-
-    Source:
-        This package's own.
     """
     return [np.argsort(-np.asarray(code).reshape(-1, code.shape[-1]).mean(axis=0), kind="stable") for code in codes]
 
@@ -302,7 +247,7 @@ def code_map(codes: np.ndarray, classes: np.ndarray, *, title: str = "", axes: A
 
     Args:
         codes: (example, unit), codes at one time, or of any length.
-        classes: (example,), their classes; the ten that are commonest are marked, the others are grey dots.
+        classes: (example,), their classes; the ten that are commonest have colours, the others are grey dots.
         title: the heading.
         axes: where to draw.
 
@@ -317,18 +262,15 @@ def code_map(codes: np.ndarray, classes: np.ndarray, *, title: str = "", axes: A
         Wang, Balestriero, Baraniuk (2019), section 3, who map codes by t-SNE; principal components keep distances.
     """
     axes = new_axes(axes, width=5, height=5)
-    values, classes = np.asarray(codes, float), np.asarray(classes)
-    left, sizes, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
-    points = np.zeros((len(values), 2))
-    points[:, : left.shape[1]] = (left * sizes)[:, :2]
-    shares = np.append(sizes**2, [0.0, 0.0])[:2] / max(float((sizes**2).sum()), np.finfo(float).tiny)
+    classes = np.asarray(classes)
+    points, shares, _ = principal_components(np.asarray(codes, float))
     names, counts = np.unique(classes, return_counts=True)
-    marked = np.sort(names[np.argsort(-counts, kind="stable")][:10])
+    marked = np.sort(names[np.argsort(-counts, kind="stable")][: len(COLOURS)])
     rest = ~np.isin(classes, marked)
-    axes.scatter(points[rest, 0], points[rest, 1], s=6, color="#bbbbbb")
-    for name, colour in zip(marked, itertools.cycle(COLOURS), strict=False):
+    axes.scatter(points[rest, 0], points[rest, 1], s=6, color=PALE)
+    for name, colour in zip(marked, COLOURS, strict=False):
         own = classes == name
-        axes.scatter(points[own, 0], points[own, 1], s=28, marker=f"${name}$", color=colour, linewidths=0.3)
+        axes.scatter(points[own, 0], points[own, 1], s=32, marker=f"${name}$", color=colour, linewidths=0.3)
     axes.set(
         xlabel=f"first component, {shares[0]:.0%} of the variance",
         ylabel=f"second component, {shares[1]:.0%}",
@@ -337,6 +279,29 @@ def code_map(codes: np.ndarray, classes: np.ndarray, *, title: str = "", axes: A
         yticks=[],
     )
     return axes
+
+
+def principal_components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points in the plane of their two leading principal components.
+
+    Args:
+        values: (point, dimension).
+
+    Returns:
+        The places (point, 2), the shares of the variance (2,), and the directions (2, dimension); zeros where there
+        is no such component.
+
+    Example:
+        >>> places, shares, _ = principal_components(np.array([[0.0, 0.0], [2.0, 0.0]]))
+        >>> np.abs(places[:, 0]).round(6).tolist(), shares.tolist()
+        ([1.0, 1.0], [1.0, 0.0])
+    """
+    left, sizes, right = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+    points, directions = np.zeros((len(values), 2)), np.zeros((2, values.shape[1]))
+    points[:, : len(sizes)] = (left * sizes)[:, :2]
+    directions[: len(sizes)] = right[:2]
+    shares = np.append(sizes**2, [0.0, 0.0])[:2] / max(float((sizes**2).sum()), np.finfo(float).tiny)
+    return points, shares, directions
 
 
 def right_and_wrong(
@@ -365,35 +330,109 @@ def right_and_wrong(
     Example:
         >>> drawn = right_and_wrong(np.array([1.0, 2.0, 9.0]), np.array([True, True, False]), label="margin (logits)")
         >>> [text.get_text() for text in drawn.get_legend().get_texts()]
-        ['predicted right (2)', 'median 1.5', 'predicted wrong (1)', 'median 9']
-
-    Source:
-        This package's own.
+        ['predicted right (2), median 1.5', 'predicted wrong (1), median 9']
     """
     axes = new_axes(axes)
     values, right = np.asarray(values), np.asarray(right)
     finite = np.isfinite(values)
     low, high = np.quantile(values[finite], [0.01, 0.99]) if finite.any() else (0.0, 1.0)
+    _histograms(axes, {names[0]: values[right & finite], names[1]: values[~right & finite]}, low, high)
+    axes.set(xlabel=label, ylabel="density")
+    axes.set_title(title, pad=38 if finite.any() else None)
+    if not finite.any():
+        axes.text(0.5, 0.5, f"none of the {values.size} values is finite", ha="center", transform=axes.transAxes)
+    return axes
+
+
+def within_and_between(values: np.ndarray, same: np.ndarray, *, label: str, axes: Axes | None = None) -> Axes:
+    """Two histograms of one quantity of pairs, each of area 1: pairs of one class, and pairs of two.
+
+    Args:
+        values: (pair,), the quantity.
+        same: (pair,), whether both are of one class.
+        label: what the quantity is, with its unit.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> drawn = within_and_between(np.array([0.1, 0.4]), np.array([True, False]), label="distance")
+        >>> drawn.get_legend().get_texts()[0].get_text()
+        'pairs of one class (1), median 0.1'
+
+    Source:
+        Wang, Balestriero, Baraniuk (2019), section 3.
+    """
+    axes = new_axes(axes)
+    groups = {"pairs of one class": values[same], "pairs of two classes": values[~same]}
+    _histograms(axes, groups, values.min(), values.max())
+    axes.set(xlabel=label, ylabel="density")
+    return axes
+
+
+def _histograms(axes: Axes, groups: Mapping[str, np.ndarray], low: float, high: float) -> None:
+    """Two groups in the same bins, with their medians; what lies outside is put at the ends."""
     if low == high:
         low, high = low - 0.5 - 0.01 * abs(low), high + 0.5 + 0.01 * abs(high)
     bins = np.linspace(low, high, 41).tolist()
-    for chosen, name, colour in [(right, names[0], COLOURS[0]), (~right, names[1], COLOURS[1])]:
-        shown = values[chosen & finite]
+    for (name, shown), colour, style in zip(groups.items(), COLOURS, ("--", ":"), strict=False):
         if shown.size:
-            axes.hist(
-                shown.clip(low, high),
-                bins,
-                density=True,
-                alpha=0.6,
+            label = f"{name} ({shown.size}), median {np.median(shown):.3g}"
+            axes.hist(shown.clip(low, high), bins, density=True, alpha=0.5, color=colour)
+            axes.axvline(np.median(shown), color=colour, linestyle=style, linewidth=2)
+            axes.plot([], [], color=colour, linestyle=style, linewidth=5, label=label)
+    if any(shown.size for shown in groups.values()):
+        legend(axes, **ABOVE)
+
+
+def nearest_wall(distances: Mapping[str, np.ndarray], *, axes: Axes | None = None) -> Axes:
+    """For every distance, the share of inputs that have a wall of their region nearer than that.
+
+    A wall is where some unit at some step changes its piece. A curve that lies higher belongs to inputs that are nearer
+    to their walls. Inputs on a wall, at distance 0, are where a curve begins.
+
+    Args:
+        distances: by group of inputs, (example,), in units of the input, as `boundary_distance` has them.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> drawn = nearest_wall({"right": np.array([0.1, 0.2]), "wrong": np.array([0.0])})
+        >>> [text.get_text() for text in drawn.get_legend().get_texts()]
+        ['right (2): half within 0.15', 'wrong (1): half within 0']
+    """
+    axes = new_axes(axes)
+    every = np.concatenate([np.asarray(found, float) for found in distances.values()])
+    shown = every[(every > 0) & np.isfinite(every)]
+    low, high = (0.7 * np.quantile(shown, 0.02), 1.4 * shown.max()) if shown.size else (0.1, 1.0)
+    for (name, found), colour, style in zip(distances.items(), COLOURS, itertools.cycle(("-", "--", "-.", ":"))):
+        found = np.sort(np.asarray(found, float))
+        if len(found):
+            reached = np.arange(1, len(found) + 1) / len(found)
+            places = np.concatenate([[low], found.clip(low, None), [high]])
+            axes.step(
+                places,
+                np.concatenate([[(found <= 0).mean()], reached, [(found < np.inf).mean()]]),
+                where="post",
                 color=colour,
-                label=f"{name} ({shown.size})",
+                linestyle=style,
+                linewidth=2,
+                label=f"{name} ({len(found)}): half within {np.median(found):.2g}",
             )
-            axes.axvline(np.median(shown), color=colour, linestyle="--", label=f"median {np.median(shown):.3g}")
-    axes.set(xlabel=label, ylabel="density", title=title)
-    if finite.any():
-        axes.legend()
-    else:
-        axes.text(0.5, 0.5, f"none of the {values.size} values is finite", ha="center", transform=axes.transAxes)
+    axes.set(
+        xscale="log",
+        xlim=(low, high),
+        ylim=(0, 1.02),
+        xlabel="distance that the input moves, in units of the input (logarithmic)",
+        ylabel="share of inputs with\na wall within it",
+    )
+    axes.grid(color=PALE, linewidth=0.6)
+    if not shown.size:
+        axes.text(0.5, 0.5, "every input lies on a wall", ha="center", transform=axes.transAxes)
+    legend(axes, **ABOVE)
     return axes
 
 
@@ -420,12 +459,9 @@ def over_training(
     Example:
         >>> over_training([0, 1, 2], {"a network": np.array([3.0, 2.0, 1.0])}, label="loss (nats)").get_xlabel()
         'epoch'
-
-    Source:
-        This package's own.
     """
     axes = new_axes(axes)
-    for (name, value), colour in zip(values.items(), itertools.cycle(COLOURS), strict=False):
+    for (name, value), colour, marker in zip(values.items(), itertools.cycle(COLOURS), itertools.cycle(MARKERS)):
         value = np.asarray(value, float)
         quantiles = np.quantile(value, [0.25, 0.5, 0.75], axis=1) if value.ndim == 2 else value[None]
         if log:
@@ -434,9 +470,9 @@ def over_training(
         if value.ndim == 2:
             low, _, high = quantiles
             axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(epochs, middle, color=colour, marker="o" if len(epochs) < 20 else "", label=name)
+        axes.plot(epochs, middle, color=colour, marker=marker if len(epochs) < 20 else "", label=name)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
-    axes.legend()
+    legend(axes)
     return axes
 
 
@@ -458,14 +494,15 @@ def eigenvalue_cloud(eigenvalues: Mapping[str, np.ndarray], *, axes: Axes | None
     Source:
         Dou, Principe (2023), for what eigenvalues say of memory.
     """
-    axes = new_axes(axes, width=5, height=5)
+    axes = new_axes(axes, width=6, height=6)
     angle = np.linspace(0, 2 * np.pi, 400)
-    axes.plot(np.cos(angle), np.sin(angle), color="#888888", linewidth=1, zorder=0)
-    axes.axhline(0, color="#dddddd", linewidth=0.8, zorder=0)
-    axes.axvline(0, color="#dddddd", linewidth=0.8, zorder=0)
+    axes.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=1.5, zorder=0)
+    axes.axhline(0, color=PALE, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=PALE, linewidth=0.8, zorder=0)
     # the first largest and on top, so that one place that many share is seen
     for (name, values), colour, marker, size in zip(eigenvalues.items(), COLOURS, "o^s", (110, 45, 14), strict=False):
         values = np.asarray(values)
+        size = size if len(eigenvalues) > 1 else max(12, 600 / len(values))
         outside = (np.abs(values) > 1 + 1e-6).sum()
         axes.scatter(
             values.real,
@@ -480,12 +517,12 @@ def eigenvalue_cloud(eigenvalues: Mapping[str, np.ndarray], *, axes: Axes | None
         )
     reach = 1.1 * max(1.0, *(float(np.abs(np.asarray(values)).max()) for values in eigenvalues.values()))
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
-    axes.legend(loc="upper left", fontsize=8)
+    legend(axes, **ABOVE)
     return axes
 
 
 def horizon_histogram(horizons: Mapping[str, np.ndarray], *, axes: Axes | None = None) -> Axes:
-    """How many eigenvalues remember for how long, on a logarithmic axis of steps.
+    """How many eigenvalues remember for how long, on a logarithmic axis of steps that is as long as it must be.
 
     Args:
         horizons: by name, (hidden,), −1 / ln|λ| in steps, as `Spectrum.horizons` has them; what does not decay
@@ -504,8 +541,11 @@ def horizon_histogram(horizons: Mapping[str, np.ndarray], *, axes: Axes | None =
         Dou, Principe (2023), for what eigenvalues say of memory.
     """
     axes = new_axes(axes)
-    edges = np.logspace(-1, 3, 25)
-    centres, never = np.sqrt(edges[:-1] * edges[1:]), edges[-1] * edges[1] / edges[0]
+    every = np.concatenate([np.asarray(values, float) for values in horizons.values()])
+    known = every[(every > 0) & (every < 1000)]
+    low = float(10 ** np.floor(np.log10(max(known.min(), 0.1)))) if known.size else 100.0
+    edges = np.geomspace(low, 1000, 25)
+    centres, never = np.sqrt(edges[:-1] * edges[1:]), edges[-1] * (edges[1] / edges[0]) ** 2
     width = np.diff(np.log(edges))[0] / (len(horizons) + 1)
     for i, ((name, values), colour) in enumerate(zip(horizons.items(), COLOURS, strict=False)):
         values = np.asarray(values, float)
@@ -519,11 +559,12 @@ def horizon_histogram(horizons: Mapping[str, np.ndarray], *, axes: Axes | None =
             color=colour,
             label=f"{name}: {(~decays).sum()} of {len(values)} for 1,000 steps or more",
         )
-    axes.axvline(edges[-1], color="#888888", linewidth=0.8, linestyle=":")
-    axes.set(xscale="log", xlabel="memory horizon −1 / ln|λ| (steps)", ylabel="eigenvalues")
-    axes.set_xticks([0.1, 1, 10, 100, never], ["≤ 0.1", "1", "10", "100", "≥ 1000\nor grows"])
+    axes.axvline(edges[-1], color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", xlabel="memory horizon −1 / ln|λ| (steps)", ylabel="number of eigenvalues")
+    powers = [10.0**k for k in range(-1, 3) if 10.0**k >= low]
+    axes.set_xticks([*powers, never], [*(f"{'≤ ' * (power == low)}{power:g}" for power in powers), "≥ 1000\nor grows"])
     axes.minorticks_off()
-    axes.legend(fontsize=8)
+    legend(axes, **ABOVE)
     return axes
 
 
@@ -541,27 +582,20 @@ def power_growth(growth: Mapping[str, np.ndarray], radius: Mapping[str, float], 
     Example:
         >>> power_growth({"a kernel": np.array([1.0, 2.0, 1.0])}, {"a kernel": 0.9}).get_yscale()
         'log'
-
-    Source:
-        This package's own; ‖W^k‖ against the radius is the usual picture of non-normal growth.
     """
     axes = new_axes(axes)
-    for (name, values), colour in zip(growth.items(), COLOURS, strict=False):
+    for (name, values), colour, marker in zip(growth.items(), COLOURS, MARKERS, strict=False):
         values = np.asarray(values, float)
         steps = np.arange(len(values))
         shown = np.where((values > 0) & np.isfinite(values), values, np.nan)
-        axes.plot(steps, shown, color=colour, label=f"{name}: ‖W^k‖")
+        axes.plot(steps, shown, color=colour, marker=marker, markevery=8, label=f"{name}: ‖W^k‖")
         with np.errstate(over="ignore", under="ignore"):
-            axes.plot(
-                steps,
-                float(radius[name]) ** steps,
-                color=colour,
-                linestyle="--",
-                linewidth=1,
-                label=f"{name}: radius^k, radius {float(radius[name]):.3g}",
-            )
+            explained = float(radius[name]) ** steps
+        axes.plot(
+            steps, explained, color=colour, linestyle="--", label=f"{name}: radius^k, {float(radius[name]):.3g}^k"
+        )
     axes.set(yscale="log", xlabel="k (steps)", ylabel="largest stretch of a state, ‖W^k‖")
-    axes.legend(fontsize=8)
+    legend(axes, outside=True)
     return axes
 
 
@@ -592,14 +626,19 @@ def memory_measured(
     Source:
         Dou, Principe (2023), the abstract.
     """
-    axes = new_axes(axes, width=4, height=4)
-    low, high = 0.1, 1000.0
-    axes.plot([low, high], [low, high], color="#888888", linewidth=1, zorder=0)
-    for (name, values), colour, marker, size in zip(predicted.items(), COLOURS, "o^s", (60, 24, 8), strict=False):
-        x, y = (
-            np.where(steps < 0, high, np.asarray(steps)).clip(low, high)
+    axes = new_axes(axes, width=5, height=5)
+    high = 1000.0
+    cut = {
+        name: [
+            np.where(steps < 0, high, steps).clip(0.1, high)
             for steps in (np.asarray(values, float), np.asarray(measured[name], float))
-        )
+        ]
+        for name, values in predicted.items()
+    }
+    known = [steps[np.isfinite(steps)].min(initial=high) for pair in cut.values() for steps in pair]
+    low = float(10 ** np.floor(np.log10(min(*known, 100.0))))  # no decade in which nothing lies
+    axes.plot([low, high], [low, high], color=GREY, linewidth=1.5, zorder=0, label="as predicted")
+    for (name, (x, y)), colour, marker, size in zip(cut.items(), COLOURS, "o^s", (60, 24, 8), strict=False):
         axes.scatter(
             x, y, s=size, zorder=2 + size / 1000, marker=marker, facecolors="none", edgecolors=colour, label=name
         )
@@ -613,19 +652,18 @@ def memory_measured(
         ylabel="measured on a pulse (steps)",
         title=title,
     )
-    ticks = {0.1: "≤ 0.1", 1.0: "1", 10.0: "10", 100.0: "100", high: "≥ 1000\nor grows"}
-    axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.set_yticks(list(ticks), list(ticks.values()))
+    powers = [10.0**k for k in range(-1, 3) if 10.0**k >= low]
+    ticks = [*(f"{'≤ ' * (power == 0.1)}{power:g}" for power in powers), "≥ 1000\nor grows"]
+    axes.set_xticks([*powers, high], ticks)
+    axes.set_yticks([*powers, high], ticks)
     axes.minorticks_off()
-    axes.text(2.0, 0.2, "forgotten sooner\nthan predicted", color="#555555", fontsize=8)
-    axes.text(0.12, 1.3, "remembered\nlonger", color="#555555", fontsize=8)
-    # under the upper row, where the modes that never decay are
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, 0.93))
+    axes.text(0.97, 0.03, "forgotten sooner", color=GREY, fontsize=SMALL, ha="right", transform=axes.transAxes)
+    axes.text(0.03, 0.80, "remembered longer", color=GREY, fontsize=SMALL, transform=axes.transAxes)
     return axes
 
 
 def regions_through_time(counts: Mapping[Any, np.ndarray], *, sequences: int, axes: Axes | None = None) -> Axes:
-    """How many regions a set of sequences falls into, step by step, one line for each epoch of training.
+    """How many regions a set of sequences falls into, step by step, up to where the counts change no more.
 
     Args:
         counts: by epoch, or by name, (time,), from `count_regions`.
@@ -644,62 +682,38 @@ def regions_through_time(counts: Mapping[Any, np.ndarray], *, sequences: int, ax
         Wang, Balestriero, Baraniuk (2019), section 3.
     """
     axes = new_axes(axes)
-    shades = colormaps[SEQUENTIAL](np.linspace(0.0, 0.9, len(counts)))
-    for (epoch, count), shade in zip(counts.items(), shades, strict=True):
-        axes.plot(
-            np.arange(1, len(count) + 1),
-            count,
-            color=shade,
-            label=epoch if isinstance(epoch, str) else f"epoch {epoch}",
-        )
-    axes.axhline(sequences, color="black", linestyle="--", linewidth=0.8, label=f"all {sequences} told apart")
+    last = 1
+    shades = [COLOURS[0]] if len(counts) == 1 else colormaps[SEQUENTIAL](np.linspace(0.0, 0.85, len(counts)))
+    for (epoch, count), shade, marker in zip(counts.items(), shades, itertools.cycle(MARKERS)):
+        name = epoch if isinstance(epoch, str) else f"epoch {epoch}"
+        axes.plot(np.arange(1, len(count) + 1), count, color=shade, marker=marker, markersize=4, label=name)
+        last = max(last, *(np.flatnonzero(np.diff(count)) + 2).tolist(), 1)
+    time = max(map(len, counts.values()))
+    axes.axhline(sequences, color=INK, linestyle="--", linewidth=1, label=f"all {sequences} told apart")
     axes.set(xlabel="steps read", ylabel="distinct codes", ylim=(0, 1.06 * sequences))
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_xlim(0.5, min(time, 1.2 * last + 2) + 0.5)
+    if axes.get_xlim()[1] < time:
+        axes.set_xlabel(f"steps read (of {time}; nothing changes after step {last})")
+    legend(axes, outside=True)
     return axes
 
 
-def within_and_between(values: np.ndarray, same: np.ndarray, *, label: str, axes: Axes | None = None) -> Axes:
-    """Two histograms of one quantity of pairs, each of area 1: pairs of one class, and pairs of two.
-
-    Args:
-        values: (pair,), the quantity.
-        same: (pair,), whether both are of one class.
-        label: what the quantity is, with its unit.
-        axes: where to draw.
-
-    Returns:
-        The axes.
-
-    Example:
-        >>> drawn = within_and_between(np.array([0.1, 0.4]), np.array([True, False]), label="distance")
-        >>> drawn.get_legend().get_texts()[0].get_text()
-        'within a class (1 pairs)'
-
-    Source:
-        Wang, Balestriero, Baraniuk (2019), section 3.
-    """
-    axes = new_axes(axes)
-    low, high = values.min(), values.max()
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    bins = np.linspace(low, high, 61).tolist()
-    for chosen, name, colour in [(same, "within a class", COLOURS[0]), (~same, "between classes", COLOURS[1])]:
-        shown = values[chosen]
-        if shown.size:
-            axes.hist(shown, bins, density=True, alpha=0.6, color=colour, label=f"{name} ({shown.size} pairs)")
-            axes.axvline(np.median(shown), color=colour, linestyle="--", label=f"median {np.median(shown):.3f}")
-    axes.set(xlabel=label, ylabel="density")
-    axes.legend()
-    return axes
-
-
-def scores_along(places: np.ndarray, outputs: np.ndarray, *, shown: int = 4, axes: Axes | None = None) -> Axes:
-    """Class scores along a line, straight between breakpoints; those that ever lead are coloured, the rest grey.
+def scores_along(
+    places: np.ndarray,
+    outputs: np.ndarray,
+    *,
+    changes: np.ndarray | None = None,
+    shown: int = 6,
+    axes: Axes | None = None,
+) -> Axes:
+    """Class scores along a line, straight between breakpoints: the classes that lead are coloured, the rest grey.
 
     Args:
         places: (point,), positions along the line, the breakpoints and both ends.
         outputs: (point, output), the scores there.
-        shown: at most this many classes are coloured, those that lead longest.
+        changes: (change,), where the decision changes, as `Decisions.places` has them; by default the crossings of the
+            scores, which are straight between the points.
+        shown: at most this many classes are coloured: those that lead, longest first, then the closest rivals.
         axes: where to draw.
 
     Returns:
@@ -707,28 +721,64 @@ def scores_along(places: np.ndarray, outputs: np.ndarray, *, shown: int = 4, axe
 
     Example:
         >>> drawn = scores_along(np.array([0.0, 1.0]), np.array([[1.0, 0.0], [0.0, 1.0]]))
-        >>> drawn.get_ylabel()
-        'class score (logits)'
+        >>> [float(line.get_xdata()[0]) for line in drawn.lines if line.get_linestyle() == "--"]
+        [0.5]
 
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
     axes = new_axes(axes)
-    winners = outputs.argmax(axis=1)
-    lengths = np.bincount(winners, np.gradient(places) if len(places) > 1 else None, outputs.shape[1])
-    leading = [int(c) for c in np.argsort(-lengths)[:shown] if lengths[c] > 0]
-    for c in range(outputs.shape[1]):
-        if c not in leading:
-            axes.plot(places, outputs[:, c], color="#bbbbbb", linewidth=0.8)
-    for c, colour in zip(leading, COLOURS, strict=False):
-        axes.plot(places, outputs[:, c], color=colour, linewidth=2, label=f"class {c}")
-    for at in places[1:][winners[1:] != winners[:-1]]:
-        axes.axvline(at, color="black", linestyle="--", linewidth=0.8)
-    axes.plot([], [], color="#bbbbbb", linewidth=0.8, label="never the highest")
-    axes.plot([], [], color="black", linestyle="--", linewidth=0.8, label="the decision changes")
+    places, outputs = np.asarray(places, float), np.asarray(outputs, float)
+    crossings, leaders = upper_envelope(places, outputs)
+    changes = crossings if changes is None else np.asarray(changes)
+    spans = np.diff(np.concatenate([places[:1], crossings, places[-1:]]))
+    lengths = np.bincount(leaders, spans, outputs.shape[1])
+    behind = (outputs.max(axis=1, keepdims=True) - outputs).min(axis=0)
+    ranking = sorted(range(outputs.shape[1]), key=lambda c: (c not in leaders, -lengths[c], behind[c]))
+    leading = len(set(leaders))
+    coloured = ranking[: min(shown, max(leading, 2))]
+    for c in ranking[len(coloured) :]:
+        axes.plot(places, outputs[:, c], color=PALE, linewidth=0.8, zorder=1)
+    for rank, (c, colour) in enumerate(zip(coloured, itertools.cycle(COLOURS))):
+        name = f"class {c}" + (": leads" if c in leaders else ": closest rival")
+        style = "-" if c in leaders else "-."
+        axes.plot(places, outputs[:, c], color=colour, linewidth=2, linestyle=style, label=name, zorder=3 - rank / 100)
+    for i, at in enumerate(changes):
+        axes.axvline(at, color=INK, linestyle="--", linewidth=1, label=None if i else "the decision changes")
+    if len(coloured) < outputs.shape[1]:
+        axes.plot([], [], color=PALE, linewidth=0.8, label="other classes")
     axes.set_ylabel("class score (logits)")
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend(axes, outside=True)
     return axes
+
+
+def upper_envelope(places: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the largest of several scores becomes another one, and which ones lead, of scores straight in between.
+
+    Args:
+        places: (point,), ascending.
+        outputs: (point, output), the scores there.
+
+    Returns:
+        The places of the changes (change,), and the leaders (change + 1,) in order.
+
+    Example:
+        >>> changes, leaders = upper_envelope(np.array([0.0, 1.0]), np.array([[1.0, 0.6, 0.0], [0.0, 0.6, 1.0]]))
+        >>> changes.tolist(), leaders.tolist()
+        ([0.4, 0.6], [0, 1, 2])
+    """
+    changes, leaders = [], [int(outputs[0].argmax())]
+    for (start, stop), (first, last) in zip(itertools.pairwise(places), itertools.pairwise(outputs), strict=True):
+        pace, at = last - first, 0.0
+        while True:
+            lead, gain = first[leaders[-1]] - first, pace - pace[leaders[-1]]
+            overtakes = np.where(gain > 0, lead / np.where(gain > 0, gain, 1), np.inf).clip(at)
+            at = overtakes.min()
+            if at > 1 or not np.isfinite(at):
+                break
+            leaders.append(int(np.flatnonzero(overtakes == at)[gain[overtakes == at].argmax()]))
+            changes.append(float(start + at * (stop - start)))
+    return np.array(changes), np.array(leaders)
 
 
 def breakpoint_density(breakpoints: np.ndarray, *, bins: int = 100, axes: Axes | None = None) -> Axes:
@@ -750,15 +800,16 @@ def breakpoint_density(breakpoints: np.ndarray, *, bins: int = 100, axes: Axes |
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
     axes = new_axes(axes, height=2)
-    axes.hist(breakpoints, np.linspace(0, 1, bins + 1).tolist(), color=COLOURS[5])
-    axes.set(xlim=(0, 1), ylabel="breakpoints\nin 1/100" if bins == 100 else "breakpoints")
+    axes.hist(breakpoints, np.linspace(0, 1, bins + 1).tolist(), color=COLOURS[8])
+    axes.set(xlim=(0, 1), ylabel=f"breakpoints\nin 1/{bins}")
     return axes
 
 
 def plane(
-    classes: np.ndarray,
+    scores: np.ndarray,
     *,
     polygons: Sequence[np.ndarray] = (),
+    boundary: np.ndarray | None = None,
     extent: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0),
     classes_shown: np.ndarray | None = None,
     axes: Axes | None = None,
@@ -766,8 +817,10 @@ def plane(
     """A plane of inputs: the class that the network says at each point, and the walls of the pieces over it.
 
     Args:
-        classes: (point, point), the class at each point of a grid over `extent`, rows upwards.
-        polygons: for each piece (corner, 2).
+        scores: (point, point, output), the network's output on a grid over `extent`, rows upwards.
+        polygons: for each piece (corner, 2), as `PlanePartition.polygons`.
+        boundary: (segment, 2, 2), where the decision changes, exactly, as `Boundary.segments`; by default it is drawn
+            between the points of the grid.
         extent: left, right, bottom and top of what is shown.
         classes_shown: the classes that get colours, in that order, so that two pictures can agree; by default those
             present.
@@ -777,39 +830,48 @@ def plane(
         The axes.
 
     Example:
-        >>> drawn = plane(np.array([[0, 0], [0, 1]]))
+        >>> drawn = plane(np.array([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]]))
         >>> [text.get_text() for text in drawn.get_legend().get_texts()]
-        ['class 0', 'class 1', 'decision']
+        ['says 0', 'says 1', 'the decision changes']
 
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
     axes = new_axes(axes, width=6, height=5)
-    order = np.unique(classes) if classes_shown is None else np.union1d(classes_shown, classes)
-    ranks = np.searchsorted(order, classes)
-    palette = ListedColormap([COLOURS[i % len(COLOURS)] for i in range(len(order))])
-    axes.imshow(ranks, cmap=palette, vmin=-0.5, vmax=len(order) - 0.5, origin="lower", extent=extent, alpha=0.35)
-    if len(polygons):
-        width = float(np.clip(20 / np.sqrt(len(polygons)), 0.1, 1.0))
-        axes.add_collection(PolyCollection(list(polygons), facecolors="none", edgecolors="#333333", linewidths=width))
+    scores = np.asarray(scores, float)
+    classes = scores.argmax(axis=-1)
+    present = np.unique(classes)
+    order = present if classes_shown is None else np.union1d(classes_shown, present)
     left, right, bottom, top = extent
     middles = np.linspace(left, right, classes.shape[1]), np.linspace(bottom, top, classes.shape[0])
-    present = np.unique(ranks)
-    for rank in present[:-1]:
-        axes.contour(*middles, (ranks == rank).astype(float), levels=[0.5], colors="black", linewidths=2.0)
-    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
-    axes.set(xlabel="along the first side", ylabel="along the second side")
-    handles = [
-        *(Patch(color=palette(int(i)), alpha=0.35, label=f"class {order[i]}") for i in present),
-        Line2D([], [], color="black", linewidth=2, label="decision"),
-        *([Line2D([], [], color="#333333", linewidth=0.8, label="walls of pieces")] if len(polygons) else []),
-    ]
-    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    handles = []
+    for c in present:
+        colour = COLOURS[np.searchsorted(order, c) % len(COLOURS)]
+        lead = scores[..., c] - np.delete(scores, c, axis=-1).max(axis=-1, initial=-np.inf)
+        handles.append(Patch(facecolor=colour, alpha=0.35, label=f"says {c}"))
+        if len(present) == 1:
+            axes.axvspan(left, right, color=colour, alpha=0.35, linewidth=0)
+            break
+        axes.contourf(*middles, lead, levels=[0, np.inf], colors=[colour], alpha=0.35)
+        if boundary is None:
+            axes.contour(*middles, lead, levels=[0], colors=INK, linewidths=2.0)
+    if len(polygons):
+        width = float(np.clip(20 / np.sqrt(len(polygons)), 0.1, 1.0))
+        axes.add_collection(PolyCollection(list(polygons), facecolors="none", edgecolors=INK, linewidths=width))
+    if boundary is not None:
+        axes.add_collection(LineCollection(list(boundary), colors=INK, linewidths=2.5))
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    axes.set(xlabel="share of the first side", ylabel="share of the second side")
+    if len(present) > 1:
+        handles.append(Line2D([], [], color=INK, linewidth=2, label="the decision changes"))
+    if len(polygons):
+        handles.append(Line2D([], [], color=INK, linewidth=0.5, label="walls of pieces"))
+    legend(axes, handles=handles, outside=True)
     return axes
 
 
 def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
-    """Name the inputs that lie at (0, 0), (1, 0) and (0, 1) of a plane.
+    """Name the inputs that lie at (0, 0), (1, 0) and (0, 1) of a plane, outside it, where they hide nothing.
 
     Args:
         names: of the three, in that order.
@@ -821,21 +883,21 @@ def mark_corners(names: Sequence[str], *, axes: Axes | None = None) -> Axes:
     Example:
         >>> [text.get_text() for text in mark_corners(("one", "another", "a third")).texts]
         ['one', 'another', 'a third']
-
-    Source:
-        This package's own.
     """
     axes = new_axes(axes)
-    places = [(0, 0, 8, 8), (1, 0, -8, 8), (0, 1, 8, -16)]
-    for name, (a, b, aside, lift) in zip(names, places, strict=True):
-        axes.plot(a, b, "o", color="black", markersize=8, clip_on=False)
+    axes.set(xticks=[], yticks=[])
+    axes.xaxis.labelpad = 18  # below the names
+    places = [(0, 0, "left", -8), (1, 0, "right", -8), (0, 1, "left", 8)]
+    for name, (a, b, side, lift) in zip(names, places, strict=True):
+        axes.plot(a, b, "o", color=INK, markersize=8, clip_on=False)
         axes.annotate(
             name,
             (a, b),
-            xytext=(aside, lift),
+            xytext=(0, lift),
             textcoords="offset points",
-            ha="left" if aside > 0 else "right",
-            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "edgecolor": "none"},
+            ha=side,
+            va="bottom" if lift > 0 else "top",
+            fontsize=SMALL,
         )
     return axes
 
@@ -852,12 +914,9 @@ def frame(extent: tuple[float, float, float, float]) -> Rectangle:
     Example:
         >>> frame((0.0, 0.5, 0.0, 0.25)).get_height()
         0.25
-
-    Source:
-        This package's own.
     """
     left, right, bottom, top = extent
-    return Rectangle((left, bottom), right - left, top - bottom, fill=False, edgecolor="black", linewidth=1.5)
+    return Rectangle((left, bottom), right - left, top - bottom, fill=False, edgecolor=INK, linewidth=1.5)
 
 
 def measured_and_predicted(
@@ -866,9 +925,10 @@ def measured_and_predicted(
     *,
     axes: Axes | None = None,
 ) -> Axes:
-    """Measured over predicted against the scale of the noise: 1 where the prediction holds.
+    """What noise adds to the loss: measured, as points with two standard errors, and predicted, as lines.
 
-    What is predicted to be nothing has no ratio and is left out.
+    The axes are logarithmic. Where noise lowers the loss the point is hollow, at the size of the change; a prediction
+    of nothing is left out.
 
     Args:
         scales: (scale,).
@@ -881,20 +941,30 @@ def measured_and_predicted(
     Example:
         >>> one = np.ones(2)
         >>> measured_and_predicted([0.1, 1.0], {"a network": (one, 0.1 * one, one)}).get_ylabel()
-        'loss added: measured / predicted'
+        'loss added (nats)'
 
     Source:
         Wang, Balestriero, Baraniuk (2019), section 5, for the noise on the initial state.
     """
     axes = new_axes(axes)
-    axes.axhline(1, color="black", linewidth=0.8)
-    for (name, (measured, stderr, predicted)), colour in zip(values.items(), COLOURS, strict=False):
-        known = np.where(predicted == 0, np.nan, predicted)
-        ratio, error = measured / known, 2 * stderr / known
-        axes.errorbar(scales, ratio, error, color=colour, marker="o", capsize=3, label=name)
-    axes.set(xscale="log", xlabel="standard deviation σ of the noise", ylabel="loss added: measured / predicted")
-    axes.set_yscale("symlog", linthresh=2)
-    axes.legend(fontsize=8)
+    falls, scales = False, np.asarray(scales, float)
+    for i, (name, (measured, stderr, predicted)) in enumerate(values.items()):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        places = scales * 1.06 ** (i - (len(values) - 1) / 2)  # beside each other, so that none hides another
+        size = np.abs(measured)
+        below = np.minimum(2 * np.asarray(stderr), 0.9 * size)  # a bar that reaches zero has no end on this axis
+        axes.errorbar(places, size, (below, 2 * np.asarray(stderr)), fmt="none", color=colour, capsize=2, zorder=2)
+        rises = np.asarray(measured) > 0
+        axes.plot(places[rises], size[rises], marker, color=colour, label=f"{name}: measured", zorder=3)
+        axes.plot(places[~rises], size[~rises], marker, color=colour, markerfacecolor="white", zorder=3)
+        falls |= bool((~rises).any())
+        known = np.where(np.asarray(predicted) > 0, predicted, np.nan)
+        axes.plot(scales, known, color=colour, linewidth=1.5, linestyle=("-", "--", "-.", ":")[i % 4])
+    axes.plot([], [], color=GREY, label="lines: predicted")
+    if falls:
+        axes.plot([], [], "o", color=GREY, markerfacecolor="white", label="hollow: the loss falls")
+    axes.set(xscale="log", yscale="log", xlabel="standard deviation σ of the noise", ylabel="loss added (nats)")
+    legend(axes, **ABOVE)
     return axes
 
 
@@ -919,15 +989,16 @@ def region_changes(
         Wang, Balestriero, Baraniuk (2019), section 5, for the noise on the initial state.
     """
     axes = new_axes(axes)
-    for (name, share), colour in zip(shares.items(), COLOURS, strict=False):
-        axes.plot(scales, share, color=colour, marker="o", label=name)
+    for i, (name, share) in enumerate(shares.items()):
+        style = ("-", "--", "-.", ":")[i % 4]
+        axes.plot(scales, share, style, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], label=name)
     axes.set(
         xscale="log",
         xlabel="standard deviation σ of the noise",
         ylabel="share of samples that leave their region",
         ylim=(-0.03, 1.03),
     )
-    axes.legend()
+    legend(axes, **ABOVE)
     return axes
 
 
@@ -947,18 +1018,152 @@ def rounds_by_length(
     Example:
         >>> rounds_by_length([8, 16], {"a network": np.array([4, 6])}).get_ylabel()
         'rounds'
-
-    Source:
-        This package's own, for `parallel_forward`.
     """
     axes = new_axes(axes)
     for i, (name, row) in enumerate(rounds.items()):
-        axes.plot(lengths, row, color=COLOURS[i % len(COLOURS)], marker="osD^v"[i % 5], label=name)
-    axes.plot(lengths, lengths, color="black", linestyle="--", linewidth=0.8, label="one round a step")
+        axes.plot(lengths, row, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], label=name)
+    axes.plot(lengths, lengths, color=INK, linestyle="--", linewidth=1, label="one round a step")
     axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="rounds")
     powers = [2**i for i in range(int(np.log2(max(lengths))) + 1)]
     axes.set_xticks(list(lengths), [str(length) for length in lengths])
     axes.set_yticks(powers, [str(power) for power in powers])
     axes.minorticks_off()
-    axes.legend()
+    legend(axes, outside=True)
+    return axes
+
+
+def states(
+    trajectories: Sequence[np.ndarray],
+    points: np.ndarray | None = None,
+    stable: np.ndarray | None = None,
+    *,
+    classes: np.ndarray | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Trajectories in the plane of their two leading principal components, and the fixed points there.
+
+    Args:
+        trajectories: each (time, hidden), flat carries of one network.
+        points: (point, hidden), fixed points.
+        stable: (point,), whether each draws near states in (full) or lets some go (hollow).
+        classes: (trajectory,), the class of each; by default they are all grey.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> drawn = states([np.eye(3)], np.zeros((1, 3)), np.array([True]))
+        >>> drawn.get_legend().get_texts()[0].get_text()
+        '1 stable fixed point'
+    """
+    axes = new_axes(axes, width=6, height=5.5)
+    paths = [np.asarray(path, float) for path in trajectories]
+    every = np.concatenate(paths)
+    _, shares, directions = principal_components(every)
+
+    def place(path: np.ndarray) -> np.ndarray:
+        return (path - every.mean(axis=0)) @ directions.T
+
+    names = [] if classes is None else list(np.unique(classes)[: len(COLOURS)])
+    for i, path in enumerate(paths):
+        known = classes is not None and classes[i] in names
+        colour = COLOURS[names.index(classes[i])] if classes is not None and known else GREY
+        x, y = place(path).T
+        axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.6)
+        axes.plot(x[-1], y[-1], ".", color=colour, markersize=7)
+    if points is not None and not len(points):
+        axes.set_title("the search found no fixed point", loc="left")
+    elif points is not None:
+        spots, attracts = place(np.asarray(points, float)), np.asarray(stable, bool)
+        for chosen, name, face in ((attracts, "stable", HIGHLIGHT), (~attracts, "unstable", "white")):
+            if chosen.any():
+                axes.scatter(
+                    *spots[chosen].T,
+                    s=90,
+                    marker="o",
+                    facecolor=face,
+                    edgecolor=INK,
+                    linewidths=1.5,
+                    zorder=4,
+                    label=f"{chosen.sum()} {name} fixed point{'' if chosen.sum() == 1 else 's'}",
+                )
+    for name, colour in zip(names, COLOURS, strict=False):
+        axes.plot([], [], color=colour, label=f"class {name}")
+    axes.plot([], [], ".", color=GREY, label="where a sequence ends")
+    axes.set(
+        xlabel=f"first component, {shares[0]:.0%} of the variance",
+        ylabel=f"second component, {shares[1]:.0%}",
+        xticks=[],
+        yticks=[],
+    )
+    legend(axes, outside=True)
+    return axes
+
+
+def perturbation_growth(log_singular_values: np.ndarray, exponents: np.ndarray, *, axes: Axes | None = None) -> Axes:
+    """How much a change of the first state is stretched after each step, in the directions that it is stretched most.
+
+    Args:
+        log_singular_values: (time, hidden), as `JacobianSpectra` has them, largest first.
+        exponents: (hidden,), Lyapunov exponents for one step; the largest is drawn as a line.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> perturbation_growth(np.log(np.full((3, 2), 0.5)), np.log(np.full(2, 0.5))).get_xlabel()
+        'steps since the change'
+
+    Source:
+        Engelken, Wolf, Abbott, *Lyapunov spectra of chaotic recurrent neural networks* (2023).
+    """
+    axes = new_axes(axes)
+    sizes = np.asarray(log_singular_values, float) / np.log(10)
+    sizes = np.where(sizes < -6, np.nan, sizes)  # a millionth is nothing to see
+    steps = np.arange(1, len(sizes) + 1)
+    tenth = sizes.shape[1] // 10
+    for row, name, colour, style in ((0, "most", COLOURS[0], "-"), (tenth, "more than nine in ten", COLOURS[1], "--")):
+        label = f"direction that is stretched {name}"
+        axes.plot(steps, 10 ** sizes[:, row], style, color=colour, linewidth=2, label=label)
+    rate = float(exponents[0])
+    if np.isfinite(rate):
+        axes.plot(
+            steps,
+            np.exp(rate * steps),
+            ":",
+            color=INK,
+            linewidth=2,
+            label=f"largest Lyapunov exponent, {rate:+.3g} a step",
+        )
+    axes.axhline(1, color=GREY, linewidth=1)
+    axes.set(yscale="log", xlabel="steps since the change", ylabel="size of the change, 1 at first")
+    legend(axes, **ABOVE)
+    return axes
+
+
+def linear_errors(scales: np.ndarray, errors: np.ndarray, *, axes: Axes | None = None) -> Axes:
+    """How wrong a first-order map is when the input moves: the median over sequences, with quartiles.
+
+    Args:
+        scales: (scale,), how far the input moved, as a share of its own size.
+        errors: (scale, example), the error as a share of the change of the output.
+        axes: where to draw.
+
+    Returns:
+        The axes.
+
+    Example:
+        >>> linear_errors(np.array([0.1, 1.0]), np.array([[0.01], [0.5]])).get_ylabel()
+        'error / change of the output'
+    """
+    axes = new_axes(axes)
+    low, middle, high = np.quantile(errors, [0.25, 0.5, 0.75], axis=1)
+    axes.plot(scales, middle, "o-", color=COLOURS[0], label="median error")
+    axes.fill_between(scales, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="half of the sequences")
+    axes.axhline(1, color=GREY, linestyle="--", linewidth=1, label="as large as the change of the output itself")
+    axes.set(xscale="log", ylim=(0, max(1.1, 1.1 * float(high.max()))), ylabel="error / change of the output")
+    axes.set_xlabel("how far the input moves / its own size")
+    legend(axes, **ABOVE)
     return axes

@@ -6,13 +6,12 @@ import matplotlib.patches
 import numpy as np
 from jaxtyping import PyTree
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from maso_rnn.style import COLOURS, INK, legend, new_axes
 from path_opt.graph import ReductionGraph
 
-# told apart by colour-blind readers, and by width
-INCOMING, FROZEN, BOTH, OTHER = "#0072B2", "#D55E00", "#000000", "#B0B0B0"
+INCOMING, FROZEN, BOTH, OTHER = COLOURS[0], COLOURS[1], "#000000", "#B0B0B0"
 _MOST = 60  # circles that can still be told apart
 
 
@@ -49,8 +48,7 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
             "describes a larger one"
         )
     weights = graph.read(params)
-    if axes is None:
-        axes = Figure(figsize=(2.2 * len(sizes), 5), layout="constrained").add_subplot()
+    axes = new_axes(axes, width=2.2 * len(sizes), height=5)
     heights = [np.linspace(size / 2, -size / 2, size) if size > 1 else np.zeros(1) for size in sizes]
     kernels = [np.asarray(layer.input_kernel) for layer in weights.layers] + [np.asarray(weights.readout.kernel)]
     for column, kernel in enumerate(kernels):
@@ -90,14 +88,12 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
                 )
             )
     for column, height in enumerate(heights):
-        axes.scatter(np.full(len(height), column), height, s=90, color="white", edgecolors="black", zorder=3)
+        axes.scatter(np.full(len(height), column), height, s=90, color="white", edgecolors=INK, zorder=3)
     names = ["inputs", *[f"layer {l}\n(arcs: recurrent)" for l in range(len(graph.widths))], "outputs"]
     axes.set_xticks(range(len(sizes)), names)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-    axes.set_title(
-        f"{graph.basis_paths} basis paths: {graph.edges} weights less {graph.units} hidden units", fontsize=10
-    )
+    axes.set_title(f"{graph.basis_paths} basis paths: {graph.edges} weights less {graph.units} hidden units")
     marks = {
         "skeleton, in": (INCOMING, 2.6),
         "skeleton, out (frozen)": (FROZEN, 2.6),
@@ -105,13 +101,6 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
         "other weights": (OTHER, 1.0),
     }
     handles = [Line2D([], [], color=colour, linewidth=width, label=name) for name, (colour, width) in marks.items()]
-    handles.append(Line2D([], [], color="black", linewidth=1.0, linestyle=(0, (3, 2)), label="negative"))
-    axes.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.1),
-        ncols=5,
-        frameon=False,
-        fontsize=8,
-    )
+    handles.append(Line2D([], [], color=INK, linewidth=1.0, linestyle=(0, (3, 2)), label="negative"))
+    legend(axes, handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
     return axes

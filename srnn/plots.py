@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from maso_rnn.style import COLOURS, DIVERGING, GREY, INK, MARKERS, PALE, legend, new_axes
 from srnn.memory import Timescales
 from srnn.response import Kernel
 
-# Okabe and Ito's colours, told apart by colour-blind readers; used in this order everywhere
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-
-def _new_axes(axes: Axes | None, *, width: float = 6.0, height: float = 4.0) -> Axes:
-    """The axes given, or new ones on a figure of no global state."""
-    return Figure(figsize=(width, height), layout="constrained").add_subplot() if axes is None else axes
+USELESS = 1e3  # a bound this many times the error says nothing of it
+LINES = ("-", "--", "-.", ":")  # with the colours, forty lines that differ
 
 
 def first_order(
     kernels: Mapping[str, Kernel], *, channel: int = 0, timescales: Timescales | None = None, axes: Axes | None = None
 ) -> Axes:
-    """First-order kernels against the lag, with bands of two standard errors.
+    """How a network answers one impulse: first-order kernels against the lag, with two standard errors either way.
 
     Args:
         kernels: by label.
@@ -43,27 +39,31 @@ def first_order(
     Source:
         Lim (2021), section 3, for the response kernels.
     """
-    axes = _new_axes(axes)
+    axes = new_axes(axes, width=6)
     lags = np.zeros(1)
-    for colour, (label, kernel) in zip(COLOURS, kernels.items(), strict=False):
+    for i, (label, kernel) in enumerate(kernels.items()):
+        colour, style = COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]
         lags, values = np.asarray(kernel.lags), np.asarray(kernel.values[:, channel])
         band = 2 * np.asarray(kernel.stderr[:, channel])
-        axes.plot(lags, values, color=colour, label=label)
-        axes.fill_between(lags, values - band, values + band, color=colour, alpha=0.25, linewidth=0)
+        thin = band.max() < 0.01 * np.ptp(values)  # thinner than the line
+        axes.plot(lags, values, style, color=colour, label=f"{label} (within the line)" if thin else label)
+        axes.fill_between(lags, values - band, values + band, color=colour, alpha=0.3, linewidth=0)
     if timescales is not None:
         basis = np.exp(-lags[:, None] / np.asarray(timescales.timescales))
         named = ", ".join(f"{float(tau):.3g}" for tau in timescales.timescales)
         axes.plot(
             lags,
             basis @ np.asarray(timescales.amplitudes[:, channel]),
-            color="#000000",
-            linestyle="--",
-            label=f"exponentials, τ = {named}",
+            color=INK,
+            linestyle=":",
+            linewidth=2,
+            label=f"fit of exponentials, τ = {named}",
         )
-    axes.axhline(0, color="#888888", linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.set_xlim(0, float(lags.max()))
     axes.set_xlabel("time since the impulse")
     axes.set_ylabel("response per unit input and time")
-    axes.legend(frameon=False)
+    legend(axes)
     return axes
 
 
@@ -87,16 +87,16 @@ def second_order(kernel: Kernel, *, channels: tuple[int, int] = (0, 0), axes: Ax
     Source:
         Lim (2021), section 3, for the response kernels.
     """
-    axes = _new_axes(axes, width=5)
+    axes = new_axes(axes, width=5)
     values = np.asarray(kernel.values[:, :, channels[0], channels[1]])
     unclear = np.abs(values) < 2 * np.asarray(kernel.stderr[:, :, channels[0], channels[1]])
     limit = np.abs(values).max() or 1.0
     lags = np.asarray(kernel.lags)
-    image = axes.pcolormesh(lags, lags, values, cmap="RdBu_r", vmin=-limit, vmax=limit, shading="nearest")
+    image = axes.pcolormesh(lags, lags, values, cmap=DIVERGING, vmin=-limit, vmax=limit, shading="nearest")
     down, across = np.nonzero(unclear)
     if len(down):
-        axes.plot(lags[across], lags[down], ".", color="#444444", markersize=1.5, label="within 2 standard errors of 0")
-        axes.legend(frameon=False, loc="upper right", fontsize=8)
+        axes.plot(lags[across], lags[down], ".", color=INK, markersize=1.5, label="within 2 standard errors of 0")
+        legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0))
     axes.set_aspect("equal")
     axes.set_xlabel("time since one impulse")
     axes.set_ylabel("time since the other")
@@ -126,18 +126,18 @@ def against_amplitude(
     Source:
         Lim (2021), section 3, for the response kernels.
     """
-    axes = _new_axes(axes)
+    axes = new_axes(axes, width=6)
     simulated, *predicted = responses.items()
-    for colour, (label, values) in zip(COLOURS, predicted, strict=False):
-        axes.plot(amplitudes, values, color=colour, label=label)
-    axes.errorbar(amplitudes, simulated[1], 2 * stderr, fmt="o", color="#000000", markersize=4, label=simulated[0])
+    for (label, values), colour, style in zip(predicted, itertools.cycle(COLOURS), itertools.cycle(LINES)):
+        axes.plot(amplitudes, values, style, color=colour, linewidth=2, label=label)
+    axes.errorbar(amplitudes, simulated[1], 2 * stderr, fmt="o", color=INK, markersize=4, label=simulated[0])
     spread = max(float(np.ptp(simulated[1])), 1e-12)
     low, high = float(np.min(simulated[1])), float(np.max(simulated[1]))
-    axes.set_ylim(low - 0.6 * spread, high + 0.6 * spread)  # a series that runs away must not hide the rest
+    axes.set_ylim(low - 0.15 * spread, high + 0.3 * spread)  # a series that runs away must not hide the rest
     axes.set_xscale("log", base=2)
     axes.set_xlabel("amplitude of the input")
     axes.set_ylabel("mean response")
-    axes.legend(frameon=False)
+    legend(axes)
     return axes
 
 
@@ -149,6 +149,8 @@ def truncation(
     axes: Axes | None = None,
 ) -> Axes:
     """What a truncated series misses against the amplitude, on logarithmic axes, and dashed the bound on it.
+
+    A bound more than a thousand times the error is of no use: it is left out, and the heading says so.
 
     Args:
         amplitudes: of the input.
@@ -166,20 +168,27 @@ def truncation(
     Source:
         Lim (2021), for the series; the bound is this package's own.
     """
-    axes = _new_axes(axes)
-    for colour, (label, values) in zip(COLOURS, errors.items(), strict=False):
-        axes.loglog(amplitudes, np.abs(values), "o-", color=colour, markersize=4, label=label)
-        if label in bounds:
-            finite = np.isfinite(bounds[label])
-            axes.loglog(np.asarray(amplitudes)[finite], bounds[label][finite], "--", color=colour, linewidth=1)
-    axes.plot([], [], "--", color="#444444", label="bound on each")
+    axes = new_axes(axes, width=6)
+    drawn, useless = False, []
+    for (label, values), colour, marker in zip(errors.items(), itertools.cycle(COLOURS), itertools.cycle(MARKERS)):
+        axes.loglog(amplitudes, np.abs(values), marker=marker, color=colour, markersize=5, label=label)
+        if label not in bounds:
+            continue
+        ratio = np.asarray(bounds[label]) / np.abs(values)
+        near = np.isfinite(ratio) & (ratio < USELESS)
+        axes.loglog(np.asarray(amplitudes)[near], np.asarray(bounds[label])[near], "--", color=colour, linewidth=1.5)
+        drawn |= bool(near.any())
+        useless += [] if near.all() else [float(np.nanmin(np.where(np.isfinite(ratio) & ~near, ratio, np.inf)))]
+    if drawn:
+        axes.plot([], [], "--", color=GREY, label="bound on each")
+    if useless:
+        axes.set_title(
+            f"where no bound is drawn it is {min(useless):.0e} times the error or more: of no use", fontsize=9
+        )
     axes.set_xscale("log", base=2)
-    top = max(float(np.max(np.abs(values))) for values in errors.values())
-    low = min(float(np.min(np.abs(values))) for values in errors.values())
-    axes.set_ylim(0.3 * low, 1e4 * top)  # a bound far off is cut: it says nothing there
     axes.set_xlabel("amplitude of the input")
     axes.set_ylabel("error of the predicted mean response")
-    axes.legend(frameon=False)
+    legend(axes)
     return axes
 
 
@@ -206,18 +215,15 @@ def compared(
     Example:
         >>> [t.get_text() for t in compared({"one": 1.0, "other": 2.0}, label="error").get_yticklabels()]
         ['one', 'other']
-
-    Source:
-        This package's own.
     """
-    axes = _new_axes(axes)
-    for row, (colour, (name, value)) in enumerate(zip(COLOURS, values.items(), strict=False)):
+    axes = new_axes(axes, width=6)
+    for row, ((name, value), colour) in enumerate(zip(values.items(), itertools.cycle(COLOURS))):
         spread = 0.0 if stderr is None else 2 * stderr[name]
         axes.errorbar(value, row, xerr=spread, fmt="o", color=colour, capsize=4)
         axes.annotate(f"{value:.3g}", (value, row), xytext=(0, 7), textcoords="offset points", ha="center")
     axes.set_yticks(range(len(values)), list(values))
     axes.set_ylim(len(values) - 0.5, -0.6)
-    axes.grid(axis="x", color="#dddddd")
+    axes.grid(axis="x", color=PALE)
     if log:
         axes.set_xscale("log")
         axes.set_xlim(0.2 * min(values.values()), 5 * max(values.values()))

@@ -1,6 +1,7 @@
 """Dynamics: eigenvalues against closed forms, exponents against known systems, memory against a pulse."""
 
 import math
+import re
 
 import equinox
 import jax
@@ -619,10 +620,9 @@ def test_section_says_what_was_measured(section):
         "memory-measured",
     ]
     cloud, horizons, growth, memory = (picture.reading for picture in section.pictures)
-    assert "before training: 0 of 8 eigenvalues are outside" in cloud
-    assert "after training: 8 of 8 eigenvalues are outside" in cloud
-    assert "before training: half of the modes promise 9.49 steps" in horizons  # −1 / ln 0.9
-    assert "before training: powers grow to 1 times" in growth
+    assert re.findall(r"\d+ of 8", cloud) == ["0 of 8", "8 of 8"]
+    assert "9.49 steps" in horizons  # −1 / ln 0.9
+    assert "1 times" in growth
     # the linear network keeps the prediction, the others do not
     assert memory.count("identity 8 of 8") == 2
     assert "relu 8 of 8" not in memory

@@ -16,10 +16,12 @@ import pytest
 import maso_rnn
 from maso_rnn import files, report
 from maso_rnn.__main__ import main
-from maso_rnn.report import inspection
+from maso_rnn.report import reading
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES, TIME, CLASSES = 24, 8, 3
+OF_PIECES = ["templates", "regions", "codes", "walk", "plane", "boundary"]
+OF_ANY = ["eigenvalues", "fixed-points", "stability"]
 
 
 def network(activation="relu", dtype="float32"):
@@ -48,6 +50,8 @@ def folder(tmp_path_factory):
     (folder / "text.npy").write_text("not an array")
     files.save(folder / "rnn", network())
     files.save(folder / "tanh", network("tanh"))
+    np.save(folder / "lengths.npy", np.arange(EXAMPLES) % 5 + 4)
+    np.save(folder / "none.npy", np.zeros(EXAMPLES, int))
     one = network()
     readout = one.readout.replace(kernel=one.readout.kernel[:, :1], bias=one.readout.bias[:1])
     files.save(folder / "one", one.replace(readout=readout))
@@ -69,11 +73,11 @@ def made(folder):
 def test_the_report_is_whole_and_json_is_all_that_is_printed(folder, made):
     result, progress = made
     assert result == json.loads((folder / "r" / "result.json").read_text())
-    names = ["templates", "regions", "codes", "walk", "plane", "boundary", "eigenvalues"]
-    assert list(result["sections"]) == names
+    assert list(result["sections"]) == [*OF_PIECES, *OF_ANY]
     page = (folder / "r" / "report.html").read_text()
     assert page.count("<figure>") == len(list((folder / "r").glob("*.png"))) == len(result["pictures"])
-    assert result["configuration"]["layers"] == [6, 5]
+    assert "6 + 5 hidden units (relu)" in page
+    assert f"It is right for {result['sections']['templates']['accuracy']:.1%} of 24 sequences" in page
     assert "sequences" in progress
     assert str(folder) not in page
 
@@ -85,7 +89,7 @@ def test_its_numbers_are_those_of_the_library(folder, made):
     margins = np.array(jax.vmap(maso_rnn.template_margin)(maps, xs, labels))
     right = np.asarray(maps.output.argmax(1)) == labels
     sections = made[0]["sections"]
-    found = sections["templates"]["the network"]
+    found = sections["templates"]
     assert found["accuracy"] == right.mean()
     assert found["median_margin_right"] == pytest.approx(np.median(margins[right]), rel=1e-4)  # float32
     assert found["median_margin_wrong"] == pytest.approx(np.median(margins[~right]), rel=1e-4)
@@ -106,21 +110,48 @@ def test_its_numbers_are_those_of_the_library(folder, made):
     assert set(sections["eigenvalues"]) == {"layer 0", "layer 1"}
 
 
+def test_a_safe_distance_is_safe(made):
+    rnn, safe = network(), made[0]["sections"]["boundary"]["median_safe_distance"]
+    xs = np.random.default_rng(1).normal(size=(EXAMPLES, TIME, 1)).astype("float32")
+    pushes = np.random.default_rng(2).normal(size=(50, *xs.shape))
+    pushes[:, :, : TIME // 2] = 0  # the second half moves
+    pushes /= np.linalg.norm(pushes, axis=(2, 3), keepdims=True)
+    say = jax.vmap(lambda x: maso_rnn.last_output(rnn, x).argmax())
+    moved = np.stack([say(jnp.asarray(xs + 0.999 * safe * push, "float32")) for push in pushes])
+    assert (moved == np.asarray(say(jnp.asarray(xs)))).all(axis=0).mean() >= 0.5  # half of them are at least so safe
+
+
 def test_memory_is_bounded_by_keeping_codes_of_some(folder, monkeypatch):
     rnn, xs = network(), np.load(folder / "xs.npy")
-    monkeypatch.setattr(inspection, "CODE_BYTES", 5 * TIME * 2)  # two bytes a step
-    monkeypatch.setattr(inspection, "BATCH_BYTES", 5 * TIME * (11 + 4 * (CLASSES + 1)))
-    found = inspection._read(rnn, xs, None, None, 0.1, jax.random.key(0), lambda steps, desc: steps)
-    assert found.kept.tolist() == [0, 6, 12, 17, 23]  # in batches of five, the last one filled up
-    codes = [maso_rnn.trajectory(rnn, jnp.asarray(xs[i], "float32")).codes for i in found.kept]
-    np.testing.assert_array_equal(found.packed, [maso_rnn.pack(code) for code in codes])
-    assert found.numbers["scores"].shape == (EXAMPLES, CLASSES)
-    assert found.numbers["right"].all()
+    monkeypatch.setattr(reading, "CODE_BYTES", 5 * TIME * 2)  # two bytes a step
+    monkeypatch.setattr(reading, "BATCH_BYTES", 5 * TIME * (11 + 4 * (CLASSES + 1)))
+    found = reading.read(rnn, xs, None, None, None, 0.1, jax.random.key(0), lambda steps, desc: steps)
+    assert found.pieces.kept.tolist() == [0, 6, 12, 17, 23]  # in batches of five, the last one filled up
+    codes = [maso_rnn.trajectory(rnn, jnp.asarray(xs[i], "float32")).codes for i in found.pieces.kept]
+    np.testing.assert_array_equal(found.pieces.packed, [maso_rnn.pack(code) for code in codes])
+    assert found.pieces.scores.shape == (EXAMPLES, CLASSES)
+    assert found.right.all()
+
+
+@pytest.mark.slow
+def test_padding_changes_no_number(folder):
+    """Whatever stands behind the end of a sequence."""
+    rnn, xs, lengths = network(), np.load(folder / "xs.npy"), np.load(folder / "lengths.npy")
+    other = np.where(np.arange(TIME)[:, None] < lengths[:, None, None], xs, 7.0)
+    made = [report.inspect(rnn, data, lengths=lengths, key=jax.random.key(0)) for data in (xs, other)]
+    assert [section.name for section in made[0]] == [*OF_PIECES, *OF_ANY]
+    for one, two in zip(*made, strict=True):
+        assert one.answers == two.answers
+        jax.tree.map(np.testing.assert_array_equal, one.values, two.values)
+    scores = [maso_rnn.last_output(rnn, jnp.asarray(x[:n], "float32")) for x, n in zip(xs, lengths, strict=True)]
+    labels = np.argmax(scores, axis=1)
+    first = report.inspect(rnn, xs, labels, lengths=lengths, key=jax.random.key(0))[0]
+    assert first.values["accuracy"] == 1
 
 
 BAD = [
-    ("none --data xs.npy", "No such file"),
-    ("rnn --data none.npy", "No such file"),
+    ("nothing --data xs.npy", "No such file"),
+    ("rnn --data nothing.npy", "No such file"),
     ("cut --data xs.npy", "not a whole safetensors file"),
     ("text.npy --data xs.npy --activation relu", "neither a safetensors file nor one of torch.save"),
     ("xs.npy --data xs.npy", "neither a safetensors file nor one of torch.save"),
@@ -132,7 +163,10 @@ BAD = [
     ("rnn --data whole.npy", "must be floating, got int64"),
     ("rnn --data nan.npy", "finite in float32, got sequence 7"),
     ("rnn --data huge.npy", "finite in float32, got sequence 0"),
-    ("rnn --data xs.npy --labels high.npy", "must be in [0, 3), got 1 to 3"),
+    ("rnn --data xs.npy --labels high.npy", "labels must be in [0, 2], got 1 to 3"),
+    ("rnn --data xs.npy --lengths none.npy", "lengths must be in [1, 8], got 0 to 0"),
+    ("rnn --data xs.npy --lengths few.npy", "lengths must be one for each of the 24"),
+    ("rnn --data xs.npy --image 2 4 --lengths lengths.npy", "unequal length fold into no image"),
     ("rnn --data xs.npy --labels few.npy", "one for each of the 24 sequences, got shape (5,)"),
     ("rnn --data xs.npy --labels xs.npy", "one for each of the 24 sequences"),
     ("rnn --data xs.npy --image 3 3", "does not fold into (3, 3)"),
@@ -140,7 +174,6 @@ BAD = [
     ("rnn --data xs.npy --seed -1", "--seed must be in"),
     ("rnn --data xs.npy --activation relu", "leave out --activation"),
     ("rnn --data xs.npy --output taken", "thesis.tex"),
-    ("tanh --data xs.npy", "relu, leaky_relu, abs, hard_tanh"),
     ("one --data xs.npy", "at least two outputs"),
     ("rnn", "--data"),
     ("rnn --data xs.npy --lables y.npy", "--lables"),
@@ -166,7 +199,47 @@ def test_other_commands_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    assert "the command must be inspect" in capsys.readouterr().err
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_help_says_what_it_does_with_an_example(capsys):
+    for arguments in (["--help"], ["inspect", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+        assert "rnn-geometry inspect " in capsys.readouterr().out.partition("example")[2]
+
+
+def test_a_tanh_network_gets_what_holds_for_it(folder):
+    rnn, xs = network("tanh", "float64"), np.load(folder / "xs.npy")
+    labels = np.arange(EXAMPLES) % CLASSES
+    sections = report.inspect(rnn, xs, labels, key=jax.random.key(0))
+    assert [section.name for section in sections] == ["templates", *OF_ANY]
+    right = np.array([maso_rnn.last_output(rnn, x).argmax() for x in jnp.asarray(xs)]) == labels
+    assert sections[0].values["accuracy"] == right.mean()
+    # a first-order map: an error that is a share of the change grows in proportion to the move
+    errors = sections[0].values["median_error"]
+    assert errors[1] / errors[0] == pytest.approx(3, rel=0.1)
+    exponents = maso_rnn.lyapunov_exponents(
+        lambda h, x: reading.as_cell(rnn)(h, x), maso_rnn.initial_state(rnn), jnp.asarray(xs[0])
+    ).exponents
+    np.testing.assert_allclose(sections[-1].values["lyapunov_exponents"], exponents)
+    for section in sections:
+        for picture in section.pictures:
+            picture.figure.savefig(os.devnull, format="png")
+
+
+def test_any_cell_is_opened_up(folder):
+    """The same tanh network as a step of one's own says the same."""
+    rnn, xs = network("tanh", "float64"), np.load(folder / "xs.npy")
+    cell = reading.as_cell(rnn)
+    sections = [report.inspect(one, xs, key=jax.random.key(0)) for one in (rnn, cell)]
+    assert [section.name for section in sections[1]] == ["templates", "fixed-points", "stability"]
+    ours = {section.name: section for section in sections[0]}
+    for section in sections[1]:
+        assert section.answers == ours[section.name].answers
+    with pytest.raises(ValueError, match="the data must fit the network"):
+        report.inspect(cell, np.ones((2, 3, 5)), key=jax.random.key(0))
 
 
 def test_outputs_that_overflow_are_refused(folder, capsys, monkeypatch):
@@ -181,11 +254,11 @@ def test_outputs_that_overflow_are_refused(folder, capsys, monkeypatch):
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "maso_rnn.command", raising=False)
     monkeypatch.delattr(maso_rnn, "command", raising=False)
-    monkeypatch.setitem(sys.modules, "tyro", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(SystemExit) as stop:
         main(["inspect"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "rnn-geometry: tyro is missing; pip install 'rnn-geometry[report]'\n"
+    assert capsys.readouterr().err == "rnn-geometry: tqdm is missing; pip install 'rnn-geometry[report]'\n"
 
 
 @pytest.mark.slow
@@ -205,7 +278,7 @@ def test_other_activations_without_labels(folder, activation):
 def test_few_sequences(folder, examples):
     xs = np.load(folder / "xs.npy")[:examples]
     names = {section.name for section in report.inspect(network(), xs, key=jax.random.key(0))}
-    assert names == {"templates", "regions", "boundary", "eigenvalues"} | ({"walk"} if examples == 2 else set())
+    assert names == {"templates", "regions", "boundary", *OF_ANY} | ({"walk"} if examples == 2 else set())
 
 
 def run(arguments, **options):
@@ -233,7 +306,7 @@ def test_torch_files(folder, tmp_path):
     for name in ("state.pt", "checkpoint.pt", "m.safetensors"):
         done = run([tmp_path / name, "--activation", "relu", *options])
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["sections"]["templates"]["the network"]["accuracy"] == 1  # torch's own classes
+        assert json.loads(done.stdout)["sections"]["templates"]["accuracy"] == 1  # torch's own classes
 
     torch.save(module, tmp_path / "pickled.pt")
     torch.save(module.half().state_dict(), tmp_path / "half.pt")
@@ -243,11 +316,10 @@ def test_torch_files(folder, tmp_path):
     (tmp_path / "cut.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:-50])
     for name, activation, message in [
         ("m.safetensors", None, "--activation must be given"),
-        ("state.pt", "tanh", "relu, leaky_relu, abs, hard_tanh"),
         ("state.pt", "swish", "activation must be one of"),
         ("pickled.pt", "relu", "holds more than weights"),
         ("half.pt", "relu", "torch.float16"),
-        ("gru.pt", "relu", "GRU, not an nn.RNN"),
+        ("gru.pt", "relu", "leave out --activation"),
         ("both.pt", "relu", "bidirectional"),
         ("list.pt", "relu", "must hold one state dict, got list"),
         ("cut.pt", "relu", "not a whole file of torch.save"),
@@ -258,6 +330,19 @@ def test_torch_files(folder, tmp_path):
         assert message in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert not done.stdout
+
+    for kind in (torch.nn.GRU, torch.nn.LSTM):
+        gated = torch.nn.ModuleDict({"body": kind(1, 6, batch_first=True), "head": torch.nn.Linear(6, CLASSES)})
+        torch.save(gated.state_dict(), tmp_path / "gated.pt")
+        with torch.no_grad():
+            np.save(
+                tmp_path / "said.npy", gated["head"](gated["body"](torch.from_numpy(xs))[0][:, -1]).argmax(1).numpy()
+            )
+        done = run([tmp_path / "gated.pt", *options])
+        assert done.returncode == 0, done.stderr
+        sections = json.loads(done.stdout)["sections"]
+        assert sections["templates"]["accuracy"] == 1  # torch's own classes
+        assert list(sections) == ["templates", "fixed-points", "stability"]
 
 
 PEAK = r"""

@@ -1,6 +1,8 @@
+import itertools
+
 import numpy as np
 
-from maso_rnn import plots
+from maso_rnn import plots, style
 
 
 def test_template_and_sequence_fold_alike():
@@ -19,7 +21,7 @@ def test_template_colours_are_even_about_zero():
 def test_right_and_wrong_puts_each_where_it_belongs():
     values, right = np.array([1.0, 2.0, 3.0, np.nan]), np.array([True, True, False, True])
     texts = [text.get_text() for text in plots.right_and_wrong(values, right, label="x").get_legend().get_texts()]
-    assert texts == ["predicted right (2)", "median 1.5", "predicted wrong (1)", "median 3"]
+    assert texts == ["predicted right (2), median 1.5", "predicted wrong (1), median 3"]
 
 
 def test_right_and_wrong_of_one_value_and_of_none():
@@ -63,3 +65,68 @@ def test_code_map_marks_the_commonest_classes_and_holds_equal_codes():
 def test_distances_that_are_all_equal_are_drawn():
     drawn = plots.within_and_between(np.zeros(3), np.array([True, True, False]), label="distance")
     assert drawn.get_xlim()[0] < 0 < drawn.get_xlim()[1]
+
+
+def test_where_the_decision_changes_is_exact_and_the_runner_up_named():
+    # scores (-x, 1/2, x, -9) from -1 to 1 in one piece, and again cut at places where nobody overtakes
+    for places in (np.array([-1.0, 1.0]), np.linspace(-1, 1, 8)):
+        outputs = np.stack([-places, np.full(len(places), 0.5), places, np.full(len(places), -9.0)], axis=1)
+        changes, leaders = plots.upper_envelope(places, outputs)
+        np.testing.assert_allclose(changes, [-0.5, 0.5], atol=1e-12)
+        assert leaders.tolist() == [0, 1, 2]
+        axes = plots.scores_along(places, outputs)
+        named = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert {"class 0: leads", "class 1: leads", "class 2: leads", "other classes"} <= set(named)
+    steady = plots.scores_along(np.array([0.0, 1.0]), np.array([[3.0, 1.0, 0.0], [3.0, 0.0, 2.0]]))
+    assert [t.get_text() for t in steady.get_legend().get_texts()][:2] == ["class 0: leads", "class 2: closest rival"]
+
+
+def test_winners_of_random_scores_are_those_of_a_fine_grid():
+    """Every class that leads somewhere is found: a fine grid finds none that is not among them."""
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        places, outputs = np.linspace(0, 1, 5), draw.standard_normal((5, 4))
+        changes, leaders = plots.upper_envelope(places, outputs)
+        fine = np.linspace(0, 1, 4001)
+        winners = np.stack([np.interp(fine, places, column) for column in outputs.T]).argmax(axis=0)
+        wanted = leaders[np.searchsorted(changes, fine)]
+        assert (winners == wanted)[np.abs(fine[:, None] - changes).min(axis=1, initial=1) > 1e-9].all()
+
+
+def test_walls_nearer_than_each_distance():
+    line = plots.nearest_wall({"a": np.array([0.0, 0.1, 0.2, 0.4])}).lines[0]
+    shares = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert [shares[at] for at in (0.1, 0.2, 0.4)] == [0.5, 0.75, 1.0]
+    plots.nearest_wall({"a": np.zeros(3)}).figure.savefig("/dev/null", format="png")
+
+
+def test_only_steps_at_which_counts_change_are_drawn():
+    counts = np.concatenate([np.arange(1, 11), np.full(90, 10)])
+    assert plots.regions_through_time({"a": counts}, sequences=10).get_xlim()[1] < 20
+
+
+def test_a_cost_that_falls_is_hollow():
+    axes = plots.measured_and_predicted([0.1, 1.0], {"a": (np.array([-1.0, 1.0]), np.ones(2), np.ones(2))})
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
+    assert [line.get_ydata().tolist() for line in hollow] == [[1.0]]
+
+
+def _lab(colour, seen_by):
+    """CIELAB of a colour as people with a kind of vision see it."""
+    linear = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(seen_by @ linear, 0, 1) / [0.9505, 1, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def test_ten_colours_are_told_apart_by_colour_blind_readers():
+    """Machado, Oliveira, Fernandes (2009), severity 1: deuteranopia, protanopia; and usual vision."""
+    deuteranopia = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+    protanopia = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    assert len(style.COLOURS) == 10
+    for seen_by in (np.array(deuteranopia), np.array(protanopia), np.eye(3)):
+        places = [_lab(colour, seen_by) for colour in style.COLOURS]
+        apart = [np.linalg.norm(a - b) for a, b in itertools.combinations(places, 2)]
+        assert min(apart) > 15  # a difference of 2 is just seen side by side

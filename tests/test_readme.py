@@ -11,7 +11,6 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", "docs/datasets.md", "docs/extending.md", "docs/path_space.md"]
 
 
@@ -53,8 +52,21 @@ def test_the_documentation_builds_without_a_warning_and_its_notebooks_run(tmp_pa
         assert "_images/" in html
 
 
-def test_every_file_it_names_exists():
-    named = re.findall(r"`((?:maso_rnn|path_opt|srnn|benchmarks|tests|docs)/[^`]*)`|\]\(([^)#:]+)\)", README)
-    paths = [path for pair in named for path in pair if path]
-    assert paths
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_file_a_page_names_and_links_to_exists(page):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:maso_rnn|path_opt|srnn|benchmarks|tests|docs|examples)/[\w./-]*)`", text)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    linked = [link for link in re.findall(r"\]\(([^)#\s]+)\)", text) if "://" not in link]
+    assert [link for link in linked if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_code_of_pages_fits_their_width():
+    for page in ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]:
+        for block in re.findall(
+            r"^```(?:python|\{code-cell\} python3)\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S
+        ):
+            if "remove-" not in block:
+                assert [line for line in block.splitlines() if len(line) > 130] == [], page

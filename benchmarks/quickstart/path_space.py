@@ -14,7 +14,7 @@ import maso_rnn
 import path_opt
 from benchmarks.data.dataset import Dataset, Split
 from benchmarks.path_space.training import Configuration, starts, train
-from maso_rnn import plots
+from maso_rnn import style
 from maso_rnn.report import Picture, Section
 from path_opt.plots import draw_graph
 
@@ -51,20 +51,24 @@ def path_space(data: Dataset, settings: Quickstart) -> Section:
     }
     steps = np.linspace(0, training.steps, training.points + 1)
 
-    figure = plots.new_figure(2.6 * len(curves) + 1.4, 3.6)
+    figure = style.new_figure(3 * len(curves) + 1.4, 4)
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
     for axes, (name, (first, second)) in zip(panels, curves.items(), strict=True):
-        axes.plot(steps, first, color=plots.COLOURS[0], linewidth=4, alpha=0.5, label="balanced start")
-        axes.plot(steps, second, color=plots.COLOURS[1], linestyle="--", label="rescaled start")
+        axes.plot(steps, first, color=style.COLOURS[0], linewidth=4, alpha=0.5, label="balanced start")
+        axes.plot(steps, second, color=style.COLOURS[1], linestyle="--", label="rescaled start")
         axes.set(title=f"{name}, rate {methods[name]:g}", xlabel="step")
     # what diverges may leave the picture; its warning and its values stay
     panels[0].set(ylabel="validation loss (nats)", yscale="log", ylim=_limits(curves))
-    panels[0].legend()
+    style.legend(panels[0])
     apart = {name: float(np.abs(second / first - 1).max()) for name, (first, second) in curves.items()}
+    alike = [name for name, value in apart.items() if value < 0.05]
+    answer = f"{' and '.join(alike) if alike else 'None'} of {', '.join(apart)}: the losses from both starts stay " + (
+        "within 5 % of each other."
+    )
 
     small = _small(np.random.default_rng(settings.seed))
     small_graph = path_opt.reduction_graph(small)
-    drawing = plots.new_figure(8, 4.4)
+    drawing = style.new_figure(8, 5)
     draw_graph(small, small_graph, axes=drawing.add_subplot())
     return Section(
         "path-space",
@@ -78,11 +82,9 @@ def path_space(data: Dataset, settings: Quickstart) -> Section:
         [
             Picture(
                 "path-space-starts",
-                "Does a method train two networks that compute the same function alike?",
+                "Which methods train two networks that compute the same function alike?",
                 figure,
-                "Largest relative difference between the two validation losses: "
-                + ", ".join(f"{name} {value:.1g}" for name, value in apart.items())
-                + ".",
+                answer,
             ),
             Picture(
                 "path-space-graph",
@@ -111,7 +113,8 @@ def path_space(data: Dataset, settings: Quickstart) -> Section:
                 "basis_paths": small_graph.basis_paths,
             },
         },
-        [f"{name} diverged" for name, pair in curves.items() if not np.isfinite(pair).all()],
+        [f"{name} diverged." for name, pair in curves.items() if not np.isfinite(pair).all()],
+        [f"Which optimisers do not notice a rescaling? {answer}"],
     )
 
 

@@ -34,6 +34,7 @@ def response(data: Dataset, settings: Quickstart) -> Section:
         amplitudes=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
     )
     found = kernels.measure(setting, noise_key)
+    pictures = kernels.pictures(setting.amplitudes, found, prefix="response")
     return Section(
         "response",
         "Response of a stochastic RNN",
@@ -41,7 +42,8 @@ def response(data: Dataset, settings: Quickstart) -> Section:
         f"one each {setting.dt} units of time. Its kernels, expectations over {setting.paths} undriven paths, predict "
         "how the mean readout answers the digit at any small amplitude; simulation says how small. Both have the same "
         "noise, so that their difference is what the series leaves out.",
-        kernels.pictures(setting.amplitudes, found, prefix="response"),
+        pictures,
         kernels.values(setting, found),
         kernels.warnings(found),
+        [f"How long does a noisy RNN remember a pixel? {pictures[0].reading.partition(';')[0]}."],
     )

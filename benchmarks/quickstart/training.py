@@ -64,7 +64,7 @@ class Trained(NamedTuple):
 
 def train(data: Dataset, training: Training) -> Trained:
     """Train both networks side by side, from the same start on the same batches."""
-    sigmas = {"without noise": 0.0, f"noise {training.sigma:g}": training.sigma}
+    sigmas = {"without noise": 0.0, f"with noise {training.sigma:g}": training.sigma}
     start_key, epoch_key = jax.random.split(jax.random.key(training.seed))
     start = jax.jit(partial(_start, data, training))(start_key)
     steps = len(data.train.inputs) // training.batch

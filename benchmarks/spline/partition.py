@@ -11,8 +11,8 @@ from jaxtyping import Array
 
 import maso_rnn
 from benchmarks.data.dataset import Split
+from benchmarks.quickstart.noise import measured_cost
 from maso_rnn import RNN
-from maso_rnn.report import partition
 
 PAIRS = 8  # of neighbouring test sequences, between which pieces are counted
 CAP = 20_000  # pieces
@@ -120,15 +120,18 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _noise(rnn: RNN, test: Split) -> dict[str, Any]:
-    found = partition.noise(
+    found = measured_cost(
         {"network": rnn},
         jnp.asarray(test.inputs[:NOISY]),
         jnp.asarray(test.targets[:NOISY]),
         key=jax.random.key(0),
         scales=SCALES,
         pairs=25,
-    ).values
-    return {name.removeprefix("network, from the "): value for name, value in found.items()}
+    )
+    return {
+        name.removeprefix("network, from the "): {"scales": np.asarray(SCALES), **cost._asdict()}
+        for name, cost in found.items()
+    }
 
 
 def _shown(affine: maso_rnn.AffineMap, matches: Array, test: Split) -> list[dict[str, Any]]:

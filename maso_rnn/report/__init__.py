@@ -1,11 +1,10 @@
-"""Reports: sections that open up a trained network, written as one page with its pictures and numbers.
+"""Reports: a network opened up, written as one page with a summary, its pictures and its numbers.
 
-`Section` and `Picture` are what a report is made of, `write` makes the page. The sections of the spline view:
-`templates`, `initial_slope_over_training`. All sections for one network of one's own: `inspect`.
+`inspect` measures a network of one's own and makes the sections; `write` makes the page of them. `Section` and
+`Picture` are what a report is made of.
 """
 
 from maso_rnn.report.document import Picture, Section, refuse_foreign, write
 from maso_rnn.report.inspection import inspect
-from maso_rnn.report.templates import initial_slope_over_training, templates
 
-__all__ = ["Picture", "Section", "initial_slope_over_training", "inspect", "refuse_foreign", "templates", "write"]
+__all__ = ["Picture", "Section", "inspect", "refuse_foreign", "write"]

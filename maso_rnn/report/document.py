@@ -1,7 +1,8 @@
-"""A report: sections with pictures, readings and numbers, written as one self-contained page.
+"""A report: a summary, then sections of pictures with their readings, written as one self-contained page.
 
-A section answers questions: each picture carries the question it answers as its caption, and a one-line reading of
-what it shows, made from the numbers. Every number shown stands in the section's `values`, and so in `result.json`.
+Each picture carries the question that it answers, and a reading of one or two sentences that answers it, made from the
+numbers. How it was measured, and the numbers, stand in a fold below; every number is in `result.json` too. The summary
+is made of the sections' `answers`, each a link to its section, and of the pictures that `leads` marks.
 """
 
 from __future__ import annotations
@@ -31,25 +32,28 @@ class Picture(NamedTuple):
         name: its file name without ending: lower-case letters, digits and hyphens.
         question: the question that it answers, its caption.
         figure: the matplotlib figure.
-        reading: one line that says what it shows here, made from the numbers.
+        reading: one or two sentences that answer the question: yes, no or how much.
+        leads: whether the summary shows it too.
     """
 
     name: str
     question: str
     figure: Figure
     reading: str
+    leads: bool = False
 
 
 class Section(NamedTuple):
     """One section of a report.
 
     Attributes:
-        name: its key in `result.json`: lower-case letters, digits and hyphens.
+        name: its anchor: lower-case letters, digits and hyphens.
         title: its heading.
-        text: one paragraph that says what is measured and how.
+        text: what is measured, and how, for the fold below the pictures.
         pictures: the pictures, in order.
         values: every number shown, as what `json` can write, numpy and jax arrays included.
         warnings: what the reader must know before believing it: a cap that was hit, a walk cut short.
+        answers: its lines of the summary, each one sentence.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Section(NamedTuple):
     pictures: Sequence[Picture]
     values: Mapping[str, Any]
     warnings: Sequence[str] = ()
+    answers: Sequence[str] = ()
 
 
 def write(folder: Path, title: str, introduction: str, sections: Iterable[Section], facts: Mapping[str, Any]) -> None:
@@ -84,9 +89,6 @@ def write(folder: Path, title: str, introduction: str, sections: Iterable[Sectio
         ...     write(folder, "A title", "What it is about.", [], {"seed": 0})
         ...     sorted(path.name for path in folder.iterdir())
         ['report.html', 'result.json']
-
-    Source:
-        None: it is this library's own.
     """
     folder = refuse_foreign(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -158,9 +160,6 @@ def refuse_foreign(folder: Path) -> Path:
         >>> with tempfile.TemporaryDirectory() as above:
         ...     refuse_foreign(Path(above) / "report").name
         'report'
-
-    Source:
-        None: it is this library's own.
     """
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
@@ -219,11 +218,14 @@ def plain(value: Any) -> Any:
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; border: 1px solid #ddd; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; } a { color: #0072B2; }
 figcaption { font-weight: 600; } .reading { margin: .2rem 0 0; }
+.summary { background: #f4f6f8; padding: .5rem 1rem 1rem; } .summary li { margin: .2rem 0; }
+.summary a { color: inherit; text-decoration-color: #0072B2; } .summary img { margin-top: 1rem; }
 .warning { background: #fff4ce; border-left: 4px solid #b35900; padding: .4rem .8rem; }
+details { margin: 1rem 0; overflow-x: auto; } summary { cursor: pointer; color: #0072B2; }
 table { border-collapse: collapse; font-size: 14px; } td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
-nav a { margin-right: 1rem; } footer { margin-top: 3rem; color: #555; }
+td { overflow-wrap: anywhere; } nav a { margin-right: 1rem; } footer { margin-top: 3rem; color: #555; }
 """
 
 
@@ -232,24 +234,49 @@ def _page(
 ) -> Iterator[str]:
     """The page, line by line, with the pictures inside it."""
     text = html.escape
+
+    def image(picture: Picture) -> str:
+        data = base64.b64encode((draft / f"{picture.name}.png").read_bytes()).decode("ascii")
+        return f'<img alt="{text(picture.question)}" src="data:image/png;base64,{data}">'
+
     yield "<!doctype html>"
     yield f'<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<style>{_STYLE}</style></head><body>"
     yield f"<h1>{text(title)}</h1><p>{text(introduction)}</p>"
+    answers = [(section.name, answer) for section in sections for answer in section.answers]
+    if answers:
+        yield '<div class="summary"><h2>In short</h2><ul>'
+        yield from (f'<li><a href="#{name}">{text(answer)}</a></li>' for name, answer in answers)
+        yield "</ul>"
+        for section in sections:
+            for picture in section.pictures:
+                if picture.leads:
+                    yield f'<a href="#{section.name}" title="{text(picture.question)}">{image(picture)}</a>'
+        yield "</div>"
     yield "<nav>" + " ".join(f'<a href="#{s.name}">{text(s.title)}</a>' for s in sections) + "</nav>"
     for section in sections:
-        yield f'<section id="{section.name}"><h2>{text(section.title)}</h2><p>{text(section.text)}</p>'
-        for warning in section.warnings:
-            yield f'<p class="warning">{text(warning)}</p>'
+        yield f'<section id="{section.name}"><h2>{text(section.title)}</h2>'
+        yield from (f'<p class="warning">{text(warning)}</p>' for warning in section.warnings)
         for picture in section.pictures:
-            data = base64.b64encode((draft / f"{picture.name}.png").read_bytes()).decode("ascii")
-            yield f"<figure><figcaption>{text(picture.question)}</figcaption>"
-            yield f'<img alt="{text(picture.question)}" src="data:image/png;base64,{data}">'
+            yield f"<figure><figcaption>{text(picture.question)}</figcaption>{image(picture)}"
             yield f'<p class="reading">{text(picture.reading)}</p></figure>'
-        yield "</section>"
-    yield "<footer><p>Every number above stands in result.json. How it was made:</p><table>"
-    for name, value in facts.items():
-        items = plain(value)
-        shown = ", ".join(f"{k} {v}" for k, v in items.items()) if isinstance(items, dict) else str(items)
-        yield f"<tr><th>{text(name)}</th><td>{text(shown)}</td></tr>"
-    yield "</table></footer></body></html>"
+        yield f"<details><summary>How it was measured, and the numbers</summary><p>{text(section.text)}</p>"
+        yield f"<table>{_rows(plain(section.values))}</table></details></section>"
+    yield "<footer><p>Every number stands in result.json too. How the report was made:</p>"
+    yield f"<table>{_rows(plain(facts))}</table></footer></body></html>"
+
+
+def _rows(values: Any, path: tuple[str, ...] = ()) -> str:
+    """The rows of a table of numbers; a long array is told by its length and range."""
+    if isinstance(values, dict):
+        return "".join(_rows(item, (*path, name)) for name, item in values.items())
+    shown = str(values)
+    if isinstance(values, float):
+        shown = f"{values:.4g}"
+    elif isinstance(values, list) and len(shown) > 80:
+        flat = np.array([item for item in np.ravel(np.array(values, object)) if isinstance(item, int | float)], float)
+        ends = f", from {flat.min():.4g} to {flat.max():.4g}" if flat.size else ""
+        shown = f"{len(values)} entries{ends}"
+    name = " · ".join(path).replace("_", " ")
+    return f"<tr><th>{html.escape(name)}</th><td>{html.escape(shown)}</td></tr>"

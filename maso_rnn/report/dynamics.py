@@ -1,4 +1,4 @@
-"""The eigenvalues before and after training: where they went, and whether they tell how long the network remembers."""
+"""The sections on dynamics, for networks of every kind: memory, linear templates, fixed points, and stability."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from maso_rnn import plots
+from maso_rnn import plots, style
 from maso_rnn.activations import Activation
 from maso_rnn.activations import activation as activation_of
-from maso_rnn.dynamics import PulseDecay, Spectrum, pulse_decay, spectrum, spectrum_table
-from maso_rnn.network import RNN, Layer
+from maso_rnn.cells import Linearization, linearization_error, linearize
+from maso_rnn.dynamics import (
+    PulseDecay,
+    Spectrum,
+    fixed_points,
+    jacobian_spectra,
+    lyapunov_exponents,
+    pulse_decay,
+    spectrum,
+    spectrum_table,
+)
+from maso_rnn.network import RNN, Layer, Readout, trajectory
 from maso_rnn.report.document import Picture, Section
+from maso_rnn.report.pieces import accuracy, template_picture
+from maso_rnn.report.reading import Reading, carries
 
 ACTIVATIONS = ("identity", "tanh", "relu")
 PULSE = 0.1  # its largest entry: small against the states that the input drives
@@ -42,9 +55,7 @@ def eigenvalues(networks: Mapping[str, RNN], xs: Array | Mapping[str, Array], *,
         for name, rnn in networks.items()
         if not spectra[name].defective
     }
-    pictures = [_cloud(spectra), _horizons(spectra), _growth(spectra)]
-    if decays:
-        pictures.append(_memory(decays))
+    pictures = [_cloud(spectra), _horizons(spectra), _growth(spectra), *([_memory(decays)] if decays else [])]
     return Section(
         "eigenvalues",
         "Eigenvalues and memory",
@@ -55,10 +66,11 @@ def eigenvalues(networks: Mapping[str, RNN], xs: Array | Mapping[str, Array], *,
         pictures,
         {name: _values(found, decays.get(name, {})) for name, found in spectra.items()},
         [
-            f"{name}: the recurrent kernel is defective, so that it has no modes to give a pulse to"
+            f"{name}: the recurrent kernel is defective, so that it has no modes to give a pulse to."
             for name, found in spectra.items()
             if found.defective
         ],
+        [f"{pictures[0].reading} {pictures[1].reading}"],
     )
 
 
@@ -96,54 +108,48 @@ def _values(found: Spectrum, decays: Mapping[str, PulseDecay]) -> dict[str, Any]
 
 
 def _cloud(spectra: Mapping[str, Spectrum]) -> Picture:
-    figure = plots.new_figure(10, 5)
+    figure = style.new_figure(6.5, 6.5)
     clouds = {name: np.asarray(found.eigenvalues) for name, found in spectra.items()}
-    whole, near = figure.subplots(1, 2)
-    for axes, title in ((whole, "the whole circle"), (near, "the eigenvalues, close up")):
-        plots.eigenvalue_cloud(clouds, axes=axes)
-        axes.set_title(title)
-    values = np.concatenate(list(clouds.values()))
-    middle = (values.real.min() + values.real.max()) / 2  # the imaginary parts are even about 0
-    reach = 1.1 * max(np.abs(values.real - middle).max(), np.abs(values.imag).max(), 0.01)
-    near.set(xlim=(middle - reach, middle + reach), ylim=(-reach, reach))
-    near.get_legend().remove()
+    plots.eigenvalue_cloud(clouds, axes=figure.add_subplot())
+    outside = {name: int((np.abs(values) > 1 + 1e-6).sum()) for name, values in clouds.items()}
     reading = "; ".join(
-        f"{name}: {(np.abs(found.eigenvalues) > 1.0 + 1e-6).sum()} of {len(found.eigenvalues)} eigenvalues are outside "
-        f"the unit circle; moduli: largest {found.radius:.3g}, median {np.median(np.abs(found.eigenvalues)):.3g}"
-        for name, found in spectra.items()
+        f"{_of(name, spectra)}{outside[name]} of {len(values)} eigenvalues are outside the unit circle, the largest modulus is "
+        f"{np.abs(values).max():.3g}"
+        for name, values in clouds.items()
     )
-    return Picture("eigenvalue-cloud", "Where do the eigenvalues lie about the unit circle?", figure, reading)
+    return Picture("eigenvalue-cloud", "Which modes of the recurrent kernel grow?", figure, f"{_capital(reading)}.")
 
 
 def _horizons(spectra: Mapping[str, Spectrum]) -> Picture:
-    figure = plots.new_figure(8, 4)
-    plots.horizon_histogram(
-        {name: np.asarray(found.horizons) for name, found in spectra.items()}, axes=figure.add_subplot()
-    )
+    figure = style.new_figure(8, 4)
+    horizons = {name: np.asarray(found.horizons) for name, found in spectra.items()}
+    plots.horizon_histogram(horizons, axes=figure.add_subplot())
     reading = "; ".join(
-        f"{name}: half of the modes promise {_steps(np.median(_rates(found.horizons)))} or more"
-        for name, found in spectra.items()
+        f"{_of(name, spectra)}half of the modes promise {_steps(float(np.median(_rates(found))))}"
+        for name, found in horizons.items()
     )
-    return Picture("memory-horizons", "How long do the eigenvalues promise to remember?", figure, reading)
+    question = "How long do the eigenvalues promise to remember?"
+    return Picture("memory-horizons", question, figure, f"{_capital(reading)}.")
 
 
 def _growth(spectra: Mapping[str, Spectrum]) -> Picture:
-    figure = plots.new_figure(8, 4)
+    figure = style.new_figure(9, 4)
     plots.power_growth(
         {name: np.asarray(found.growth) for name, found in spectra.items()},
         {name: float(found.radius) for name, found in spectra.items()},
         axes=figure.add_subplot(),
     )
+    more = {name: float(found.transient) for name, found in spectra.items()}
+    verdict = "Yes" if max(more.values()) < 1.5 else "No"
     reading = "; ".join(
-        f"{name}: powers grow to {found.transient:.3g} times what the radius explains, with a Henrici departure of "
-        f"{found.departure:.2g}"
-        for name, found in spectra.items()
+        f"{_of(name, spectra)}up to {value:.3g} times what the radius explains" for name, value in more.items()
     )
-    return Picture("power-growth", "Do the powers of the kernel grow as the eigenvalues say?", figure, reading)
+    question = "Do the powers of the kernel grow as its largest eigenvalue says?"
+    return Picture("power-growth", question, figure, f"{verdict}. {_capital(reading)}.")
 
 
 def _memory(decays: Mapping[str, Mapping[str, PulseDecay]]) -> Picture:
-    figure = plots.new_figure(3.8 * len(ACTIVATIONS), 4.2)
+    figure = style.new_figure(4.6 * len(ACTIVATIONS), 5.2)
     for axes, act in zip(figure.subplots(1, len(ACTIVATIONS)), ACTIVATIONS, strict=True):
         plots.memory_measured(
             {name: np.asarray(decay[act].predicted) for name, decay in decays.items()},
@@ -151,6 +157,8 @@ def _memory(decays: Mapping[str, Mapping[str, PulseDecay]]) -> Picture:
             title=f"the kernel under {act}",
             axes=axes,
         )
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=style.SMALL, frameon=False)
     reading = "; ".join(
         f"{name}: " + ", ".join(f"{act} {_share(decay[act])}" for act in ACTIVATIONS) for name, decay in decays.items()
     )
@@ -158,8 +166,7 @@ def _memory(decays: Mapping[str, Mapping[str, PulseDecay]]) -> Picture:
         "memory-measured",
         "Does a pulse in each mode last as long as its eigenvalue predicts, and what does the activation do to it?",
         figure,
-        "Modes whose pulse decays at the predicted rate to within a tenth of it, or a hundredth a step: "
-        f"{reading}. Below the diagonal it is forgotten sooner.",
+        f"Modes that decay at the predicted rate, to within a tenth of it or a hundredth a step: {reading}.",
     )
 
 
@@ -184,4 +191,181 @@ def _ratio(decay: PulseDecay) -> float:
 
 
 def _steps(rate: float) -> str:
-    return f"{1 / rate:.3g} steps" if rate > 1e-9 else "memory without decay"
+    return f"at least {1 / rate:.3g} steps" if rate > 1e-9 else "to keep what they hold, or to let it grow"
+
+
+def kernels(found: Reading) -> Section | None:
+    """The recurrent kernels of the first, the middle and the last layer, each reading what it reads in the network."""
+    rnn = found.network
+    if not isinstance(rnn, RNN):
+        return None
+    recurrent = [l for l, layer in enumerate(rnn.layers) if layer.recurrent_kernel is not None]
+    if not recurrent:
+        return None
+    x = found.sequence(int(found.lengths.argmax()))
+    reads = [x, *trajectory(rnn, x).states[:-1]]
+    shown = sorted({recurrent[0], recurrent[len(recurrent) // 2], recurrent[-1]})
+    # one layer each, with a readout that nothing reads
+    networks = {
+        f"layer {l}": RNN(rnn.layers[l : l + 1], Readout(rnn.readout.kernel), None, rnn.activation) for l in shown
+    }
+    section = eigenvalues(networks, {f"layer {l}": reads[l] for l in shown})
+    if len(shown) == len(recurrent):
+        return section
+    warning = f"Of {len(recurrent)} recurrent layers the first, the middle and the last are shown."
+    return section._replace(warnings=[*section.warnings, warning])
+
+
+def linear_templates(found: Reading) -> Section:
+    """The templates of a network without pieces, to first order about each input, and how far they hold."""
+    cell = found.cell
+    examples = np.unique(np.linspace(0, len(found.xs) - 1, min(20, len(found.xs))).round().astype(int))
+    chosen = found.of_different_classes(len(found.xs))
+    scores = np.zeros(found.outputs.shape)
+    maps: dict[int, Linearization] = {}
+
+    def slope_at(i: int) -> np.ndarray:
+        maps[i] = linearize(cell, found.sequences(i), length=jnp.asarray(found.lengths[i]))
+        return np.asarray(maps[i].slope)
+
+    shown = [i for i in chosen if found.right[i]][:20] + np.flatnonzero(~found.right)[:1].tolist()
+    slopes = {i: slope_at(i) for i in {*shown, *examples.tolist()}}
+    for i, slope in slopes.items():
+        scores[i] = np.einsum("cti,ti->c", slope, found.xs[i])
+    by_input = {np.asarray(found.sequence(i)).tobytes(): slopes[i][:, : found.lengths[i]] for i in slopes}
+    scales, errors = np.array([0.01, 0.03, 0.1, 0.3, 1.0]), []
+    draw = np.random.default_rng(0)
+    for i in examples.tolist():
+        x, length = np.asarray(found.sequences(i)), int(found.lengths[i])
+        push = draw.standard_normal(x.shape) * (np.arange(len(x)) < length)[:, None]
+        push *= np.linalg.norm(x[:length]) / np.linalg.norm(push)
+        for scale in scales:
+            moved = jnp.asarray(x + scale * push, x.dtype)
+            error = linearization_error(maps[i], cell, moved, length=jnp.asarray(length))
+            change = np.asarray(error) + np.einsum("cti,ti->c", slopes[i], np.asarray(moved) - x)
+            errors.append(np.linalg.norm(error) / max(np.linalg.norm(change), np.finfo(x.dtype).tiny))
+    table = np.reshape(errors, (len(examples), len(scales))).T
+    figure = style.new_figure(8, 4)
+    plots.linear_errors(scales, table, axes=figure.add_subplot())
+    middle = np.median(table, axis=1)
+    holds = scales[middle <= 0.1]
+    far = f"when the input moves by {holds.max():.0%} of its size or less" if len(holds) else "only for smaller moves"
+    reading = f"Half of the sequences keep the error under a tenth of the change {far}."
+    chance = np.unique(found.truth, return_counts=True)[1].max() / len(found.truth)
+    return Section(
+        "templates",
+        "Templates, to first order",
+        "A network of smooth cells has no affine pieces. About each input it is affine to first order, output ≈ "
+        "slope · x + initial slope · h0 + offset, and exact at the input itself. The slope holds one template for each "
+        f"class. The error is measured where {len(examples)} sequences are pushed in random directions.",
+        [
+            template_picture(found, lambda x: by_input[np.asarray(x).tobytes()], scores),
+            Picture("template-error", "How far does the first-order map hold when the input moves?", figure, reading),
+        ],
+        {
+            "accuracy": None if found.labels is None else found.right.mean(),
+            "commonest_class": chance,
+            "moved_by": scales,
+            "median_error": middle,
+        },
+        ["No labels were given: the class that the network says stands for them."] * (found.labels is None),
+        [*([] if found.labels is None else [accuracy(found, float(chance))]), reading],
+    )
+
+
+def settling(found: Reading) -> Section | None:
+    """Where the network settles when its input is held at its mean."""
+    n, cell = found.units, found.cell
+    count = found.affordable(500 * found.work / found.xs.shape[1] + 20 * n**3, 64)
+    if count < 4:
+        return None
+    chosen = found.of_different_classes(10)
+    paths = [np.asarray(carries(cell, found.sequence(i))) for i in chosen]
+    flat = np.concatenate(paths)
+    starts = flat[np.unique(np.linspace(0, len(flat) - 1, count).round().astype(int))]
+    _, unravel = ravel_pytree(cell.initial)
+    there = np.arange(found.xs.shape[1]) < found.lengths[:1000, None]
+    held = jnp.asarray(np.asarray(found.xs[:1000])[there].mean(axis=0), flat.dtype)
+    points = fixed_points(lambda carry, x: cell(carry, x), jax.vmap(unravel)(jnp.asarray(starts)), held)
+    states = np.asarray(jax.vmap(lambda carry: ravel_pytree(carry)[0])(points.states)).reshape(-1, n)
+    stable, reached = np.asarray(points.stable), np.asarray(points.reached)
+    figure = style.new_figure(9, 5.5)
+    plots.states(paths, states, stable, classes=found.truth[chosen], axes=figure.add_subplot())
+    counted = (
+        f"{len(states)} fixed point{'s' * (len(states) != 1)}, {stable.sum()} of them stable"
+        if len(states)
+        else "no fixed point"
+    )
+    answer = f"With its input held at the mean, a search from {len(starts)} states found {counted}."
+    return Section(
+        "fixed-points",
+        "Fixed points",
+        "A fixed point is a state that a constant input leaves where it is. The search runs from "
+        f"{len(starts)} states of {len(paths)} trajectories, with the input held at its mean over the sequences; it "
+        "may miss points. A stable one draws near states in: the Jacobian's eigenvalues are inside the unit circle. "
+        "The picture shows the trajectories under their own, changing inputs.",
+        [
+            Picture(
+                "fixed-points",
+                "Where does the network settle when its input stops changing?",
+                figure,
+                answer,
+                found.pieces is None,
+            )
+        ],
+        {
+            "input": held,
+            "stable": stable,
+            "reached": reached,
+            "largest_modulus": np.abs(np.asarray(points.eigenvalues)).max(axis=1) if len(states) else [],
+            "searches_without_a_point": int(points.unconverged),
+        },
+        [f"{points.unconverged} of {len(starts)} searches found no point."] * bool(points.unconverged),
+        [answer],
+    )
+
+
+def stability(found: Reading) -> Section | None:
+    """Whether a small change of the state grows while a sequence is read, and for how long it is felt."""
+    i, n = int(found.lengths.argmax()), found.units
+    time = int(found.lengths[i])
+    steps, followed = (found.affordable(cost * n**3, min(200, time), least=0) for cost in (60, 2000))
+    if min(steps, time) < 8:
+        return None
+    x, cell = found.sequence(i), found.cell
+    measured = jax.tree.map(np.asarray, lyapunov_exponents(cell, cell.initial, x[:steps]))
+    rate = float(measured.exponents[0])
+    sizes = np.asarray(jacobian_spectra(cell, cell.initial, x[: max(followed, 1)]).log_singular_values)
+    figure = style.new_figure(8, 4)
+    plots.perturbation_growth(sizes, measured.exponents, axes=figure.add_subplot())
+    felt = np.flatnonzero(sizes[:, 0] > np.log(0.01))
+    last = int(felt[-1]) + 1 if len(felt) else 0
+    answer = (
+        f"the largest Lyapunov exponent is {rate:+.3g} a step; after {len(sizes)} steps the largest stretch is "
+        + (f"{np.exp(sizes[-1, 0]):.2g}." if last == len(sizes) else f"below 1 %, from step {last + 1} on.")
+    )
+    return Section(
+        "stability",
+        "Do small changes grow?",
+        "The Jacobian of the state after each step in the first state says how far a change of it reaches; its "
+        f"singular values are the stretches, here over {len(sizes)} steps. Lyapunov exponents are their mean rates, "
+        f"here over {steps} steps of {found.named(i)}: exponents of so short a way are of this way alone.",
+        [
+            Picture(
+                "perturbations",
+                "Does a small change of the state grow while a sequence is read?",
+                figure,
+                f"{'Yes' if rate > 0 else 'No'}: {answer}",
+            )
+        ],
+        {"lyapunov_exponents": measured.exponents, "steps": steps, "log_largest_stretch": sizes[:, 0]},
+        answers=[f"Small changes of the state {'grow' if rate > 0 else 'fade'}: {answer}"],
+    )
+
+
+def _of(name: str, among: Mapping[str, Any]) -> str:
+    return f"{name}: " if len(among) > 1 else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
