@@ -1,7 +1,9 @@
 """Training ReLU RNNs in parameters that positive rescaling leaves alone, as optax transforms.
 
 Which weights are edges between which units, and which rescalings leave the function alone?
-    `reduction_graph`, `reduction_graph_from_paths`, `ReductionGraph`, `Skeleton`; `rescale`, `balance`.
+    `reduction_graph`, `reduction_graph_from_paths`, `ReductionGraph`, `Skeleton`; `rescale`.
+From which rescaling should training start?
+    `balance`, `condition`.
 What are the coordinates that no rescaling changes, and how is a network trained in them?
     `path_values`, `from_path_values`, `PathValues`, `set_skeleton`;
     `in_path_space`, `path_space_sgd`, `path_space_adam`, `PathSpaceState`.
@@ -10,7 +12,7 @@ How large are the network's paths, and how is it trained in their geometry?
 How does Adam become indifferent to rescaling?
     `equivariant_adam`.
 What went wrong in training?
-    `GuardedState`, the state of every transform here.
+    `summary`; `GuardedState`, the state of every transform here.
 
 Parameters are a pytree of any form that has the leaves named by the graph; an activation it may hold is not looked at.
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
@@ -20,6 +22,7 @@ wherever it depends on them.
 Drawings of small graphs (`path_opt.plots`) need the `report` extra and are imported by name.
 """
 
+from path_opt.conditioning import condition
 from path_opt.coordinates import (
     PathSpaceState,
     PathValues,
@@ -34,6 +37,7 @@ from path_opt.equivariant import equivariant_adam
 from path_opt.graph import ReductionGraph, Skeleton, reduction_graph, reduction_graph_from_paths
 from path_opt.guard import GuardedState
 from path_opt.norms import PathNormState, path_norm, path_sgd, scale_by_path_norm
+from path_opt.progress import summary
 from path_opt.rescaling import balance, rescale
 
 __all__ = [
@@ -44,6 +48,7 @@ __all__ = [
     "ReductionGraph",
     "Skeleton",
     "balance",
+    "condition",
     "equivariant_adam",
     "from_path_values",
     "in_path_space",
@@ -57,4 +62,5 @@ __all__ = [
     "rescale",
     "scale_by_path_norm",
     "set_skeleton",
+    "summary",
 ]

@@ -12,12 +12,17 @@ m − H values together with them give the weights back, layer by layer:
     F_i = w_out · F_target from the frozen weights, from the last layer to the first;
     B_i = v_in / F_i, or B_source · w where the edge into i is itself frozen, from the first layer to the last;
     w_e = v_e / (B_source · F_target).
+
+All of it is computed in the gauge in which every frozen weight is between 1/2 and 1 in magnitude (up to a power of two,
+so without rounding): products along the skeleton are then in the range of the dtype wherever path values are.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,11 +31,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from maso_rnn import checks, powers
 from maso_rnn.network import RNN
-from path_opt import checks
-from path_opt.graph import ReductionGraph, at_sources, at_targets, read_finite, require_graph
-from path_opt.guard import guarded, like
-from path_opt.rescaling import hidden_arrays, rescaled
+from path_opt.graph import ReductionGraph, View, at_sources, at_targets
+from path_opt.guard import Steps, checked_rate, clipped, guarded
+from path_opt.rescaling import Gauge, checked_units, checked_view, gauge, like, moved, shifted, wide
+
+_STEEP = 1e5  # how much larger a path-space step may be than one of balanced weights before `in_path_space` warns
 
 
 class PathValues(NamedTuple):
@@ -95,10 +102,16 @@ def path_values(params: PyTree, graph: ReductionGraph) -> PathValues:
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019); Meng et al. (2019), section 3, for the skeleton method.
     """
-    weights = read_finite(params, graph)
-    _require_skeleton(weights, graph)
-    values, frozen = _encode(weights, graph)
-    return PathValues(graph.write(values, params), frozen)
+    view = checked_view(params, graph)
+    _check_skeleton(view.weights, graph)
+    values, frozen = _path_values(view.weights, graph)
+    return PathValues(view.write(values), frozen)
+
+
+@jax.jit
+def _path_values(weights: RNN, graph: ReductionGraph) -> tuple[RNN, tuple[Array, ...]]:
+    there = _encode(wide(weights), graph)
+    return like(there.values, weights), _frozen(weights, graph)
 
 
 def from_path_values(path_values: PathValues, graph: ReductionGraph) -> PyTree:
@@ -129,17 +142,21 @@ def from_path_values(path_values: PathValues, graph: ReductionGraph) -> PyTree:
     Source:
         Meng et al. (2019), weight allocation; here for recurrent networks of unequal widths with biases.
     """
-    require_graph(graph)
-    if not isinstance(path_values, PathValues):
-        raise TypeError(
-            f"path_values must be a PathValues, got {type(path_values).__name__}; path_opt.path_values makes one"
-        )
-    values = read_finite(path_values.values, graph, "path_values.values")
-    frozen = hidden_arrays("path_values.frozen", path_values.frozen, graph)
-    dtype = values.readout.kernel.dtype
+    checks.instance("path_values", path_values, PathValues, "path_opt.path_values")
+    view = checked_view(path_values.values, graph, "path_values.values")
+    frozen = checked_units("path_values.frozen", path_values.frozen, graph)
+    checks.finite(frozen=frozen)
+    dtype = view.weights.readout.kernel.dtype
     if any(weights.dtype != dtype for weights in frozen):
         raise TypeError(f"path_values.frozen must be of the dtype of the values, {dtype}; convert one of them")
-    return graph.write(_decode(values, frozen, graph), path_values.values)
+    return view.write(_from_path_values(view.weights, frozen, graph))
+
+
+@jax.jit
+def _from_path_values(values: RNN, frozen: tuple[Array, ...], graph: ReductionGraph) -> RNN:
+    by, frozen = _in_gauge(wide(frozen), graph)
+    there = _Place(wide(values), frozen, by)
+    return like(_weights(there.values, there, graph), values)
 
 
 def set_skeleton(params: PyTree, graph: ReductionGraph, how: str = "rescale") -> PyTree:
@@ -175,24 +192,28 @@ def set_skeleton(params: PyTree, graph: ReductionGraph, how: str = "rescale") ->
     Source:
         Meng et al. (2019), section 3: skeleton weights are set to 1.
     """
-    weights = read_finite(params, graph)
-    if how == "rescale":
-        _require_skeleton(weights, graph)
-        scales = [abs(product) for product in _products_out(_frozen(weights, graph), graph)]
-        return graph.write(rescaled(weights, scales), params)
-    if how != "overwrite":
-        raise ValueError(f'how must be "rescale" (same function) or "overwrite" (another one), got {how!r}')
+    view = checked_view(params, graph)
+    if checks.choice("how", how, ("rescale", "overwrite")) == "rescale":
+        _check_skeleton(view.weights, graph)
+        return view.write(_rescaled_skeleton(view.weights, graph))
+    return view.write(_overwritten_skeleton(view.weights, graph))
+
+
+@jax.jit
+def _rescaled_skeleton(weights: RNN, graph: ReductionGraph) -> RNN:
+    by, frozen = _in_gauge(wide(_frozen(weights, graph)), graph)
+    near = shifted(wide(weights), by)  # frozen weights are nearly 1 in it
+    products = [abs(product) for product in _products_out(frozen, graph)]
+    sources, targets = at_sources(products, near), at_targets(products, near)
+    return like(jax.tree.map(lambda w, s, t: w * (t / s), near, sources, targets), weights)
+
+
+@jax.jit
+def _overwritten_skeleton(weights: RNN, graph: ReductionGraph) -> RNN:
     kernels = [layer.input_kernel for layer in weights.layers] + [weights.readout.kernel]
-    incoming, outgoing = graph.skeleton
-    ones = [
-        kernel.at[np.asarray(sources), np.arange(len(sources))].set(1)
-        for kernel, sources in zip(kernels[:-1], incoming, strict=True)
-    ] + [kernels[-1]]
-    ones[1:] = [
-        kernel.at[np.arange(len(targets)), np.asarray(targets)].set(1)
-        for kernel, targets in zip(ones[1:], outgoing, strict=True)
-    ]
-    return graph.write(_with_kernels(weights, ones), params)
+    kernels[:-1] = [jnp.where(mask, 1, kernel) for kernel, mask in zip(kernels, graph.incoming, strict=False)]
+    kernels[1:] = [jnp.where(mask, 1, kernel) for kernel, mask in zip(kernels[1:], graph.outgoing, strict=True)]
+    return _with_kernels(weights, kernels)
 
 
 def in_path_space(inner: optax.GradientTransformation, graph: ReductionGraph) -> optax.GradientTransformationExtraArgs:
@@ -229,37 +250,93 @@ def in_path_space(inner: optax.GradientTransformation, graph: ReductionGraph) ->
     """
     if not isinstance(inner, optax.GradientTransformation):
         raise TypeError(f"inner must be an optax transform, as optax.adam(1e-3), got {type(inner).__name__}")
-    require_graph(graph)
     inner = optax.with_extra_args_support(inner)
 
-    def init(params: PyTree) -> PathSpaceState:
-        weights = graph.read(params)
-        _require_skeleton(weights, graph)
-        values, _ = _encode(weights, graph)
-        smallest = _smallest_skeleton(weights, graph)
-        return PathSpaceState(inner.init(graph.write(values, params)), jnp.zeros((), jnp.int32), smallest)
+    def init(params: PyTree, weights: RNN | None) -> PathSpaceState:
+        crossings = jnp.zeros((), jnp.int32)
+        if weights is None:
+            return PathSpaceState(inner.init(params), crossings, jnp.zeros(()))
+        _check_skeleton(weights, graph)
+        _warn_if_steep(weights, graph)
+        view = graph.view(params)
+        there, smallest = _begin(weights, graph)
+        return PathSpaceState(inner.init(view.write(there)), crossings, smallest)
 
-    def update(updates: PyTree, state: PathSpaceState, params: PyTree, **extra: Any) -> tuple[PyTree, PathSpaceState]:
-        weights = graph.read(params)
-        gradients = like(graph.read(updates, "updates"), weights)
-        values, frozen = _encode(weights, graph)
-        before, pull_back = jax.vjp(lambda values: _decode(values, frozen, graph), values)
-        (slopes,) = pull_back(gradients)
-        steps, inner_state = inner.update(
-            graph.write(slopes, updates), state.inner, graph.write(values, params), **extra
+    def update(
+        view: View, gradient: RNN, state: PathSpaceState, extra: Mapping[str, Any]
+    ) -> tuple[RNN, PathSpaceState]:
+        there, slopes = _enter(view.weights, gradient, graph)
+        extra = {name: _translated(name, value, view, there, graph) for name, value in extra.items()}
+        seen = view.write(slopes), state.inner, view.write(there.values)
+        with checks.calling("inner", f"the extra arguments {sorted(extra)}; a line search needs value, grad, value_fn"):
+            steps, inner_state = inner.update(*seen, **extra)
+        steps = view.read(steps, "the inner transform's updates")
+        moves, after, crossings, smallest = _leave(steps, there, graph, state)
+        if "value_fn" in extra:
+            inner_state = _with_grad_of_weights(inner_state, view, after, there, graph)
+        return moves, PathSpaceState(inner_state, crossings, smallest)
+
+    return guarded(Steps(init, update), graph, "in_path_space")
+
+
+def _translated(name: str, value: Any, view: View, there: _Place, graph: ReductionGraph) -> Any:
+    """What a caller gives for weights, as the inner transform needs it: for path values."""
+
+    def weights_of(values: RNN) -> PyTree:
+        return view.write(like(_weights(values, there, graph), view.weights))
+
+    if name == "grad":
+        return view.write(_slopes(view.read(value, "grad"), there.values, there, graph))
+    if name in ("value_fn", "obj_fn"):
+
+        @functools.wraps(value)  # optax reads the names of its arguments
+        def at_path_values(values: PyTree, *rest: Any, **options: Any) -> Any:
+            return value(weights_of(view.read(values, "path values")), *rest, **options)
+
+        return at_path_values
+    if name == "grad_fn":
+
+        def slopes_at(values: PyTree, *rest: Any) -> PyTree:
+            at = view.read(values, "path values")
+            gradient = value(weights_of(at), *rest)
+            return view.write(_slopes(view.read(gradient, "grad_fn(...)"), at, there, graph))
+
+        return slopes_at
+    if callable(value) or jax.tree.structure(value) == view.structure:
+        raise TypeError(
+            f"{name} cannot be translated into path values: of functions and trees like the parameters, value_fn, "
+            "obj_fn, grad_fn and grad can. Use the transform that asks for it outside of in_path_space"
         )
-        steps = like(graph.read(steps, "the inner transform's updates"), values)
-        stepped = jax.tree.map(jnp.add, values, steps)
-        after = _decode(stepped, frozen, graph)
-        smallest = jnp.minimum(state.smallest_skeleton, _smallest_skeleton(after, graph))
-        new = PathSpaceState(inner_state, state.crossings + _crossings(values, stepped, graph), smallest)
-        return graph.write(jax.tree.map(jnp.subtract, after, before), updates), new
+    return value
 
-    return guarded(optax.GradientTransformationExtraArgs(init, update), "in_path_space")
+
+def _with_grad_of_weights(state: PyTree, view: View, values: RNN, there: _Place, graph: ReductionGraph) -> PyTree:
+    """The state of a line search with the gradient that it keeps as one of weights: its reader is the caller."""
+    kept = optax.tree_utils.tree_get(state, "grad")
+    if kept is None or jax.tree.structure(kept) != view.structure:
+        return state
+    weights = _weights(values, there, graph)
+    gradient = _weight_gradient(view.read(kept, "grad"), weights, graph)
+    return optax.tree_utils.tree_set(state, grad=view.write(gradient))
+
+
+def _warn_if_steep(weights: RNN, graph: ReductionGraph) -> None:
+    """Say so where steps in path space would be far larger than in weight space."""
+    if checks.is_concrete(weights) and (steepness := float(_steepness(weights, graph))) > _STEEP:
+        warnings.warn(
+            f"path-space steps of this start are up to {steepness:.1g} times as large as weight space's at the same "
+            'learning rate. Take one that much smaller, or start from set_skeleton(params, graph, how="overwrite") with '
+            'graph = reduction_graph(params, skeleton="modulo"); clip= bounds the steps',
+            stacklevel=4,
+        )
 
 
 def path_space_sgd(
-    learning_rate: optax.ScalarOrSchedule, *, graph: ReductionGraph, momentum: float | Float[Array, ""] | None = None
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    graph: ReductionGraph,
+    momentum: float | Float[Array, ""] | None = None,
+    clip: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent on the values of basis paths.
 
@@ -269,6 +346,7 @@ def path_space_sgd(
         learning_rate: a positive number, or a schedule of the step.
         graph: the reduction graph of the parameters.
         momentum: its decay, in [0, 1), or None.
+        clip: the largest norm that the gradient in path values may have; None for no bound.
 
     Returns:
         `in_path_space(optax.sgd(learning_rate, momentum), graph)`.
@@ -287,13 +365,13 @@ def path_space_sgd(
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019).
     """
-    checks.learning_rate(learning_rate)
-    checks.momentum(momentum)
-    return in_path_space(optax.sgd(learning_rate, momentum), graph)
+    if momentum is not None and checks.is_concrete(checks.real_number("momentum", momentum)) and not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    return in_path_space(clipped(clip, optax.sgd(checked_rate(learning_rate), momentum)), graph)
 
 
 def path_space_adam(
-    learning_rate: optax.ScalarOrSchedule, *, graph: ReductionGraph
+    learning_rate: optax.ScalarOrSchedule, *, graph: ReductionGraph, clip: float | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Adam on the values of basis paths.
 
@@ -302,6 +380,7 @@ def path_space_adam(
     Args:
         learning_rate: a positive number, or a schedule of the step.
         graph: the reduction graph of the parameters.
+        clip: the largest norm that the gradient in path values may have; None for no bound.
 
     Returns:
         `in_path_space(optax.adam(learning_rate), graph)`.
@@ -320,70 +399,141 @@ def path_space_adam(
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), with the Adam of Kingma and Ba (2015).
     """
-    checks.learning_rate(learning_rate)
-    return in_path_space(optax.adam(learning_rate), graph)
+    return in_path_space(clipped(clip, optax.adam(checked_rate(learning_rate))), graph)
 
 
-def _encode(weights: RNN, graph: ReductionGraph) -> tuple[RNN, tuple[Array, ...]]:
-    frozen = _frozen(weights, graph)
-    out, into = _products_out(frozen, graph), [jnp.ones(graph.inputs, weights.readout.kernel.dtype)]
-    for skeleton, sources in zip(_incoming(weights, graph), graph.skeleton.incoming, strict=True):
-        into.append(into[-1][np.asarray(sources)] * skeleton)
-    values = jax.tree.map(lambda b, w, f: b * w * f, at_sources(into[1:], weights), weights, at_targets(out, weights))
-    return values, frozen
+class _Place(NamedTuple):
+    """A network in path space, in the gauge of its frozen weights."""
+
+    values: RNN
+    frozen: tuple[Array, ...]
+    gauge: Gauge
+
+
+@jax.jit
+def _begin(weights: RNN, graph: ReductionGraph) -> tuple[RNN, Array]:
+    return _encode(weights, graph).values, _smallest_skeleton(weights, graph)
+
+
+@jax.jit
+def _enter(weights: RNN, gradient: RNN, graph: ReductionGraph) -> tuple[_Place, RNN]:
+    there = _encode(wide(weights), graph)
+    return there, _slopes(wide(gradient), there.values, there, graph)
+
+
+@jax.jit
+def _slopes(gradient: RNN, values: RNN, there: _Place, graph: ReductionGraph) -> RNN:
+    """The gradient in path values of a gradient in weights."""
+    _, pull_back = jax.vjp(lambda values: _decode(values, there.frozen, graph), values)
+    # a weight is one of the gauge times a power of two, and so is its gradient's inverse
+    (slopes,) = pull_back(shifted(like(gradient, values), there.gauge, -1))
+    return slopes
+
+
+@jax.jit
+def _weight_gradient(slopes: RNN, weights: RNN, graph: ReductionGraph) -> RNN:
+    """The gradient in weights of a gradient in path values, of a function that no rescaling changes."""
+    _, pull_back = jax.vjp(lambda weights: _encode(weights, graph).values, weights)
+    return pull_back(slopes)[0]
+
+
+@jax.jit
+def _weights(values: RNN, there: _Place, graph: ReductionGraph) -> RNN:
+    """The weights of other path values, from the frozen weights of that place."""
+    return shifted(_decode(values, there.frozen, graph), there.gauge, -1)
+
+
+@jax.jit
+def _leave(steps: RNN, there: _Place, graph: ReductionGraph, state: PathSpaceState) -> tuple[RNN, RNN, Array, Array]:
+    """The steps of weights that steps of path values are, the new values, crossings and the smallest skeleton."""
+    values = jax.tree.map(jnp.add, there.values, like(steps, there.values))
+    before, after = (_decode(of, there.frozen, graph) for of in (there.values, values))
+    moves = shifted(jax.tree.map(jnp.subtract, after, before), there.gauge, -1)
+    smallest = _smallest_skeleton(shifted(after, there.gauge, -1), graph)
+    crossings = state.crossings + _crossings(there.values, values, graph)
+    return moves, values, crossings, jnp.minimum(state.smallest_skeleton, smallest)
+
+
+@jax.jit
+def _steepness(weights: RNN, graph: ReductionGraph) -> Array:
+    """The largest ratio of a path-space step to one of the balanced weights at one learning rate: 1 / (B · F)²."""
+    balanced = moved(wide(weights), gauge(wide(weights)), -1)
+    into, out = _products(balanced, _frozen(balanced, graph), graph)
+    products = jax.tree.map(jnp.multiply, at_sources(into, balanced), at_targets(out, balanced))
+    return 1 / jnp.square(jnp.stack([abs(product).min() for product in jax.tree.leaves(products)]).min())
+
+
+def _in_gauge(frozen: Sequence[Array], graph: ReductionGraph) -> tuple[Gauge, tuple[Array, ...]]:
+    """The gauge in which frozen weights are between 1/2 and 1, and what they are in it."""
+    zero = jnp.zeros((), jnp.int32)
+    units, above = [], jnp.broadcast_to(zero, (graph.outputs,))
+    for weights, mask in zip(frozen[::-1], graph.outgoing[::-1], strict=True):
+        above = jnp.where(mask, above, 0).sum(axis=1) - powers.exponent(weights)
+        units.append(above)
+    near = tuple(powers.scaled(weights, -powers.exponent(weights)) for weights in frozen)
+    return Gauge(tuple(units[::-1]), zero, zero), near
+
+
+def _encode(weights: RNN, graph: ReductionGraph) -> _Place:
+    by, frozen = _in_gauge(_frozen(weights, graph), graph)
+    near = shifted(weights, by)
+    into, out = _products(near, frozen, graph)
+    values = jax.tree.map(lambda b, w, f: b * w * f, at_sources(into, near), near, at_targets(out, near))
+    return _Place(values, frozen, by)
+
+
+def _products(weights: RNN, frozen: Sequence[Array], graph: ReductionGraph) -> tuple[list[Array], list[Array]]:
+    """B and F: for each layer (hidden,), the products along the skeleton from an input and to an output."""
+    into = [jnp.ones(graph.inputs, weights.readout.kernel.dtype)]
+    for layer, mask in zip(weights.layers, graph.incoming, strict=True):
+        into.append(jnp.where(mask, into[-1][:, None] * layer.input_kernel, 0).sum(axis=0))
+    return into[1:], _products_out(frozen, graph)
+
+
+def _products_out(frozen: Sequence[Array], graph: ReductionGraph) -> list[Array]:
+    products = [jnp.ones(graph.outputs, frozen[-1].dtype)]
+    for weights, mask in zip(frozen[::-1], graph.outgoing[::-1], strict=True):
+        products.append(weights * jnp.where(mask, products[-1], 0).sum(axis=1))
+    return products[:0:-1]
 
 
 def _decode(values: RNN, frozen: Sequence[Array], graph: ReductionGraph) -> RNN:
     out, into = _products_out(frozen, graph), [jnp.ones(graph.inputs, values.readout.kernel.dtype)]
-    shared = _shared(graph)
-    for l, (through, sources) in enumerate(zip(_incoming(values, graph), graph.skeleton.incoming, strict=True)):
+    incoming = zip(_incoming(values, graph), graph.incoming, _shared(graph), strict=True)
+    for l, (through, mask, shared) in enumerate(incoming):
         free = through / out[l]
-        if shared[l].any():
+        if shared.any():
             # the edge in is frozen: what leads out of the unit below it
-            sources_at = np.asarray(sources)
-            free = jnp.where(shared[l], into[-1][sources_at] * frozen[l - 1][sources_at], free)
+            below = jnp.where(mask, (into[-1] * frozen[l - 1])[:, None], 0).sum(axis=0)
+            free = jnp.where(shared, below, free)
         into.append(free)
     weights = jax.tree.map(lambda v, b, f: v / (b * f), values, at_sources(into[1:], values), at_targets(out, values))
     kernels = [layer.input_kernel for layer in weights.layers] + [weights.readout.kernel]
     kernels[1:] = [
-        kernel.at[np.arange(len(targets)), np.asarray(targets)].set(fixed)
-        for kernel, targets, fixed in zip(kernels[1:], graph.skeleton.outgoing, frozen, strict=True)
+        jnp.where(mask, fixed[:, None], kernel)
+        for kernel, mask, fixed in zip(kernels[1:], graph.outgoing, frozen, strict=True)
     ]
     return _with_kernels(weights, kernels)
-
-
-def _products_out(frozen: Sequence[Array], graph: ReductionGraph) -> list[Array]:
-    """F: for each layer (hidden,), the product along the skeleton from each unit to an output."""
-    products = [jnp.ones(graph.outputs, frozen[-1].dtype)]
-    for weights, targets in zip(frozen[::-1], graph.skeleton.outgoing[::-1], strict=True):
-        products.append(weights * products[-1][np.asarray(targets)])
-    return products[:0:-1]
 
 
 def _incoming(weights: RNN, graph: ReductionGraph) -> list[Array]:
     """For each layer (hidden,), what stands at the skeleton edge into each unit."""
     return [
-        layer.input_kernel[np.asarray(sources), np.arange(len(sources))]
-        for layer, sources in zip(weights.layers, graph.skeleton.incoming, strict=True)
+        jnp.where(mask, layer.input_kernel, 0).sum(axis=0)
+        for layer, mask in zip(weights.layers, graph.incoming, strict=True)
     ]
 
 
 def _frozen(weights: RNN, graph: ReductionGraph) -> tuple[Array, ...]:
     """For each layer (hidden,), the skeleton weight out of each unit."""
     kernels = [layer.input_kernel for layer in weights.layers[1:]] + [weights.readout.kernel]
-    return tuple(
-        kernel[np.arange(len(targets)), np.asarray(targets)]
-        for kernel, targets in zip(kernels, graph.skeleton.outgoing, strict=True)
-    )
+    return tuple(jnp.where(mask, kernel, 0).sum(axis=1) for kernel, mask in zip(kernels, graph.outgoing, strict=True))
 
 
 def _shared(graph: ReductionGraph) -> list[np.ndarray]:
     """For each layer (hidden,), whether the skeleton edge into the unit is also the one out of the unit below."""
-    incoming, outgoing = graph.skeleton
-    shared = [np.zeros(graph.widths[0], bool)]
-    for sources, below in zip(incoming[1:], outgoing, strict=False):
-        shared.append(np.asarray(below)[np.asarray(sources)] == np.arange(len(sources)))
-    return shared
+    both = [into & out for into, out in zip(graph.incoming[1:], graph.outgoing, strict=False)]
+    return [np.zeros(graph.widths[0], bool), *(mask.any(axis=0) for mask in both)]
 
 
 def _with_kernels(weights: RNN, kernels: Sequence[Array]) -> RNN:
@@ -408,7 +558,7 @@ def _crossings(before: RNN, after: RNN, graph: ReductionGraph) -> Array:
     return count
 
 
-def _require_skeleton(weights: RNN, graph: ReductionGraph) -> None:
+def _check_skeleton(weights: RNN, graph: ReductionGraph) -> None:
     """No skeleton weight that is zero or not finite, where the weights are concrete."""
     if not checks.is_concrete(weights):
         return

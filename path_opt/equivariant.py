@@ -9,20 +9,21 @@ would have, and at a balanced start this is Adam itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import optax
 from jaxtyping import PyTree
 
-from path_opt import checks
-from path_opt.graph import ReductionGraph, at_sources, at_targets, require_graph
-from path_opt.guard import guarded, like
-from path_opt.rescaling import gauge
+from maso_rnn.network import RNN
+from path_opt.graph import ReductionGraph, View
+from path_opt.guard import Steps, checked_rate, clipped, guarded
+from path_opt.rescaling import gauge, like, moved, wide
 
 
 def equivariant_adam(
-    learning_rate: optax.ScalarOrSchedule, *, graph: ReductionGraph
+    learning_rate: optax.ScalarOrSchedule, *, graph: ReductionGraph, clip: float | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Adam whose steps follow every rescaling of the hidden units, and which is Adam on a balanced network.
 
@@ -31,12 +32,13 @@ def equivariant_adam(
     Args:
         learning_rate: a positive number, or a schedule of the step.
         graph: the reduction graph of the parameters.
+        clip: the largest norm that n · g may have, the gradient of the balanced network; None for no bound.
 
     Returns:
         A transform with the state `GuardedState`, Adam's state inside.
 
     Raises:
-        ValueError: if a concrete `learning_rate` is not positive and finite.
+        ValueError: if a concrete `learning_rate` or `clip` is not positive and finite.
         TypeError: if `graph` is not a reduction graph.
 
     Example:
@@ -55,26 +57,23 @@ def equivariant_adam(
     Source:
         The path norm of Neyshabur et al. (2016) from both ends, as the unit of Adam (Kingma and Ba, 2015).
     """
-    checks.learning_rate(learning_rate)
-    require_graph(graph)
-    adam = optax.adam(learning_rate)
+    adam = clipped(clip, optax.adam(checked_rate(learning_rate)))
 
-    def init(params: PyTree) -> PyTree:
-        graph.read(params)
-        return adam.init(params)
-
-    def update(updates: PyTree, state: PyTree, params: PyTree, **extra: Any) -> tuple[PyTree, PyTree]:
+    def update(view: View, gradient: RNN, state: PyTree, extra: Mapping[str, Any]) -> tuple[RNN, PyTree]:
         del extra
-        weights = graph.read(params)
-        units = gauge(weights)
-        sources, targets = at_sources(units, weights), at_targets(units, weights)
+        seen, units = _enter(gradient, view.weights)
+        steps, state = adam.update(view.write(seen), state)
+        return _follow(view.read(steps, "Adam's steps"), units), state
 
-        def following(tree: PyTree, what: str) -> PyTree:
-            """N times what is in `tree`."""
-            edges = like(graph.read(tree, what), weights)
-            return graph.write(jax.tree.map(lambda e, s, t: e * (t / s), edges, sources, targets), tree)
+    return guarded(Steps(lambda params, weights: adam.init(params), update), graph, "equivariant_adam")
 
-        steps, state = adam.update(following(updates, "updates"), state)
-        return following(steps, "updates"), state
 
-    return guarded(optax.GradientTransformationExtraArgs(init, update), "equivariant_adam")
+@jax.jit
+def _enter(gradient: RNN, weights: RNN) -> tuple[RNN, PyTree]:
+    units = gauge(wide(weights))
+    return moved(like(gradient, wide(weights)), units), units
+
+
+@jax.jit
+def _follow(steps: RNN, units: PyTree) -> RNN:
+    return moved(steps, units)

@@ -1,18 +1,19 @@
 """The reduction graph of a ReLU RNN: its weights as edges between units, with time taken out.
 
 Sources are the inputs, a constant for the biases and one for the learned initial state; then come the hidden units of
-each layer, joined to themselves by the recurrent kernel, and last the outputs. Each weight is one edge, and each hidden
-unit has one *skeleton* edge in and one out, so that a path along the skeleton leads from an input to every unit and on
-from it to an output.
+each layer, joined to themselves by the recurrent kernel where the layer has one, and last the outputs. Each weight is
+one edge, and each hidden unit has one *skeleton* edge in and one out, so that a path along the skeleton leads from an
+input to every unit and on from it to an output.
 
-`ReductionGraph` is a lens: it holds, as a `maso_rnn.RNN` of strings, which leaf of a pytree plays which part, and so
-reads the weights out of any pytree (an RNN, a flax model, one masked by `optax.partition`) as one `maso_rnn.RNN` of
-arrays, and puts one back. Everything else in this package is written on that one form.
+`ReductionGraph` is a lens: it holds, as a `maso_rnn.RNN` of strings, which leaf of a pytree plays which part. `view`
+checks a pytree once and shows its weights as one `maso_rnn.RNN` of arrays; everything else in this package is written
+on that one form.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -21,12 +22,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, PyTree
 
+from maso_rnn import checks
 from maso_rnn.activations import Activation, PiecewiseAffine
 from maso_rnn.activations import activation as activation_of
 from maso_rnn.network import RNN, Layer, Readout
-from path_opt import checks
+from path_opt import flax_stacks
 
 _LISTED = 12  # how many names or units a message or a summary lists before it says how many more there are
 
@@ -41,6 +44,33 @@ class Skeleton(NamedTuple):
 
     incoming: tuple[tuple[int, ...], ...]
     outgoing: tuple[tuple[int, ...], ...]
+
+
+class View(NamedTuple):
+    """A pytree seen through a graph.
+
+    Attributes:
+        weights: its leaves as one RNN; None where the graph has no leaf, or the pytree masks it.
+        structure: of the pytree.
+        places: for each leaf of `weights` its place among the leaves of the pytree.
+    """
+
+    weights: RNN
+    structure: Any
+    places: tuple[int, ...]
+
+    def write(self, weights: RNN) -> PyTree:
+        """A pytree of the same structure with the arrays of `weights` in place of its own."""
+        leaves = dict(zip(self.places, jax.tree.leaves(weights), strict=True))
+        return self.structure.unflatten([leaves[place] for place in range(len(leaves))])
+
+    def read(self, tree: PyTree, what: str) -> RNN:
+        """What stands in a pytree of the same structure and shapes where the weights stand in this one."""
+        leaves, structure = jax.tree.flatten(tree)
+        shapes = [leaf.shape for leaf in jax.tree.leaves(self.weights)]
+        if structure != self.structure or [jnp.shape(leaves[place]) for place in self.places] != shapes:
+            raise ValueError(f"{what} must be like params, {self.structure} of {shapes}, got {structure}")
+        return jax.tree.unflatten(jax.tree.structure(self.weights), [leaves[place] for place in self.places])
 
 
 @jax.tree_util.register_static
@@ -73,26 +103,65 @@ class ReductionGraph:
     @property
     def edges(self) -> int:
         """The number of edges: every weight is one."""
-        return sum(math.prod(shape) for shape in _shapes(self).values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     @property
     def basis_paths(self) -> int:
         """The number of basis paths: edges less hidden units."""
         return self.edges - self.units
 
-    def read(self, tree: PyTree, what: str = "params") -> RNN:
-        """The weights in `tree` as one `RNN` of arrays.
+    @functools.cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each leaf, by name, in the order of the network."""
+        names, shapes = self.names, {}
+        for layer, below, width in zip(names.layers, (self.inputs, *self.widths), self.widths, strict=False):
+            shapes |= {layer.input_kernel: (below, width), layer.recurrent_kernel: (width, width), layer.bias: (width,)}
+        shapes |= {names.readout.kernel: (self.widths[-1], self.outputs), names.readout.bias: (self.outputs,)}
+        shapes |= {name: (width,) for name, width in zip(names.initial or (), self.widths, strict=False)}
+        shapes.pop(None, None)  # what the network does without
+        return shapes
+
+    @functools.cached_property
+    def incoming(self) -> tuple[np.ndarray, ...]:
+        """For each layer (below, hidden), where the skeleton edges into its units are."""
+        below = zip(self.skeleton.incoming, (self.inputs, *self.widths), strict=False)
+        return tuple(np.arange(size)[:, None] == np.asarray(sources) for sources, size in below)
+
+    @functools.cached_property
+    def outgoing(self) -> tuple[np.ndarray, ...]:
+        """For each layer (hidden, above), where the skeleton edges out of its units are; these are frozen."""
+        above = zip(self.skeleton.outgoing, (*self.widths[1:], self.outputs), strict=True)
+        return tuple(np.asarray(targets)[:, None] == np.arange(size) for targets, size in above)
+
+    def view(self, tree: PyTree, what: str = "params") -> View:
+        """The weights in `tree`, once their names, shapes and dtypes have been checked.
 
         Args:
             tree: a pytree that has every leaf that the graph names, and no other; masked ones do not count.
             what: how messages call it.
 
         Returns:
-            An RNN with the leaves of `tree`.
+            `View(weights, structure, places)`.
 
         Raises:
-            ValueError: if a leaf is missing, not known or of another shape.
+            ValueError: if a leaf is missing, not known, of another shape, or deleted, as donated arrays are; or if a
+                kernel that the skeleton needs is masked.
             TypeError: if a leaf is not a floating array, or their dtypes differ.
+        """
+        named, places = _named_leaves(tree), {}
+        for name, leaf in named.items():
+            if not isinstance(leaf, optax.MaskedNode):
+                places[name] = len(places)
+        _check_leaves(self, named, places, what)
+        names = jax.tree.map(lambda name: name if name in places else None, self.names)
+        dtype = getattr(named[names.readout.kernel], "dtype", None)
+        weights = jax.tree.map(
+            lambda name: _checked_leaf(f"{what}: leaf {name!r}", named[name], self.shapes[name], dtype), names
+        )
+        return View(weights, jax.tree.structure(tree), tuple(places[name] for name in jax.tree.leaves(names)))
+
+    def read(self, tree: PyTree, what: str = "params") -> RNN:
+        """The weights in `tree` as one `RNN` of arrays: those of its `view`.
 
         Example:
             >>> import maso_rnn
@@ -100,39 +169,10 @@ class ReductionGraph:
             >>> reduction_graph({"rnn": rnn}).read({"rnn": rnn}).readout.kernel.shape
             (4, 2)
         """
-        leaves = _named_leaves(tree)
-        shapes = _shapes(self)
-        unknown = [name for name in leaves if name not in shapes]
-        if unknown:
-            raise ValueError(
-                f"{what} has a leaf that the graph does not know: {_list(unknown)}. Give it the graph's leaves alone, "
-                'as optax.partition({"rnn": transform, ...}, labels) does, or make the graph of this tree'
-            )
-        missing = [name for name in shapes if name not in leaves]
-        if missing:
-            raise ValueError(
-                f"{what} lacks a leaf that the graph names: {_list(missing)}; it has {_list(leaves) or 'none'}. Make "
-                "the graph of the tree that the transform will see"
-            )
-        dtypes = {}
-        for name, shape in shapes.items():
-            leaf = leaves[name]
-            checks.floating(f"{what}: leaf {name!r}", leaf)
-            if leaf.shape != shape:
-                raise ValueError(f"{what}: leaf {name!r} must be {shape}, as in the graph, got {leaf.shape}")
-            dtypes[name] = leaf.dtype
-        if len(set(dtypes.values())) > 1:
-            raise TypeError(f"{what}: the leaves must be of one dtype, got {dtypes}; convert them to one")
-        return jax.tree.map(leaves.__getitem__, self.names)
-
-    def write(self, weights: RNN, tree: PyTree) -> PyTree:
-        """`tree` with the arrays of `weights` in place of its own: the inverse of `read`."""
-        names, structure = _names(tree)
-        values = dict(zip(jax.tree.leaves(self.names), jax.tree.leaves(weights), strict=True))
-        return structure.unflatten([values[name] for name in names])
+        return self.view(tree, what).weights
 
     def __str__(self) -> str:
-        parts = _shapes(self)
+        parts, roles = self.shapes, _roles(self.names)
         width = max(map(len, parts))
         lines = [
             f"reduction graph: {self.inputs} inputs, {' + '.join(map(str, self.widths))} hidden units in "
@@ -140,7 +180,6 @@ class ReductionGraph:
             f"  edges {self.edges}, basis paths {self.basis_paths} (edges less hidden units), frozen {self.units}",
             "  leaves:",
         ]
-        roles = _roles(self.names)
         lines += [
             f"    {name:<{width}}  {'x'.join(map(str, shape)):>9}  {roles[name]}" for name, shape in parts.items()
         ]
@@ -151,23 +190,28 @@ class ReductionGraph:
         return "\n".join(lines)
 
 
-def reduction_graph(rnn: PyTree, *, skeleton: str = "largest") -> ReductionGraph:
-    """The reduction graph of a network of this library, or of a pytree with exactly one in it.
+def reduction_graph(
+    model: PyTree, *, activation: str | Activation | None = None, skeleton: str = "largest"
+) -> ReductionGraph:
+    """Which weights of a network are edges between which units: what every function and transform here is given.
 
     Args:
-        rnn: a `maso_rnn.RNN`, or a pytree (of a whole model's parameters) that holds exactly one; the leaves' names
-            then begin with its key path.
+        model: a `maso_rnn.RNN`, or a pytree (of a whole model's parameters) that holds exactly one; a flax
+            `nnx.Module` whose weights are those of stacked `nnx.SimpleCell`s and one `nnx.Linear` that reads the
+            last; or the variables of such a linen model, of `nn.SimpleCell`s and one `nn.Dense`.
+        activation: of linen cells, a name or the function, since variables do not show it; else leave it out.
         skeleton: how the skeleton edges are chosen. `"largest"`, from the weights as they are now: into unit i of
             largest |w_ji| · B_j, out of it of largest |w_ik| · F_k, where B and F are the products along the skeleton
             so far, which no rescaling changes. `"modulo"`: from unit `i % width` of the layer below to unit
             `i % width` of the layer above, as the papers have it, whatever the numbers are.
 
     Returns:
-        The graph: static, hashable.
+        The graph: static, hashable. Leaves are named by key path, of the parameters that optax sees.
 
     Raises:
         ValueError: if the activation is not positively homogeneous, shapes do not fit, there is not exactly one
-            network, or the skeleton is to be the largest of weights that are not all finite.
+            network, the order of flax cells cannot be told, or the skeleton is to be the largest of weights that are
+            not all finite.
         TypeError: if a leaf is not a floating array, or is traced where the skeleton is to be the largest.
 
     Example:
@@ -180,23 +224,17 @@ def reduction_graph(rnn: PyTree, *, skeleton: str = "largest") -> ReductionGraph
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), the reduction graph; Meng et al. (2019), the skeleton method.
     """
-    found = [
-        (path, leaf)
-        for path, leaf in jax.tree.leaves_with_path(rnn, is_leaf=lambda node: isinstance(node, RNN))
-        if isinstance(leaf, RNN)
-    ]
-    if len(found) != 1:
-        raise ValueError(
-            f"rnn must be a maso_rnn.RNN, or a pytree with exactly one, got {len(found)} in {type(rnn).__name__}; "
-            "for any other pytree name the leaves: path_opt.reduction_graph_from_paths(params, layers, readout, "
-            'activation="relu")'
-        )
+    nodes = jax.tree.leaves_with_path(model, is_leaf=lambda node: isinstance(node, RNN))
+    found = [(path, node) for path, node in nodes if isinstance(node, RNN)]
+    if not found:
+        params, names = flax_stacks.named(model, activation)
+        return _graph(params, names, skeleton, "model")
+    if len(found) > 1:
+        raise ValueError(f"model must be or hold exactly one maso_rnn.RNN, got {len(found)} in {type(model).__name__}")
     ((prefix, network),) = found
-    _require_form(network)
-    if not callable(network.activation):
-        raise TypeError(f"rnn.activation must be an object, as maso_rnn.activation('relu'), got {network.activation!r}")
+    _check_form(network)
     names = jax.tree_util.tree_map_with_path(lambda path, _: _name((*prefix, *path)), network)
-    return _graph(rnn, names, network.activation, skeleton, "rnn")
+    return _graph(model, names, skeleton, "model")
 
 
 def reduction_graph_from_paths(
@@ -208,11 +246,12 @@ def reduction_graph_from_paths(
     initial: Sequence[str | None] | None = None,
     tied: Collection[str] = (),
     skeleton: str = "largest",
+    layout: str | None = None,
 ) -> ReductionGraph:
     """The reduction graph of an RNN whose weights lie in any pytree, told by the names of the leaves.
 
-    A name is the key path joined by "/": `jax.tree_util.keystr(path, simple=True, separator="/")`. Kernels are
-    (in, out), as in flax.
+    A name is the key path joined by "/": `jax.tree_util.keystr(path, simple=True, separator="/")`. The `/value` at the
+    end of the names of flax nnx variables may be left out. Kernels are (in, out), as in flax.
 
     Args:
         params: the pytree; it may hold more than the graph names.
@@ -223,13 +262,16 @@ def reduction_graph_from_paths(
         tied: the names of leaves (or the name of one) whose array is used elsewhere too, as a readout shared with an
             embedding: the tree cannot show it.
         skeleton: as for `reduction_graph`.
+        layout: `"in, out"` says that the kernels are so; needed where all of them are square and not called
+            `kernel`, so that nothing shows it.
 
     Returns:
         The graph: static, hashable.
 
     Raises:
         ValueError: if the activation is not positively homogeneous, the tree lacks a leaf or has two of one name,
-            shapes do not fit, a leaf is tied, or the skeleton is to be the largest of weights that are not all finite.
+            shapes do not fit, kernels are (out, in) or may be, a leaf is tied, or the skeleton is to be the largest of
+            weights that are not all finite.
         TypeError: if a name is not a string, a leaf is not a floating array, or is traced where the skeleton is to be
             the largest.
 
@@ -248,32 +290,88 @@ def reduction_graph_from_paths(
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), the reduction graph; Meng et al. (2019), the skeleton method.
     """
-    for name, value in (("layers", layers), ("initial", () if initial is None else initial)):
-        if not isinstance(value, list | tuple):
-            raise TypeError(f"{name} must be a list or tuple, one entry for each layer, got {type(value).__name__}")
-    for l, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise TypeError(
-                f"layers[{l}] must be a maso_rnn.Layer of names, got {type(layer).__name__}; call maso_rnn.Layer("
-                '"cell/i/kernel", "cell/h/kernel", "cell/i/bias")'
-            )
-    if not isinstance(readout, Readout):
-        raise TypeError(
-            f"readout must be a maso_rnn.Readout of names, got {type(readout).__name__}; call "
-            'maso_rnn.Readout("head/kernel", "head/bias")'
-        )
-    names = RNN(tuple(layers), readout, None if initial is None else tuple(initial))
-    for role in jax.tree.leaves(names):
-        if not isinstance(role, str):
-            raise TypeError(f"layers, readout and initial must hold names of leaves, as strings, got {role!r}")
-    if any(kernel is None for layer in layers for kernel in (layer.input_kernel, layer.recurrent_kernel)):
-        raise ValueError("layers must name an input_kernel and a recurrent_kernel each; only a bias may be None")
-    if readout.kernel is None:
-        raise ValueError("readout must name a kernel; only its bias may be None")
-    if not isinstance(tied, str | list | tuple | set | frozenset):
-        raise TypeError(f"tied must be names of leaves, got {type(tied).__name__}")
-    tied = (tied,) if isinstance(tied, str) else tuple(tied)
+    _check_names(layers, readout, initial, tied)
     leaves = _named_leaves(params)
+
+    def known(name: str) -> str:
+        return name if name in leaves else name.removesuffix("/value")
+
+    names = RNN(tuple(layers), readout, None if initial is None else tuple(initial), activation_of(activation))
+    names = jax.tree.map(known, names)
+    _check_tied(names, leaves, [known(name) for name in ((tied,) if isinstance(tied, str) else tied)])
+    graph = _graph(params, names, skeleton, "params")
+    kernels = [layer.input_kernel for layer in names.layers] + [names.readout.kernel]
+    unclear = all(len(set(graph.shapes[name])) == 1 and name.split("/")[-1] != "kernel" for name in kernels)
+    if layout != "in, out" and (unclear or layout is not None):
+        raise ValueError(
+            f"layout must be 'in, out', got {layout!r}: every kernel is square, so that shapes do not show it. "
+            "Transpose kernels that are (out, in), as those of torch and equinox are"
+        )
+    return graph
+
+
+def _check_leaves(graph: ReductionGraph, named: Collection[str], there: Collection[str], what: str) -> None:
+    """A tree that has every leaf that the graph names, and no other; kernels are not masked."""
+    unknown = [name for name in there if name not in graph.shapes]
+    missing = [name for name in graph.shapes if name not in named]
+    kernels = [layer.input_kernel for layer in graph.names.layers] + [graph.names.readout.kernel]
+    masked = [name for name in kernels if name in named and name not in there]
+    if unknown:
+        raise ValueError(
+            f"{what} has a leaf that the graph does not know: {_list(unknown)}. Give it the graph's leaves alone, as "
+            'optax.partition({"rnn": transform, ...}, labels) does, or make the graph of this tree'
+        )
+    if missing:
+        raise ValueError(
+            f"{what} lacks a leaf that the graph names: {_list(missing)}; it has {_list(named) or 'none'}. Make the "
+            "graph of the tree that the transform will see"
+        )
+    if masked:
+        raise ValueError(
+            f"{what}: the kernel {_list(masked)} is masked, and paths lead through it. To freeze it, take its steps "
+            "out afterwards: optax.chain(transform, optax.masked(optax.set_to_zero(), mask))"
+        )
+
+
+def _checked_leaf(name: str, leaf: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """A floating array of that shape and dtype, which has not been donated."""
+    leaf = checks.array(name, leaf, "*shape", None, dtype)
+    if leaf.shape != shape:
+        raise ValueError(f"{name} must be {shape}, as in the graph, got {leaf.shape}")
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+        raise ValueError(f"{name} has been deleted, as donated arrays are; go on with those that the step returned")
+    return leaf
+
+
+def _check_form(rnn: RNN) -> None:
+    """A tuple of layers and a readout, each field of which is one leaf, or None where there need not be one."""
+    checks.instance("model.readout", rnn.readout, Readout, "maso_rnn.init")
+    if not isinstance(rnn.layers, tuple) or not all(isinstance(layer, Layer) for layer in rnn.layers):
+        raise TypeError("model.layers must be a tuple of maso_rnn.Layer, as maso_rnn.init makes it")
+    parts = {f"layers[{l}].{name}": leaf for l, layer in enumerate(rnn.layers) for name, leaf in vars(layer).items()}
+    parts |= {f"readout.{name}": leaf for name, leaf in vars(rnn.readout).items()}
+    parts |= {f"initial[{l}]": leaf for l, leaf in enumerate(rnn.initial or ())}
+    for name, leaf in parts.items():
+        if leaf is not None or name.endswith(("input_kernel", "readout.kernel")):
+            checks.array(f"model.{name}", leaf, "*shape")
+
+
+def _check_names(layers: Any, readout: Any, initial: Any, tied: Any) -> None:
+    """Layers, a readout and initial states of names."""
+    for name, value in {"layers": layers, "initial": initial, "tied": tied}.items():
+        if not isinstance(value, list | tuple | (set | frozenset | str if name == "tied" else None)):
+            raise TypeError(f"{name} must be a list or tuple, got {type(value).__name__}")
+    for l, layer in enumerate(layers):
+        checks.instance(f"layers[{l}]", layer, Layer, 'maso_rnn.Layer("cell/i/kernel", "cell/h/kernel")')
+    checks.instance("readout", readout, Readout, 'maso_rnn.Readout("head/kernel", "head/bias")')
+    kernels = [*(layer.input_kernel for layer in layers), readout.kernel]
+    for name in [*kernels, *jax.tree.leaves((list(layers), readout, initial))]:
+        if not isinstance(name, str):
+            raise TypeError(f"layers, readout and initial must hold names of leaves, as strings, got {name!r}")
+
+
+def _check_tied(names: RNN, leaves: Collection[str], tied: Collection[str]) -> None:
+    """No leaf in two places."""
     unknown = [name for name in tied if name not in leaves]
     if unknown:
         raise ValueError(f"tied names a leaf that params lacks: {_list(unknown)}; it has {_list(leaves) or 'none'}")
@@ -283,97 +381,87 @@ def reduction_graph_from_paths(
             f"leaf {_list(shared)} is tied: used in more than one place, so that it cannot be rescaled on its own. "
             "Untie it (give the other place its own copy), or train it in weight space"
         )
-    return _graph(params, names, activation, skeleton, "params")
 
 
-def _require_form(rnn: RNN) -> None:
-    """A tuple of layers and a readout, each field of which is one leaf, or None where there need not be one."""
-    if not isinstance(rnn.layers, tuple) or not all(isinstance(layer, Layer) for layer in rnn.layers):
-        raise TypeError("rnn.layers must be a tuple of maso_rnn.Layer, as maso_rnn.init makes it")
-    if not isinstance(rnn.readout, Readout):
-        raise TypeError(f"rnn.readout must be a maso_rnn.Readout, got {type(rnn.readout).__name__}")
-    parts = {
-        f"rnn.layers[{l}].{name}": leaf for l, layer in enumerate(rnn.layers) for name, leaf in vars(layer).items()
-    }
-    parts |= {f"rnn.readout.{name}": leaf for name, leaf in vars(rnn.readout).items()}
-    parts |= {f"rnn.initial[{l}]": leaf for l, leaf in enumerate(rnn.initial or ())}
-    for name, leaf in parts.items():
-        if leaf is not None or name.endswith("kernel"):
-            checks.floating(name, leaf)
-
-
-def _graph(params: PyTree, names: RNN, activation: str | Activation, skeleton: str, what: str) -> ReductionGraph:
-    activation = activation_of(activation)
-    _require_homogeneous(activation)
-    if not names.layers:
-        raise ValueError(f"{what}: layers must hold at least one layer, got none")
-    if names.initial is not None and len(names.initial) != len(names.layers):
-        raise ValueError(
-            f"{what}: initial must have one leaf for each of {len(names.layers)} layers, got {names.initial}"
-        )
+def _graph(params: PyTree, names: RNN, skeleton: str, what: str) -> ReductionGraph:
+    _check_homogeneous(names.activation)
+    checks.choice("skeleton", skeleton, ("largest", "modulo"))
     leaves = _named_leaves(params)
-    missing = [name for name in jax.tree.leaves(names) if name not in leaves]
-    if missing:
-        raise ValueError(f"{what} lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
-
-    def sizes(name: str) -> tuple[int, int]:
-        checks.floating(f"{what}: leaf {name!r}", leaves[name])
-        if leaves[name].ndim != 2 or not leaves[name].size:
-            raise ValueError(f"{what}: leaf {name!r} must be a kernel (in, out), got shape {leaves[name].shape}")
-        return leaves[name].shape
-
-    inputs = sizes(names.layers[0].input_kernel)[0]
-    widths = tuple(sizes(layer.recurrent_kernel)[0] for layer in names.layers)
-    outputs = sizes(names.readout.kernel)[1]
-    names = dataclasses.replace(names, activation=activation)
+    _check_stack(names, leaves, what)
+    kernels = [leaves[layer.input_kernel] for layer in names.layers] + [leaves[names.readout.kernel]]
+    inputs, widths, outputs = (
+        kernels[0].shape[0],
+        tuple(kernel.shape[0] for kernel in kernels[1:]),
+        kernels[-1].shape[1],
+    )
+    _check_layout(names, leaves, (inputs, *widths, outputs), what)
+    sizes = (inputs, *widths, outputs)
     modulo = Skeleton(
-        tuple(tuple(i % below for i in range(width)) for below, width in zip((inputs, *widths), widths, strict=False)),
-        tuple(
-            tuple(i % above for i in range(width)) for width, above in zip(widths, (*widths, outputs)[1:], strict=True)
-        ),
+        tuple(tuple(i % below for i in range(width)) for below, width in zip(sizes, widths, strict=False)),
+        tuple(tuple(i % above for i in range(width)) for width, above in zip(widths, sizes[2:], strict=True)),
     )
     graph = ReductionGraph(names, inputs, widths, outputs, modulo)
-    named = set(jax.tree.leaves(names))
-    weights = graph.read({name: leaf for name, leaf in leaves.items() if name in named}, what)
+    weights = graph.view({name: leaves[name] for name in graph.shapes}, what).weights
     if skeleton == "modulo":
         return graph
-    if skeleton != "largest":
-        raise ValueError(f'skeleton must be "largest" or "modulo", got {skeleton!r}')
     if not checks.is_concrete(weights):
         raise TypeError(
             f'{what} is traced, and skeleton="largest" looks at the numbers: make the graph outside of jax.jit, or '
             'call with skeleton="modulo"'
         )
-    checks.finite(what, weights)
+    checks.finite(**{what: weights})
     return dataclasses.replace(graph, skeleton=_largest(weights))
+
+
+def _check_stack(names: RNN, leaves: dict[str, Any], what: str) -> None:
+    """At least one layer, and kernels where names say that there are some."""
+    if not names.layers or (names.initial is not None and len(names.initial) != len(names.layers)):
+        raise ValueError(f"{what}: there must be at least one layer, and as many of initial, got {names.initial}")
+    missing = [name for name in jax.tree.leaves(names) if name not in leaves]
+    if missing:
+        raise ValueError(f"{what} lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
+    for name in [*(layer.input_kernel for layer in names.layers), names.readout.kernel]:
+        checks.array(f"{what}: leaf {name!r}", leaves[name], "in out")
+
+
+def _check_layout(names: RNN, leaves: dict[str, Any], sizes: tuple[int, ...], what: str) -> None:
+    """Kernels that fit upon each other as (in, out), not as (out, in)."""
+    for layer, below, width in zip(names.layers, sizes, sizes[1:], strict=False):
+        shape = leaves[layer.input_kernel].shape
+        if shape != (below, width):
+            raise ValueError(
+                f"{what}: leaf {layer.input_kernel!r} must be (in, out) = ({below}, {width}), since the kernel above it "
+                f"begins with {width}, got {shape}; transpose kernels that are (out, in), as those of torch and equinox"
+            )
 
 
 def _largest(weights: RNN) -> Skeleton:
     """The edges of largest magnitude times skeleton product; of equal ones (up to rounding) the first."""
 
-    def first_largest(magnitudes: np.ndarray) -> np.ndarray:
+    def first_largest(logarithms: np.ndarray) -> np.ndarray:
         # 1e-6: ties, as of constant kernels, must not be broken by the rounding of a rescaling
-        return np.argmax(magnitudes >= magnitudes.max(axis=0) * (1 - 1e-6), axis=0)
+        return np.argmax(logarithms >= logarithms.max(axis=0) - 1e-6, axis=0)
 
-    kernels = [np.abs(np.asarray(layer.input_kernel, np.float64)) for layer in weights.layers]
-    kernels.append(np.abs(np.asarray(weights.readout.kernel, np.float64)))
+    with np.errstate(divide="ignore"):  # a weight of zero has the logarithm -inf
+        kernels = [np.log(np.abs(np.asarray(layer.input_kernel, np.float64))) for layer in weights.layers]
+        kernels.append(np.log(np.abs(np.asarray(weights.readout.kernel, np.float64))))
     incoming, outgoing = [], []
-    product = np.ones(kernels[0].shape[0])
+    product = np.zeros(kernels[0].shape[0])
     for kernel in kernels[:-1]:
-        onto = product[:, None] * kernel
-        chosen = first_largest(onto)
-        product = np.take_along_axis(onto, chosen[None], axis=0)[0]
-        incoming.append(tuple(chosen.tolist()))
-    product = np.ones(kernels[-1].shape[1])
+        onto = product[:, None] + kernel
+        incoming.append(tuple(first_largest(onto).tolist()))
+        product = onto.max(axis=0)
+    product = np.zeros(kernels[-1].shape[1])
     for kernel in kernels[:0:-1]:
-        onto = (kernel * product).T
-        chosen = first_largest(onto)
-        product = np.take_along_axis(onto, chosen[None], axis=0)[0]
-        outgoing.append(tuple(chosen.tolist()))
+        onto = (kernel + product).T
+        outgoing.append(tuple(first_largest(onto).tolist()))
+        product = onto.max(axis=0)
     return Skeleton(tuple(incoming), tuple(outgoing[::-1]))
 
 
-def _require_homogeneous(activation: Activation) -> None:
+def _check_homogeneous(activation: Activation) -> None:
+    if not callable(activation):
+        raise TypeError(f"activation must be an object, as maso_rnn.activation('relu'), got {activation!r}")
     if isinstance(activation, PiecewiseAffine):
         homogeneous = activation.is_positively_homogeneous
     else:
@@ -385,93 +473,61 @@ def _require_homogeneous(activation: Activation) -> None:
                 for side in (-1.0, 1.0)
             )
     if not homogeneous:
-        name = getattr(activation, "__name__", repr(activation))
         raise ValueError(
-            f"activation {name} is not positively homogeneous (act(c · p) = c · act(p) for c > 0), so that rescaling "
-            'changes the function; use "relu", "abs", "identity" or maso_rnn.leaky_relu(slope)'
+            f"activation {getattr(activation, '__name__', repr(activation))} is not positively homogeneous "
+            "(act(c · p) = c · act(p) for c > 0), so that rescaling changes the function; use "
+            '"relu", "abs", "identity" or maso_rnn.leaky_relu(slope)'
         )
 
 
-def at_sources(values: Sequence[Array], weights: RNN) -> RNN:
+def at_sources(values: Sequence[Array], weights: RNN, source: Any = 1) -> RNN:
     """For every edge the value of the unit that it leaves, broadcastable to the edge's leaf.
 
-    Inputs, and the constants behind biases and initial states, have the value 1.
+    Inputs, and the constants behind biases and initial states, have the value `source`.
     """
-    one = jnp.ones((), weights.readout.kernel.dtype)
+    source = jnp.asarray(source, values[0].dtype)
     columns = [value[:, None] for value in values]
     layers = tuple(
-        Layer(below, own, None if layer.bias is None else one)
-        for below, own, layer in zip([one, *columns], columns, weights.layers, strict=False)
+        Layer(below, None if layer.recurrent_kernel is None else own, None if layer.bias is None else source)
+        for below, own, layer in zip([source, *columns], columns, weights.layers, strict=False)
     )
-    readout = Readout(columns[-1], None if weights.readout.bias is None else one)
-    initial = weights.initial and tuple(None if h is None else one for h in weights.initial)
+    readout = Readout(columns[-1], None if weights.readout.bias is None else source)
+    initial = weights.initial and tuple(None if h is None else source for h in weights.initial)
     return dataclasses.replace(weights, layers=layers, readout=readout, initial=initial)
 
 
-def at_targets(values: Sequence[Array], weights: RNN) -> RNN:
-    """For every edge the value of the unit that it enters, broadcastable to the edge's leaf; outputs have 1."""
-    one = jnp.ones((), weights.readout.kernel.dtype)
+def at_targets(values: Sequence[Array], weights: RNN, output: Any = 1) -> RNN:
+    """For every edge the value of the unit that it enters, broadcastable to its leaf; outputs have `output`."""
+    output = jnp.asarray(output, values[0].dtype)
     layers = tuple(
-        Layer(own, own, None if layer.bias is None else own) for own, layer in zip(values, weights.layers, strict=True)
+        Layer(own, None if layer.recurrent_kernel is None else own, None if layer.bias is None else own)
+        for own, layer in zip(values, weights.layers, strict=True)
     )
-    readout = Readout(one, None if weights.readout.bias is None else one)
+    readout = Readout(output, None if weights.readout.bias is None else output)
     initial = weights.initial and tuple(
         None if h is None else own for h, own in zip(weights.initial, values, strict=True)
     )
     return dataclasses.replace(weights, layers=layers, readout=readout, initial=initial)
 
 
-def read_finite(params: PyTree, graph: Any, what: str = "params") -> RNN:
-    """The weights in a pytree by its graph, finite where they are concrete."""
-    require_graph(graph)
-    weights = graph.read(params, what)
-    checks.finite(what, weights)
-    return weights
-
-
-def require_graph(value: Any) -> None:
-    """A reduction graph."""
-    if not isinstance(value, ReductionGraph):
-        raise TypeError(
-            f"graph must be a ReductionGraph, got {type(value).__name__}; path_opt.reduction_graph(params) makes one"
-        )
-
-
 def _name(path: tuple[Any, ...]) -> str:
+    """The key path joined by "/", without the attribute in which a variable of flax nnx holds its array."""
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _names(tree: PyTree) -> tuple[list[str], Any]:
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    return [_name(path) for path, _ in leaves], structure
-
-
 def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    leaves = jax.tree.leaves_with_path(tree)
-    named = {_name(path): leaf for path, leaf in leaves}
-    if len(named) < len(leaves):
-        twice = [name for name, count in Counter(_name(path) for path, _ in leaves).items() if count > 1]
+    """Leaves, and nodes that stand for a masked one, by name."""
+    nodes = jax.tree.leaves_with_path(tree, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
+    named = {_name(path): node for path, node in nodes}
+    if len(named) < len(nodes):
+        twice = [name for name, count in Counter(_name(path) for path, _ in nodes).items() if count > 1]
         raise ValueError(
             f"two leaves have the name {_list(twice)}, the key path joined by '/': rename a key, so that every leaf "
             "has a name of its own"
         )
     return named
-
-
-def _shapes(graph: ReductionGraph) -> dict[str, tuple[int, ...]]:
-    """The shape of each leaf, by name, in the order of the network."""
-    names = graph.names
-    shapes: dict[Any, tuple[int, ...]] = {}
-    for layer, below, width in zip(names.layers, (graph.inputs, *graph.widths), graph.widths, strict=False):
-        shapes[layer.input_kernel] = (below, width)
-        shapes[layer.recurrent_kernel] = (width, width)
-        shapes[layer.bias] = (width,)
-    shapes[names.readout.kernel] = (graph.widths[-1], graph.outputs)
-    shapes[names.readout.bias] = (graph.outputs,)
-    for name, width in zip(names.initial or (), graph.widths, strict=False):
-        shapes[name] = (width,)
-    shapes.pop(None, None)  # a bias or state that the network does without
-    return shapes
 
 
 def _roles(names: RNN) -> dict[str, str]:

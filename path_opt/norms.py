@@ -10,14 +10,17 @@ there for recurrent weights alone, the only ones that a path can use twice; κ¹
 derivative of all path values in the weights. Both come from one pass forward and one back, whatever the batch.
 
 Numbers grow like the square of the spectral radius to the power T, past the range of float32 near T = 125 under He
-initialisation. So states are carried as `mantissa · 2^exponent`, adjoints in the inverse units divided by γ²: every
-product of the two is a share of γ², at most 1. Powers of two make no rounding error.
+initialisation, and weights may be rescaled to the edge of their dtype. So all is computed in the gauge `centred`, where
+the largest path without time is about 1; states are carried as `mantissa · 2^exponent`, adjoints in the inverse units
+divided by γ²: every product of the two is a share of γ², at most 1. Powers of two make no rounding error.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,21 +29,27 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from maso_rnn import checks, powers
 from maso_rnn.network import RNN, Layer, Readout
-from path_opt import checks
-from path_opt.graph import ReductionGraph, read_finite, require_graph
-from path_opt.guard import guarded, like
+from path_opt.graph import ReductionGraph, View, at_sources, at_targets
+from path_opt.guard import Steps, checked_rate, clipped, guarded
+from path_opt.rescaling import Gauge, centred, checked_view, like, shifted, wide
+
+_CHUNK = 8  # time steps that κ² takes at once; squares of weights to this power are in the range of float32
 
 
 class PathNormState(NamedTuple):
-    """The state of `scale_by_path_norm`, within its `GuardedState`.
+    """The state of `scale_by_path_norm` and `path_sgd`, within its `GuardedState`.
 
     Attributes:
-        kappa: a pytree like the parameters: what gradients are divided by.
-        step: steps taken, which says when `kappa` is due again.
+        inner: the state of what follows the metric: nothing, or the learning rate.
+        root_kappa: a pytree like the parameters: the square root of what gradients are divided by, whose range is that
+            of the parameters' inverses.
+        step: steps taken, which says when `root_kappa` is due again.
     """
 
-    kappa: PyTree[Float[Array, "..."]]
+    inner: PyTree
+    root_kappa: PyTree[Float[Array, "..."]]
     step: Int[Array, ""]
 
 
@@ -97,13 +106,19 @@ def path_norm(
     Source:
         Neyshabur, Wu, Salakhutdinov, Srebro (2016), equation 5.
     """
-    _check_options(num_steps, readout)
-    checks.flag("log", log)
-    squared = jax.tree.map(jnp.square, read_finite(params, graph))
+    view = checked_view(params, graph)
+    num_steps, readout = checks.size("num_steps", num_steps), checks.choice("readout", readout, ("last", "every"))
+    return _path_norm(view.weights, num_steps, checks.flag("log", log), readout)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _path_norm(weights: RNN, num_steps: int, log: bool, readout: str) -> Array:
+    near, _, range_ = _centred(weights)
+    squared = _squared(near)
     value, exponent = _norm(squared, _forward(squared, num_steps), readout)
-    if log:
-        return jnp.log(value) + exponent * math.log(2)
-    return value * _power_of_two(exponent, value.dtype)
+    exponent += 2 * range_
+    result = jnp.log(value) + exponent * math.log(2) if log else powers.scaled(value, exponent)
+    return result.astype(weights.readout.kernel.dtype)
 
 
 def scale_by_path_norm(
@@ -162,8 +177,8 @@ def scale_by_path_norm(
     Source:
         Neyshabur, Wu, Salakhutdinov, Srebro (2016), equations 8 to 10 and theorem 1.
     """
-    direction = _direction(graph, num_steps, second_order, normalize, readout, refresh_every)
-    return guarded(direction, "scale_by_path_norm")
+    options = _Metric(num_steps, second_order, normalize, readout, refresh_every)
+    return _by_path_norm(optax.identity(), graph, options, "scale_by_path_norm")
 
 
 def path_sgd(
@@ -175,6 +190,7 @@ def path_sgd(
     normalize: bool = True,
     readout: str = "last",
     refresh_every: int = 1,
+    clip: float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Path-SGD for recurrent networks: steepest descent in the geometry of path values.
 
@@ -188,6 +204,7 @@ def path_sgd(
         normalize: as in `scale_by_path_norm`.
         readout: as in `scale_by_path_norm`.
         refresh_every: as in `scale_by_path_norm`.
+        clip: the largest norm that g · (γ² / κ)^(1/2) may have, which no rescaling changes; None for no bound.
 
     Returns:
         `scale_by_path_norm` followed by the learning rate.
@@ -206,47 +223,69 @@ def path_sgd(
     Source:
         Neyshabur, Wu, Salakhutdinov, Srebro (2016), equation 6.
     """
-    checks.learning_rate(learning_rate)
-    direction = _direction(graph, num_steps, second_order, normalize, readout, refresh_every)
-    return guarded(optax.chain(direction, optax.scale_by_learning_rate(learning_rate)), "path_sgd")
+    options = _Metric(num_steps, second_order, normalize, readout, refresh_every)
+    rate = clipped(clip, optax.scale_by_learning_rate(checked_rate(learning_rate)))
+    return _by_path_norm(rate, graph, options, "path_sgd")
 
 
-def _direction(
-    graph: ReductionGraph, num_steps: int, second_order: bool, normalize: bool, readout: str, refresh_every: int
+class _Metric(NamedTuple):
+    """By what gradients are divided."""
+
+    num_steps: int
+    second_order: bool
+    normalize: bool
+    readout: str
+    refresh_every: int
+
+
+def _by_path_norm(
+    inner: optax.GradientTransformation, graph: ReductionGraph, options: _Metric, name: str
 ) -> optax.GradientTransformationExtraArgs:
-    """`scale_by_path_norm` without its guard."""
-    require_graph(graph)
-    _check_options(num_steps, readout)
-    checks.positive_integer("refresh_every", refresh_every)
-    checks.flag("second_order", second_order)
-    checks.flag("normalize", normalize)
+    """`inner` between two divisions by the root of κ: in units in which no rescaling changes anything."""
+    inner, options = optax.with_extra_args_support(inner), _checked_options(options)
 
-    def kappa_of(weights: RNN) -> RNN:
-        return _kappa(weights, num_steps, readout, second_order=second_order, normalize=normalize)
+    def init(params: PyTree, weights: RNN | None) -> PathNormState:
+        if weights is not None:
+            _check_readout(weights, graph)
+        return PathNormState(inner.init(params), jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
 
-    def init(params: PyTree) -> PathNormState:
-        weights = graph.read(params)
-        _require_readout(weights, graph)
-        zeros = jax.tree.map(jnp.zeros_like, weights)
-        return PathNormState(graph.write(zeros, params), jnp.zeros((), jnp.int32))
+    def update(view: View, gradient: RNN, state: PathNormState, extra: Mapping[str, Any]) -> tuple[RNN, PathNormState]:
+        roots = view.read(state.root_kappa, "state.root_kappa")
+        seen, roots, step = _enter(view.weights, gradient, roots, state.step, options)
+        steps, inner_state = inner.update(view.write(seen), state.inner, **extra)
+        moves = _divided(view.read(steps, "steps"), roots)
+        return moves, PathNormState(inner_state, view.write(roots), step)
 
-    def update(updates: PyTree, state: PathNormState, params: PyTree, **extra: Any) -> tuple[PyTree, PathNormState]:
-        del extra
-        weights = graph.read(params)
-        gradients = like(graph.read(updates, "updates"), weights)
-        if refresh_every == 1:
-            kappa = kappa_of(weights)
-        else:
-            due = state.step % refresh_every == 0
-            kappa = jax.lax.cond(due, kappa_of, lambda _: graph.read(state.kappa, "state.kappa"), weights)
-        # written so that a NaN in κ is not taken for a zero
-        scaled = jax.tree.map(lambda g, k: jnp.where(k <= 0, 0, g / jnp.where(k <= 0, 1, k)), gradients, kappa)
-        return graph.write(scaled, updates), PathNormState(graph.write(kappa, params), state.step + 1)
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return guarded(Steps(init, update), graph, name)
 
 
-def _require_readout(weights: RNN, graph: ReductionGraph) -> None:
+@functools.partial(jax.jit, static_argnums=4)
+def _enter(weights: RNN, gradient: RNN, roots: RNN, step: Array, options: _Metric) -> tuple[RNN, RNN, Array]:
+    if options.refresh_every == 1:
+        roots = _root_kappa(weights, options)
+    else:
+        due = step % options.refresh_every == 0
+        roots = jax.lax.cond(due, lambda weights: _root_kappa(weights, options), lambda _: roots, weights)
+    return _divided(like(gradient, roots), roots), roots, step + 1
+
+
+@jax.jit
+def _divided(gradient: RNN, roots: RNN) -> RNN:
+    # written so that a NaN in κ is not taken for a zero
+    return jax.tree.map(lambda g, k: jnp.where(k <= 0, 0, g / jnp.where(k <= 0, 1, k)), gradient, roots)
+
+
+def _checked_options(options: _Metric) -> _Metric:
+    return _Metric(
+        checks.size("num_steps", options.num_steps),
+        checks.flag("second_order", options.second_order),
+        checks.flag("normalize", options.normalize),
+        checks.choice("readout", options.readout, ("last", "every")),
+        checks.size("refresh_every", options.refresh_every),
+    )
+
+
+def _check_readout(weights: RNN, graph: ReductionGraph) -> None:
     """A readout that is not all zeros, where it is concrete: without it γ² is 0, and every step 0 / 0."""
     if checks.is_concrete(weights.readout) and not any(np.any(leaf) for leaf in jax.tree.leaves(weights.readout)):
         raise ValueError(
@@ -256,40 +295,82 @@ def _require_readout(weights: RNN, graph: ReductionGraph) -> None:
         )
 
 
-def _check_options(num_steps: Any, readout: Any) -> None:
-    checks.positive_integer("num_steps", num_steps)
-    if readout not in ("last", "every"):
-        raise ValueError(f'readout must be "last" or "every", got {readout!r}')
+class _Squared(NamedTuple):
+    """The network of squared weights.
+
+    Attributes:
+        weights: the squares; recurrent ones of each layer are these times 2^growth, none where a layer has none.
+        growth: for each layer an integer.
+    """
+
+    weights: RNN
+    growth: list[Array]
 
 
-def _kappa(weights: RNN, num_steps: int, readout: str, *, second_order: bool, normalize: bool) -> RNN:
-    """κ¹, or κ¹ + κ², divided by γ² if `normalize`."""
-    squared = jax.tree.map(jnp.square, weights)
-    run = _forward(squared, num_steps)
-    value, exponent = _norm(squared, run, readout)
-    adjoints = _backward(squared, run, value, readout)
-    kappa = _first_order(squared, run, adjoints, value, readout)
-    if second_order:
-        layers = tuple(
-            dataclasses.replace(
-                first,
-                recurrent_kernel=first.recurrent_kernel
-                + layer.recurrent_kernel * _twice_used(layer.recurrent_kernel, mantissas, exponents, adjoint),
-            )
-            for first, layer, mantissas, exponents, adjoint in zip(
-                kappa.layers, squared.layers, run.mantissas, run.exponents, adjoints, strict=True
-            )
-        )
-        kappa = dataclasses.replace(kappa, layers=layers)
-    if normalize:
-        return kappa
-    norm = value * _power_of_two(exponent, value.dtype)
-    # a weight that no path uses has none of an infinite norm either
-    return jax.tree.map(lambda share: jnp.where(share == 0, 0, share * norm), kappa)
+def _centred(weights: RNN) -> tuple[RNN, Gauge, Array]:
+    """The weights in the gauge `centred`, the gauge, and the exponent by which every path is larger than there."""
+    by = centred(wide(weights))
+    return shifted(wide(weights), by), by, by.output - by.source
 
 
-def _forward(squared: RNN, num_steps: int) -> _Run:
+def _squared(weights: RNN) -> _Squared:
+    layers, growth = [], []
+    for layer in weights.layers:
+        width = layer.input_kernel.shape[1]
+        recurrent = layer.recurrent_kernel
+        if recurrent is None:
+            recurrent = jnp.zeros((width, width), layer.input_kernel.dtype)
+        up = jnp.maximum(powers.exponent(abs(recurrent).max()), 0)
+        layers.append(dataclasses.replace(layer, recurrent_kernel=powers.scaled(recurrent, -up)))
+        growth.append(2 * up)
+    return _Squared(jax.tree.map(jnp.square, dataclasses.replace(weights, layers=tuple(layers))), growth)
+
+
+def log_kappa(weights: RNN, num_steps: int, readout: str) -> RNN:
+    """ln (κ¹ + κ²) / γ² of every weight, which stays in range; -inf where no path uses it."""
+    near, by, _ = _centred(weights)
+    kappa, _, _ = _kappa(near, _Metric(num_steps, True, True, readout, 1))
+    # a number of each edge that is multiplied by 2^(source - target) adds twice that here
+    sources, targets = at_sources(by.units, near, by.source), at_targets(by.units, near, by.output)
+    return jax.tree.map(lambda k, s, t: jnp.log(k) + 2 * math.log(2) * (s - t), kappa, sources, targets)
+
+
+def _root_kappa(weights: RNN, options: _Metric) -> RNN:
+    """The root of κ¹, or of κ¹ + κ², divided by γ² if `normalize`."""
+    near, by, range_ = _centred(weights)
+    kappa, value, exponent = _kappa(near, options)
+    roots = jax.tree.map(jnp.sqrt, kappa)
+    if not options.normalize:
+        gamma = jnp.sqrt(value * jnp.where(exponent % 2 == 1, 2.0, 1.0))
+        roots = jax.tree.map(lambda root: powers.scaled(root * gamma, exponent // 2 + range_), roots)
+        # a weight that no path uses has none of an infinite norm either
+        roots = jax.tree.map(lambda root, share: jnp.where(share == 0, 0, root), roots, kappa)
+    return shifted(roots, by)
+
+
+def _kappa(weights: RNN, options: _Metric) -> tuple[RNN, Array, Array]:
+    """κ / γ² of every weight, and γ² as `value · 2^exponent`."""
+    squared = _squared(weights)
+    run = _forward(squared, options.num_steps)
+    value, exponent = _norm(squared, run, options.readout)
+    adjoints = _backward(squared, run, value, options.readout)
+    kappa = _first_order(squared, run, adjoints, value, options.readout)
+    layers = []
+    for l, layer in enumerate(kappa.layers):
+        recurrent = layer.recurrent_kernel
+        if weights.layers[l].recurrent_kernel is None:
+            recurrent = None
+        elif options.second_order:
+            own = squared.weights.layers[l].recurrent_kernel
+            twice = _twice_used(own, squared.growth[l], run.mantissas[l], run.exponents[l], adjoints[l])
+            recurrent = recurrent + jnp.where(own == 0, 0, powers.scaled(own * twice, squared.growth[l]))
+        layers.append(dataclasses.replace(layer, recurrent_kernel=recurrent))
+    return dataclasses.replace(kappa, layers=tuple(layers)), value, exponent
+
+
+def _forward(squared_network: _Squared, num_steps: int) -> _Run:
     """The states of the squared network, layer by layer."""
+    squared = squared_network.weights
     dtype = squared.readout.kernel.dtype
     below = jnp.ones((num_steps, squared.layers[0].input_kernel.shape[0]), dtype)
     units = jnp.zeros(num_steps, jnp.int32)  # the exponents of `below`
@@ -297,15 +378,20 @@ def _forward(squared: RNN, num_steps: int) -> _Run:
     for l, layer in enumerate(squared.layers):
         drive = below @ layer.input_kernel
         if layer.bias is not None:
-            drive = drive + layer.bias * _power_of_two(-units, dtype)[:, None]
+            drive = drive + layer.bias * powers.power(-units, dtype)[:, None]
 
-        def body(carry: tuple[Array, Array], now: tuple[Array, Array], layer: Layer = layer) -> tuple[Any, Any]:
+        growth = squared_network.growth[l]
+
+        def body(
+            carry: tuple[Array, Array], now: tuple[Array, Array], layer: Layer = layer, growth: Array = growth
+        ) -> tuple[Any, Any]:
             (mantissa, exponent), (drive, unit) = carry, now
+            exponent = exponent + growth
             common = jnp.maximum(exponent, unit)
-            total = (mantissa * _power_of_two(exponent - common, dtype)) @ layer.recurrent_kernel
-            total = total + drive * _power_of_two(unit - common, dtype)
-            up = jnp.maximum(_exponent(total.max()), 0)
-            new = (total * _power_of_two(-up, dtype), common + up)
+            total = (mantissa * powers.power(exponent - common, dtype)) @ layer.recurrent_kernel
+            total = total + drive * powers.power(unit - common, dtype)
+            up = jnp.maximum(powers.exponent(total.max()), 0)
+            new = (total * powers.power(-up, dtype), common + up)
             return new, new
 
         start = jnp.zeros_like(drive[0])
@@ -319,14 +405,15 @@ def _forward(squared: RNN, num_steps: int) -> _Run:
     return run
 
 
-def _norm(squared: RNN, run: _Run, readout: str) -> tuple[Array, Array]:
+def _norm(squared_network: _Squared, run: _Run, readout: str) -> tuple[Array, Array]:
     """γ² as `value · 2^exponent`, the exponent being that of the last layer's last state."""
+    squared = squared_network.weights
     dtype, exponent = squared.readout.kernel.dtype, run.exponents[-1][-1]
     weights = _read_at(run, dtype, readout)
     value = (weights @ run.mantissas[-1][1:] @ squared.readout.kernel).sum()
     if squared.readout.bias is not None:
         reads = 1 if readout == "last" else len(weights)
-        value = value + reads * squared.readout.bias.sum() * _power_of_two(-exponent, dtype)
+        value = value + reads * squared.readout.bias.sum() * powers.power(-exponent, dtype)
     return value, exponent
 
 
@@ -335,18 +422,20 @@ def _read_at(run: _Run, dtype: Any, readout: str) -> Array:
     exponents = run.exponents[-1][1:]
     if readout == "last":
         return jnp.zeros(len(exponents), dtype).at[-1].set(1)
-    return _power_of_two(exponents - exponents[-1], dtype)
+    return powers.power(exponents - exponents[-1], dtype)
 
 
-def _backward(squared: RNN, run: _Run, value: Array, readout: str) -> list[Array]:
+def _backward(squared_network: _Squared, run: _Run, value: Array, readout: str) -> list[Array]:
     """For each layer (time, hidden): ∂ ln γ² / ∂ s_t · 2^exponent_t."""
+    squared = squared_network.weights
     dtype = value.dtype
     onto = _read_at(run, dtype, readout)[:, None] * (squared.readout.kernel.sum(axis=1) / value)
     adjoints: list[Array] = []
     for l in reversed(range(len(squared.layers))):
         layer, exponents = squared.layers[l], run.exponents[l]
         # how the unit of each step compares with that of the next; after the last comes nothing
-        ratios = _power_of_two(exponents[1:] - jnp.append(exponents[2:], exponents[-1]), dtype)
+        growth = squared_network.growth[l]
+        ratios = powers.power(growth + exponents[1:] - jnp.append(exponents[2:], exponents[-1] + growth), dtype)
 
         def body(later: Array, now: tuple[Array, Array], layer: Layer = layer) -> tuple[Array, Array]:
             onto, ratio = now
@@ -356,31 +445,32 @@ def _backward(squared: RNN, run: _Run, value: Array, readout: str) -> list[Array
         _, adjoint = jax.lax.scan(body, jnp.zeros_like(onto[0]), (onto, ratios), reverse=True)
         adjoints.append(adjoint)
         if l:
-            shift = _power_of_two(run.exponents[l - 1][1:] - exponents[1:], dtype)[:, None]
+            shift = powers.power(run.exponents[l - 1][1:] - exponents[1:], dtype)[:, None]
             onto = (adjoint * shift) @ layer.input_kernel.T
     return adjoints[::-1]
 
 
-def _first_order(squared: RNN, run: _Run, adjoints: list[Array], value: Array, readout: str) -> RNN:
+def _first_order(squared_network: _Squared, run: _Run, adjoints: list[Array], value: Array, readout: str) -> RNN:
     """κ¹ / γ² for every weight."""
+    squared = squared_network.weights
     dtype, layers, initial = value.dtype, [], []
     for l, (layer, adjoint) in enumerate(zip(squared.layers, adjoints, strict=True)):
-        mantissas, exponents = run.mantissas[l], run.exponents[l]
-        before = mantissas[:-1] * _power_of_two(exponents[:-1] - exponents[1:], dtype)[:, None]
-        constant = _power_of_two(-exponents[1:], dtype) @ adjoint
+        mantissas, exponents, growth = run.mantissas[l], run.exponents[l], squared_network.growth[l]
+        before = mantissas[:-1] * powers.power(exponents[:-1] - exponents[1:], dtype)[:, None]
+        constant = powers.power(-exponents[1:], dtype) @ adjoint
         if l:
-            shift = _power_of_two(run.exponents[l - 1][1:] - exponents[1:], dtype)[:, None]
+            shift = powers.power(run.exponents[l - 1][1:] - exponents[1:], dtype)[:, None]
             below = (run.mantissas[l - 1][1:] * shift).T @ adjoint
         else:
             below = jnp.broadcast_to(constant, layer.input_kernel.shape)
         layers.append(Layer(below, before.T @ adjoint, None if layer.bias is None else constant))
-        initial.append(layer.recurrent_kernel @ adjoint[0] * _power_of_two(-exponents[1], dtype))
+        initial.append(layer.recurrent_kernel @ adjoint[0] * powers.power(growth - exponents[1], dtype))
     read = _read_at(run, dtype, readout)
     kernel = jnp.broadcast_to((read @ run.mantissas[-1][1:] / value)[:, None], squared.readout.kernel.shape)
     bias = None
     if squared.readout.bias is not None:
         reads = 1 if readout == "last" else len(read)
-        share = reads * _power_of_two(-run.exponents[-1][-1], dtype) / value
+        share = reads * powers.power(-run.exponents[-1][-1], dtype) / value
         bias = jnp.broadcast_to(share, squared.readout.bias.shape)
     states = squared.initial and tuple(
         None if h is None else kappa for h, kappa in zip(squared.initial, initial, strict=True)
@@ -388,36 +478,56 @@ def _first_order(squared: RNN, run: _Run, adjoints: list[Array], value: Array, r
     return dataclasses.replace(squared, layers=tuple(layers), readout=Readout(kernel, bias), initial=states)
 
 
-def _twice_used(squared: Array, mantissas: Array, exponents: Array, adjoint: Array) -> Array:
-    """2 Σ_{t1 < t2} s_{t1 - 1}[i] (M^{t2 - t1 - 1})[j, i] a_{t2}[j] / γ², (hidden, hidden)."""
-    dtype = squared.dtype
-    # between[j, i] = Σ_{t1 < t} s_{t1 - 1}[i] (M^{t - t1 - 1})[j, i], in units of the step t's state
-    later = jnp.append(exponents[2:], exponents[-1])
-    ratios = _power_of_two(exponents[1:] - later, dtype)
-    befores = mantissas[:-1] * _power_of_two(exponents[:-1] - later, dtype)[:, None]
+def _twice_used(squared: Array, growth: Array, mantissas: Array, exponents: Array, adjoint: Array) -> Array:
+    """2 Σ_{t1 < t2} s_{t1 - 1}[i] (M^{t2 - t1 - 1})[j, i] a_{t2}[j] / γ², (hidden, hidden); M = squared · 2^growth.
 
-    def body(carry: tuple[Array, Array], now: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
-        (between, total), (adjoint, before, ratio) = carry, now
-        total = total + adjoint[:, None] * between
-        between = (squared @ between) * ratio + jnp.diag(before)
+    `_CHUNK` steps at a time. With P_d = M^d, s_k and a_k the states before and the adjoints after step k of a chunk,
+    and B the sum over all pairs before it, carried on to its first step,
+
+        Σ_k diag(a_k) (P_k B + Σ_{j < k} P_{k - 1 - j} diag(s_j)),    B ← P_chunk B + Σ_k P_{chunk - 1 - k} diag(s_k):
+
+    two products of matrices for a chunk. Powers, states and adjoints have one exponent each.
+    """
+    dtype, size = squared.dtype, _CHUNK
+    # a unit that nothing enters, or that leads nowhere, has no pairs, and its powers could leave the range
+    alive = (mantissas.max(axis=0) > 0) & (adjoint.max(axis=0) > 0)
+    squared = jnp.where(alive[:, None] & alive, squared, 0)
+    power, powers_of, shifts = jnp.eye(len(squared), dtype=dtype), [], []
+    shift = jnp.zeros((), jnp.int32)
+    for _ in range(size + 1):
+        powers_of.append(power)
+        shifts.append(shift)
+        power = squared @ power
+        up = powers.exponent(power.max())
+        up = jnp.where(power.max() > 0, up, 0)
+        power, shift = powers.scaled(power, -up), shift + up + growth
+
+    count = -(-len(adjoint) // size)
+    rest = count * size - len(adjoint)
+    # steps after the last have no adjoint, and so no part in the sum
+    adjoints = jnp.pad(adjoint, ((0, rest), (0, 0))).reshape(count, size, -1)
+    befores = jnp.pad(mantissas[:-1], ((0, rest), (0, 0))).reshape(count, size, -1)
+    last = jnp.full(rest, exponents[-1])
+    before_exponents = jnp.append(exponents[:-1], last).reshape(count, size)
+    after_exponents = jnp.append(exponents[1:], last).reshape(count, size)
+    next_exponents = jnp.append(before_exponents[1:, 0], exponents[-1])
+
+    def body(carry: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
+        (between, total), (adjoint, before, starts, ends, following) = carry, now
+        onto = jnp.zeros_like(total)  # what multiplies the pairs before this chunk
+        for k in range(size):
+            onto += (adjoint[k] * powers.power(shifts[k] + starts[0] - ends[k], dtype))[:, None] * powers_of[k]
+        total += onto @ between
+        for d in range(size - 1):
+            scale = powers.power(shifts[d] + starts[: size - 1 - d] - ends[d + 1 :], dtype)
+            total += powers_of[d] * ((adjoint[d + 1 :] * scale[:, None]).T @ before[: size - 1 - d])
+        between = (powers_of[size] * powers.power(shifts[size] + starts[0] - following, dtype)) @ between
+        for k in range(size):
+            scale = powers.power(shifts[size - 1 - k] + starts[k] - following, dtype)
+            between += powers_of[size - 1 - k] * (before[k] * scale)
         return (between, total), None
 
     zeros = jnp.zeros_like(squared)
-    (_, total), _ = jax.lax.scan(body, (zeros, zeros), (adjoint, befores, ratios))
+    steps = (adjoints, befores, before_exponents, after_exponents, next_exponents)
+    (_, total), _ = jax.lax.scan(body, (zeros, zeros), steps)
     return 2 * total.T
-
-
-def _power_of_two(exponent: Array, dtype: Any) -> Array:
-    """2^exponent, exactly, for integers; 0 below the normal range and infinity above it."""
-    info = jnp.finfo(dtype)
-    bias = 2 ** (info.nexp - 1) - 1
-    integer = jnp.dtype(f"int{info.bits}")
-    bits = jnp.clip(exponent + bias, 0, 2 * bias + 1).astype(integer) << info.nmant
-    return jax.lax.bitcast_convert_type(bits, dtype)
-
-
-def _exponent(value: Array) -> Array:
-    """The integer e with 2^(e - 1) <= value < 2^e, for a positive normal number; negative for 0."""
-    info = jnp.finfo(value.dtype)
-    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(value), jnp.dtype(f"int{info.bits}"))
-    return (bits >> info.nmant).astype(jnp.int32) - (2 ** (info.nexp - 1) - 2)

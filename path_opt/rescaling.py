@@ -3,22 +3,50 @@
 For c > 0, one number for each hidden unit, incoming weights × c_i, outgoing ÷ c_i and recurrent
 U_ij × c_j / c_i (in, out) leave every output unchanged, since act(c · p) = c · act(p). Biases and the learned initial
 state are incoming. An edge e from s to t thus becomes w_e · c_t / c_s, with c = 1 at inputs, constants and outputs.
+
+Weights may be rescaled to the edge of their dtype, where products of two leave its range. So numbers that belong to
+units are carried as mantissa · 2^exponent with an exponent for each (`Scaled`), and the other modules of this package
+first move to a gauge, by powers of two and so without rounding, in which products are in range. float16 and bfloat16
+are computed with in float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from maso_rnn import checks, powers
 from maso_rnn.network import RNN
-from path_opt import checks
-from path_opt.graph import ReductionGraph, at_sources, at_targets, read_finite
+from path_opt.graph import ReductionGraph, View, at_sources, at_targets
 
 _STEPS = 4  # time steps of the paths that `gauge` measures
+_NOTHING = -(2**20)  # the exponent of zero, below that of every number
+
+
+class Scaled(NamedTuple):
+    """Numbers of units, (hidden,): mantissa · 2^exponent."""
+
+    mantissa: Array
+    exponent: Array
+
+
+class Gauge(NamedTuple):
+    """Powers of two for every unit, the sources and the outputs: w · 2^(source − target) is in it.
+
+    Attributes:
+        units: for each layer (hidden,), integers.
+        source: of the inputs and constants.
+        output: of the outputs.
+    """
+
+    units: tuple[Array, ...]
+    source: Array
+    output: Array
 
 
 def rescale(params: PyTree, graph: ReductionGraph, log_scales: Sequence[Float[Array, " _"]]) -> PyTree:
@@ -50,33 +78,17 @@ def rescale(params: PyTree, graph: ReductionGraph, log_scales: Sequence[Float[Ar
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), positive scale invariance; Neyshabur et al. (2016), section 3.
     """
-    weights = read_finite(params, graph)
-    dtype = weights.readout.kernel.dtype
-    scales = [jnp.exp(scale.astype(dtype)) for scale in hidden_arrays("log_scales", log_scales, graph)]
-    return graph.write(rescaled(weights, scales), params)
+    checks.instance("graph", graph, ReductionGraph, "path_opt.reduction_graph(params)")
+    view = graph.view(params)
+    log_scales = checked_units("log_scales", log_scales, graph)
+    checks.finite(params=view.weights, log_scales=log_scales)
+    return view.write(_rescale(view.weights, log_scales))
 
 
-def hidden_arrays(name: str, values: Any, graph: ReductionGraph) -> tuple[Array, ...]:
-    """One floating (hidden,) for each layer, finite where they are concrete."""
-    if not isinstance(values, tuple | list):
-        raise TypeError(f"{name} must be a sequence of one (hidden,) for each layer, got {type(values).__name__}")
-    for l, value in enumerate(values):
-        checks.floating(f"{name}[{l}]", value)
-    shapes, wanted = [value.shape for value in values], [(width,) for width in graph.widths]
-    if shapes != wanted:
-        raise ValueError(f"{name} must have one (hidden,) for each layer, of shapes {wanted}, got {shapes}")
-    checks.finite(name, values)
-    return tuple(jnp.asarray(value) for value in values)
-
-
-def rescaled(weights: RNN, scales: Sequence[Array]) -> RNN:
-    """`w_e · c_target / c_source` for every edge."""
-    return jax.tree.map(
-        lambda w, source, target: w * (target / source),
-        weights,
-        at_sources(scales, weights),
-        at_targets(scales, weights),
-    )
+@jax.jit
+def _rescale(weights: RNN, log_scales: tuple[Array, ...]) -> RNN:
+    units = [exponential(scale.astype(wide(weights).readout.kernel.dtype)) for scale in log_scales]
+    return like(moved(wide(weights), units), weights)
 
 
 def balance(params: PyTree, graph: ReductionGraph) -> PyTree:
@@ -112,41 +124,143 @@ def balance(params: PyTree, graph: ReductionGraph) -> PyTree:
     Source:
         The path norm of Neyshabur et al. (2016), taken from both ends.
     """
-    weights = read_finite(params, graph)
-    return graph.write(rescaled(weights, [1 / unit for unit in gauge(weights)]), params)
+    view = checked_view(params, graph)
+    return view.write(_balance(view.weights))
 
 
-def gauge(weights: RNN) -> list[Array]:
+@jax.jit
+def _balance(weights: RNN) -> RNN:
+    return like(moved(wide(weights), gauge(wide(weights)), -1), weights)
+
+
+def checked_view(params: PyTree, graph: Any, what: str = "params") -> View:
+    """Parameters seen through their graph, finite where they are concrete."""
+    checks.instance("graph", graph, ReductionGraph, "path_opt.reduction_graph(params)")
+    view = graph.view(params, what)
+    checks.finite(**{what.replace(".", "_"): view.weights})
+    return view
+
+
+def checked_units(name: str, values: Any, graph: ReductionGraph) -> tuple[Array, ...]:
+    """One floating (hidden,) for each layer."""
+    if not isinstance(values, tuple | list) or len(values) != len(graph.widths):
+        raise ValueError(f"{name} must be a sequence of one (hidden,) for each of {len(graph.widths)} layers")
+    sizes = zip(values, graph.widths, strict=True)
+    return tuple(checks.array(f"{name}[{l}]", value, "hidden", {"hidden": h}) for l, (value, h) in enumerate(sizes))
+
+
+def wide(tree: PyTree) -> PyTree:
+    """Arrays in the dtype that is computed with: float32 at least."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), tree)
+
+
+def like(tree: PyTree, other: PyTree) -> PyTree:
+    """The leaves of `tree` in the dtypes of those of `other`."""
+    return jax.tree.map(lambda leaf, model: jnp.asarray(leaf).astype(jnp.asarray(model).dtype), tree, other)
+
+
+def exponential(logs: Array) -> Scaled:
+    """e^logs."""
+    exponent = jnp.round(jax.lax.stop_gradient(logs) / math.log(2))
+    return Scaled(jnp.exp(logs - exponent * math.log(2)), exponent.astype(jnp.int32))
+
+
+def moved(tree: RNN, units: Sequence[Scaled], way: int = 1) -> RNN:
+    """`x_e · (unit_target / unit_source)^way` for every edge; inputs, constants and outputs have the unit 1."""
+    mantissas = [unit.mantissa**way for unit in units]
+    tree = jax.tree.map(lambda x, s, t: x * (t / s), tree, at_sources(mantissas, tree), at_targets(mantissas, tree))
+    exponents = tuple(way * unit.exponent for unit in units)
+    zero = jnp.zeros((), jnp.int32)
+    return shifted(tree, Gauge(exponents, zero, zero), -1)
+
+
+def shifted(tree: RNN, by: Gauge, way: int = 1) -> RNN:
+    """`x_e · 2^(source − target)` for every edge, or with `way` −1 back again; exact."""
+    sources, targets = at_sources(by.units, tree, by.source), at_targets(by.units, tree, by.output)
+    return jax.tree.map(lambda x, s, t: powers.scaled(x, way * (s - t)), tree, sources, targets)
+
+
+def gauge(weights: RNN) -> list[Scaled]:
     """For each unit (r_i / q_i)^(1/2): what a rescaling by c multiplies by c, and 1 where the network is balanced.
 
     Where no path leaves a unit it is r_i, where none enters one 1 / q_i, and 1 where neither does. r² starts from ones
     at inputs and at the constant of the biases, q² from ones at the outputs, and each follows the squared weights for 4
     recurrent steps.
     """
-    squared = jax.tree.map(jnp.square, weights)
-    dtype = weights.readout.kernel.dtype
+    into, out_of, _ = _distances(weights)
+    return [_middle(r, q) for r, q in zip(into, out_of, strict=True)]
+
+
+def centred(weights: RNN) -> Gauge:
+    """The gauge in which weights on a path are at most about 1, and the largest path is."""
+    into, out_of, total = _distances(weights)
+    largest = jnp.where(total.mantissa > 0, total.exponent, _NOTHING).max()
+    largest = jnp.where(largest == _NOTHING, 0, largest)
+    units = tuple(_middle(r, q).exponent for r, q in zip(into, out_of, strict=True))
+    return Gauge(units, -(largest // 2), largest - largest // 2)
+
+
+def _distances(weights: RNN) -> tuple[list[Scaled], list[Scaled], Scaled]:
+    """For each layer r² and q², and r² of the outputs, with exponents of r and q: r² = mantissa · 4^exponent."""
+    one = jnp.ones((), weights.readout.kernel.dtype)
+    zero = jnp.zeros((), jnp.int32)
+
+    def ones(count: int) -> Scaled:
+        return Scaled(jnp.broadcast_to(one, (count,)), jnp.broadcast_to(zero, (count,)))
+
     into, out_of = [], []
-    below = jnp.ones(squared.layers[0].input_kernel.shape[0], dtype)
-    for layer in squared.layers:
-        drive = below @ layer.input_kernel
+    below = ones(weights.layers[0].input_kernel.shape[0])
+    for layer in weights.layers:
+        drive = _through(layer.input_kernel, below)
         if layer.bias is not None:
-            drive = drive + layer.bias
+            drive = _sum(drive, _through(layer.bias[None], ones(1)))
         below = drive
-        for _ in range(_STEPS):
-            below = drive + below @ layer.recurrent_kernel
+        for _ in range(_STEPS if layer.recurrent_kernel is not None else 0):
+            below = _sum(drive, _through(layer.recurrent_kernel, below))
         into.append(below)
-    above = squared.readout.kernel.sum(axis=1)
-    for l in reversed(range(len(squared.layers))):
-        layer, drive = squared.layers[l], above
-        for _ in range(_STEPS):
-            above = drive + layer.recurrent_kernel @ above
+    total = _through(weights.readout.kernel, below)
+    if weights.readout.bias is not None:
+        total = _sum(total, _through(weights.readout.bias[None], ones(1)))
+    above = _through(weights.readout.kernel.T, ones(weights.readout.kernel.shape[1]))
+    for layer in weights.layers[::-1]:
+        drive = above
+        for _ in range(_STEPS if layer.recurrent_kernel is not None else 0):
+            above = _sum(drive, _through(layer.recurrent_kernel.T, above))
         out_of.append(above)
-        above = layer.input_kernel @ above
-    ratios = []
-    for r, q in zip(into, out_of[::-1], strict=True):
-        connected = (r > 0) & (q > 0)
-        # r² / q² to the power 1/4
-        both = (jnp.where(connected, r, 1) / jnp.where(connected, q, 1)) ** 0.25
-        one = jnp.where(r > 0, r, 1 / jnp.where(q > 0, q, 1)) ** 0.5
-        ratios.append(jnp.where(connected, both, one))
-    return ratios
+        above = _through(layer.input_kernel.T, above)
+    return into, out_of[::-1], total
+
+
+def _through(kernel: Array, values: Scaled) -> Scaled:
+    """Σ_s kernel_st² · value_s for each t, of values mantissa · 4^exponent."""
+    onto = jnp.where(kernel == 0, _NOTHING, powers.exponent(kernel)) + values.exponent[:, None]
+    top = onto.max(axis=0)
+    # at most 1; a weight of zero stays one, however large its unit
+    terms = powers.scaled(kernel, jnp.where(kernel == 0, 0, values.exponent[:, None] - top))
+    return _normal(values.mantissa @ jnp.square(terms), top)
+
+
+def _sum(a: Scaled, b: Scaled) -> Scaled:
+    top = jnp.maximum(a.exponent, b.exponent)
+    mantissas = [powers.scaled(x.mantissa, 2 * (x.exponent - top)) for x in (a, b)]
+    return _normal(mantissas[0] + mantissas[1], top)
+
+
+def _normal(mantissa: Array, exponent: Array) -> Scaled:
+    """The same numbers with mantissas of about 1, and zeros below all."""
+    up = powers.exponent(mantissa) // 2
+    exponent = jnp.where(mantissa == 0, _NOTHING, exponent + up)
+    return Scaled(powers.scaled(mantissa, -2 * up), exponent)
+
+
+def _middle(r: Scaled, q: Scaled) -> Scaled:
+    """(r / q)^(1/2) of r² and q²; r or 1 / q where the other is 0, and 1 where both are."""
+    enters, leaves = r.mantissa != 0, q.mantissa != 0
+    squares = jnp.where(enters, r.mantissa, 1), jnp.where(leaves, q.mantissa, 1)
+    exponents = jnp.where(enters, r.exponent, 0) - jnp.where(leaves, q.exponent, 0)
+    both = enters & leaves
+    odd = jnp.where(both, exponents % 2, 0)
+    square = squares[0] / squares[1] * jnp.where(odd == 1, 4.0, 1.0)  # r² / q² without its even power of 4
+    return Scaled(
+        jnp.where(both, jnp.sqrt(jnp.sqrt(square)), jnp.sqrt(square)), jnp.where(both, exponents // 2, exponents)
+    )
