@@ -22,7 +22,7 @@ def reciprocal():
 
 def test_the_relation_holds_in_equilibrium(key):
     check = srnn.fluctuation_dissipation(reciprocal(), read, key=key, **OPTIONS)
-    assert np.abs(check.drift).max() < 4
+    assert np.abs(check.trend).max() < 4
     # 4 standard errors, and Euler's step: 0.05 of kernels of order 1
     assert (np.abs(check.difference) < 4 * check.stderr + 0.05).all()
     np.testing.assert_allclose(check.difference, check.response - check.correlation, atol=1e-12)
@@ -43,7 +43,7 @@ def test_the_relation_holds_for_a_nonlinear_model_in_equilibrium(key):
 def test_the_relation_fails_out_of_equilibrium(key):
     model = reciprocal().replace(decay=jnp.array([[1.5, 2.4], [-1.6, 2.0]]))
     check = srnn.fluctuation_dissipation(model, read, key=key, steps=(0, 10, 15), **OPTIONS)
-    assert np.abs(check.drift).max() < 4
+    assert np.abs(check.trend).max() < 4
     assert (np.abs(check.difference) > 10 * check.stderr + 0.05).any()
 
 

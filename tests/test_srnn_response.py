@@ -199,8 +199,8 @@ def test_drift_tells_a_run_that_is_not_stationary(key):
     options = {"t1": 1.0, "dt": 0.1, "key": key, "paths": 2000, "initial": jnp.full(3, 2.0)}
     early = srnn.response_kernel(model, jnp.sum, burn_in=0.5, **options)
     late = srnn.response_kernel(model, jnp.sum, burn_in=15.0, **options)
-    assert np.abs(early.drift).max() > 10
-    assert np.abs(late.drift).max() < 4  # z-scores of a stationary run
+    assert np.abs(early.trend).max() > 10
+    assert np.abs(late.trend).max() < 4  # z-scores of a stationary run
     # the stationary kernel does not know its start
     again = srnn.response_kernel(model, jnp.sum, burn_in=15.0, **options | {"initial": None, "key": jax.random.key(4)})
     # 4 standard errors; the last step's kernel is a sum of weights and has none
@@ -361,7 +361,7 @@ def test_drift_is_the_change_of_both_moments_over_its_standard_error(key):
     after, before = srnn.simulate(model, **options).values[:, -1].sum(axis=-1), start.sum(axis=-1)
     change = np.stack([after - before, after**2 - before**2])
     wanted = change.mean(axis=1) / (change.std(axis=1, ddof=1) / np.sqrt(12))
-    np.testing.assert_allclose(kernel.drift, wanted, rtol=1e-9)  # float64, diffrax's interpolation at the end
+    np.testing.assert_allclose(kernel.trend, wanted, rtol=1e-9)  # float64, diffrax's interpolation at the end
 
 
 def test_second_malliavin_weights_are_hermite_polynomials_of_the_noise(key):
