@@ -12,7 +12,7 @@ how many modes there are is no question for a compiled program.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -216,7 +216,9 @@ def _starts(data: _Data, shape: _Shape) -> list[np.ndarray]:
     """A matrix pencil's modes, and time-scales spread evenly over the lags on a log scale."""
     decaying, turning = shape
     span, first = data.lags[-1], max(data.lags[0], np.diff(data.lags).min())
-    spread = np.exp(np.log(first) + (np.arange(decaying + turning) + 1) / (decaying + turning + 1) * np.log(span / first))
+    spread = np.exp(
+        np.log(first) + (np.arange(decaying + turning) + 1) / (decaying + turning + 1) * np.log(span / first)
+    )
     waves = 2 * np.pi * (1 + np.arange(turning)) / span
     starts = [np.concatenate([np.log(spread), waves])]
     poles = _pencil(data, decaying + 2 * turning)
@@ -311,7 +313,10 @@ def _sandwich(data: _Data, fit: _Fit) -> np.ndarray:
     at = np.concatenate([fit.parameters, amplitudes.ravel()])
     steps = 1e-6 * (1 + np.abs(at))
     slopes = np.stack(
-        [(model(at + h * unit) - model(at - h * unit)) / (2 * h) for h, unit in zip(steps, np.eye(len(at)), strict=True)],
+        [
+            (model(at + h * unit) - model(at - h * unit)) / (2 * h)
+            for h, unit in zip(steps, np.eye(len(at)), strict=True)
+        ],
         axis=1,
     )
     influence = np.linalg.pinv(slopes)
@@ -323,7 +328,7 @@ def _sandwich(data: _Data, fit: _Fit) -> np.ndarray:
 def _result(kernel: Kernel, data: _Data, fit: _Fit | None, holds: bool, components: int) -> Timescales:
     dtype, channels = kernel.values.dtype, kernel.values.shape[1:]
 
-    def given(values: np.ndarray, *shape: int) -> Array:
+    def given(values: Any, *shape: int) -> Array:
         return jnp.asarray(np.reshape(values, shape or np.shape(values)), dtype)
 
     if fit is None or (not holds and not components):
@@ -335,7 +340,10 @@ def _result(kernel: Kernel, data: _Data, fit: _Fit | None, holds: bool, componen
     amplitudes, left = _amplitudes(data, fit.shape, fit.parameters)
     decaying, turning = fit.shape
     count = decaying + turning
-    cosines, sines = amplitudes[:count], np.concatenate([np.zeros((decaying, data.values.shape[1])), amplitudes[count:]])
+    cosines, sines = (
+        amplitudes[:count],
+        np.concatenate([np.zeros((decaying, data.values.shape[1])), amplitudes[count:]]),
+    )
     order = np.argsort(fit.timescales)
     cancel = np.abs(cosines).sum(axis=0).max() > _CANCELLATION * np.abs(data.values).max()
     error, turn_error = None, None

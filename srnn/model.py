@@ -107,7 +107,9 @@ class System:
     def __post_init__(self) -> None:
         """Noise that depends on the state is refused as soon as it is given."""
         if callable(self.noise_kernel):
-            raise TypeError("noise_kernel must be an array, got a function: noise that depends on the state is not taken")
+            raise TypeError(
+                "noise_kernel must be an array, got a function: noise that depends on the state is not taken"
+            )
 
 
 Model: TypeAlias = SRNN | System

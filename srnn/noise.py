@@ -57,7 +57,9 @@ def increment(
     if kind == "two_point":
         return Increment(_signs(key, shape, dtype, dt**0.5), None)
     rise = dt**0.5 * normal(key, shape, dtype, k >= 0)
-    return Increment(rise, (dt / 12) ** 0.5 * normal(jax.random.fold_in(key, 1), shape, dtype, k >= 0) if area else None)
+    return Increment(
+        rise, (dt / 12) ** 0.5 * normal(jax.random.fold_in(key, 1), shape, dtype, k >= 0) if area else None
+    )
 
 
 def halves(key: Array, k: Int[Array, ""], whole: Increment, dt: float) -> tuple[Increment, Increment]:

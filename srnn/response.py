@@ -233,7 +233,9 @@ def _kernel(
     change, spread = pool(changes)
     groups = sums / chunks.group_sizes().reshape(-1, 1, 1, 1) if order == 1 else None
     if not run.readout.out.shape:
-        values, stderr, change, spread, groups = jax.tree.map(lambda x: x[..., 0], (values, stderr, change, spread, groups))
+        values, stderr, change, spread, groups = jax.tree.map(
+            lambda x: x[..., 0], (values, stderr, change, spread, groups)
+        )
     times = jnp.asarray(np.asarray(chosen) * grid.dt, dtype)
     lags = jnp.asarray((grid.steps - np.asarray(chosen)) * grid.dt, dtype)
     apart = None if beside is None else mismatch(beside)

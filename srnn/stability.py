@@ -119,7 +119,7 @@ def _system_modes(model: System, dt: float, steps: int, start: Array, row: Array
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _pilot(model: System, start: Array, row: Array, dt: float, *, steps: int) -> tuple[Array, Array]:
+def _pilot(model: System, start: Array, row: Array, dt: Array, *, steps: int) -> tuple[Array, Array]:
     """The drift at the start, and the Jacobians there and where a few paths are after some steps."""
     states = jnp.broadcast_to(start, (_PILOT_PATHS, *start.shape))
     key = jax.random.key(0)
@@ -156,7 +156,9 @@ def _slopes(activation: str | Callable[[Array], Array], dtype: str) -> _Slopes:
     """Of an activation by name or by value, never of a function that may change."""
     derivative: Any = jax.vmap(jax.grad(named(activation).function))
     slopes = np.asarray(checks.concretely(derivative, jnp.asarray(_POINTS, dtype)), np.float64)
-    far = [outer if abs(outer - inner) <= 1e-3 * abs(inner) else np.nan for outer, inner in (slopes[:2], slopes[:-3:-1])]
+    far = [
+        outer if abs(outer - inner) <= 1e-3 * abs(inner) else np.nan for outer, inner in (slopes[:2], slopes[:-3:-1])
+    ]
     return _Slopes((float(far[0]), float(far[1])), float(np.nanmax(np.abs(slopes))), bool(np.ptp(slopes) == 0))
 
 

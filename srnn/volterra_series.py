@@ -116,7 +116,9 @@ def volterra_terms(
     require_smooth(run.model, max_order)
     size = 8 * hidden_size(run.model) * 2**max_order * dtype_of(run.model).itemsize
     if max_order > MOST_ORDERS:
-        raise ValueError(f"max_order must be at most {MOST_ORDERS}: its derivatives grow as 2^max_order, got {max_order}")
+        raise ValueError(
+            f"max_order must be at most {MOST_ORDERS}: its derivatives grow as 2^max_order, got {max_order}"
+        )
     if max_order >= _SLOW_ORDER:
         warnings.warn(
             f"max_order = {max_order} takes minutes and gigabytes to compile, and {size / 2**20:.3g} MiB for every path",
@@ -207,7 +209,7 @@ def volterra(
 
 
 @jax.jit
-def _contributions(kernels: list[Array], control: Array, dt: float) -> Array:
+def _contributions(kernels: list[Array], control: Array, dt: Array) -> Array:
     push = control * dt
     terms = [jnp.einsum("ki,ki->", kernels[0], push)]
     for second in kernels[1:]:
@@ -238,9 +240,7 @@ def checked_kernels(kernels: Kernel | Sequence[Kernel]) -> tuple[Kernel, ...]:
 
 def kernel_edges(kernel: Kernel) -> Array:
     """Where each step of a kernel begins, and where the last one ends, if the kernel is on all steps up to its end."""
-    return checks.concretely(
-        lambda times, lags: jnp.append(times, times[-1] + lags[-1]), kernel.times, kernel.lags
-    )
+    return checks.concretely(lambda times, lags: jnp.append(times, times[-1] + lags[-1]), kernel.times, kernel.lags)
 
 
 def same_times(times: Array, wanted: Array | np.ndarray, width: float) -> bool:
@@ -302,7 +302,7 @@ def truncation_bound(
 
 
 @functools.partial(jax.jit, static_argnames="order")
-def _bound(theta: Array, readout_sd: Array, dt: float, *, order: int) -> Array:
+def _bound(theta: Array, readout_sd: Array, dt: Array, *, order: int) -> Array:
     square = (theta**2).sum() * dt
     # Σ_{n>N} x^n/n! = x^{N+1}/(N+1)! · (1 + x/(N+2) + x²/(N+2)(N+3) + …)
     # in logarithms: 1/(N+1)! alone underflows long before the bound does

@@ -88,3 +88,17 @@ def test_badly_conditioned_noise_keeps_its_digits(key):
     )
     # the readout sees the weak noise only, which adds other numbers in float32: 2e-4 of 1; and cond · eps = 6e-4
     np.testing.assert_allclose(found, exact, rtol=0.01)
+
+
+def test_a_system_whose_input_is_added_is_taken(key):
+    model = reciprocal()
+    params = (model.decay, model.bias)
+    system = srnn.System(
+        params, lambda p, h, u: jnp.tanh(p[1]) - h @ p[0], model.noise_kernel, input_kernel=model.input_kernel
+    )
+    options = OPTIONS | {"paths": 50, "burn_in": 0.0, "key": key, "initial": jnp.array([0.4, 0.1])}
+    found, wanted = (srnn.fluctuation_dissipation(m, read, **options) for m in (system, model))
+    np.testing.assert_allclose(found.difference, wanted.difference, rtol=1e-9, atol=1e-12)
+    inside = srnn.System(params, lambda p, h, u: u.sum() - h @ p[0], model.noise_kernel)
+    with pytest.raises(ValueError, match="model must add its input"):
+        srnn.fluctuation_dissipation(inside, read, **options)

@@ -58,7 +58,7 @@ def test_paths_equal_a_hand_written_scan(key, solver, increments, full):
     )
     wanted = srnn_scan.paths(model, control, start, key=jax.random.key(7), dt=DT, solver=solver, increments=increments)
     wanted = jnp.moveaxis(wanted[jnp.array(saved)], 0, 1)
-    # float64: twelve steps of rounding, and diffrax's interpolation at the saved steps
+    # float64: twelve steps of rounding
     np.testing.assert_allclose(got.values, wanted, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(got.times, np.array(saved) * DT)
     np.testing.assert_allclose(got.mean, wanted.mean(axis=0), atol=1e-12)
@@ -221,9 +221,7 @@ def test_one_brownian_path_at_two_step_sizes(key):
 
 def test_a_brownian_tree_may_be_given(key):
     model, _ = setting(key)
-    tree = diffrax.VirtualBrownianTree(
-        0.0, T1, tol=2.0**-9, shape=(6, 3), key=key, levy_area=diffrax.SpaceTimeLevyArea
-    )
+    tree = diffrax.VirtualBrownianTree(0.0, T1, tol=2.0**-9, shape=(6, 3), key=key, levy_area=diffrax.SpaceTimeLevyArea)
     coarse = run(model, increments=tree, solver=diffrax.ShARK()).values
     fine = run(model, increments=tree, solver=diffrax.ShARK(), dt=DT / 8).values
     # one path at both steps: ShARK's error is of order dt^1.5 of paths of size 1
