@@ -7,6 +7,7 @@ u ⊗ ψ in place of its integral sees end points only; and monomials in place o
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from srnn import checks
+from maso_rnn import checks
 from srnn.response import Kernel
-from srnn.signatures import checked_size, signature
+from srnn.signatures import count_features, of_increments
 from srnn.volterra_series import checked_kernels, kernel_edges, same_times
 
 LARGEST_GRAM = 2**28  # numbers in the Gram matrix
@@ -26,19 +27,21 @@ LARGEST_GRAM = 2**28  # numbers in the Gram matrix
 def response_feature(
     control: Float[Array, "step input"], times: Float[Array, " time"], *, order: int, depth: int
 ) -> Float[Array, " features"]:
-    """The feature of a control on which the response of any SRNN is linear, in the limit of order and depth.
+    """A control as numbers on which the response of any SRNN is linear, in the limit of order and depth.
 
     Equation: S(X) with X_t = ∫_0^t u_s ⊗ ψ(s) ds and ψ the Legendre polynomials, orthonormal over the time span.
 
     Args:
         control: u, (step, input), constant over each step.
         times: (step + 1,), where steps begin and the last one ends, ascending; or (step,), where they begin, as in
-            `Kernel.times`: then the last is as long as the one before it.
+            `Kernel.times`: then the last is as long as the one before it. In any floating dtype; known times are
+            worked with in float64.
         order: the highest degree of the polynomials, at least 0; resolves the kernels' time dependence.
         depth: the depth of the signature, at least 1: the highest order of the Volterra series.
 
     Returns:
-        (features,), with channels input · (order + 1), the basis function running fastest.
+        (features,), in the control's dtype, with channels input · (order + 1), the basis function running fastest. NaN
+        where traced times do not ascend.
 
     Raises:
         ValueError: if times do not ascend or do not fit the control, or the feature is too large.
@@ -53,47 +56,62 @@ def response_feature(
         Lim (2021), definition 4.2, with the time integral of u ⊗ ψ in place of u ⊗ ψ.
     """
     order, depth = checks.size("order", order, least=0), checks.size("depth", depth)
-    control = checks.array("control", control, axes="(step, input)", shape=(None, None))
-    if not control.size:
-        raise ValueError(f"control must have at least one step and one input, got shape {control.shape}")
-    times = checked_times(times, control.shape[0], control.dtype)
-    checked_size("depth", control.shape[1] * (order + 1), depth)
-    checks.finite("control", control)
-    pieces = jnp.einsum("ki,km->kim", control, _basis_integrals(times, order))
-    path = jnp.cumsum(pieces.reshape(len(pieces), -1), axis=0)
-    return signature(jnp.concatenate([jnp.zeros_like(path[:1]), path]), depth)
+    control = checks.array("control", control, "step input")
+    edges = _edges(times, len(control))
+    count_features("depth", control.shape[1] * (order + 1), depth)
+    checks.finite(control=control)
+    return _feature(control, _cast(_basis_integrals(edges, order), control), depth)
 
 
-def checked_times(times: Array, steps: int, dtype: Any) -> Array:
-    """The edges of so many steps, (step + 1,), ascending."""
-    axes = "(step + 1,), the beginning of each step and the end of the last; or (step,), the beginnings"
-    starts_only = steps > 1 and getattr(times, "shape", None) == (steps,)
-    times = checks.array("times", times, axes=axes, shape=(steps + (not starts_only),), dtype=dtype)
-    checks.finite("times", times)
-    if not steps or (checks.is_concrete(times) and not (np.diff(np.asarray(times)) > 0).all()):
-        raise ValueError(f"times must ascend over at least one step, got {times}")
-    with checks.concretely(times):
-        return jnp.append(times, 2 * times[-1] - times[-2]) if starts_only else times
+@functools.partial(jax.jit, static_argnames="depth")
+def _feature(control: Array, basis: Array, depth: int) -> Array:
+    pieces = jnp.einsum("ki,km->kim", control, basis)
+    return of_increments(pieces.reshape(len(pieces), -1), depth)
 
 
-def _basis_integrals(times: Array, order: int) -> Array:
+def _edges(times: Any, steps: int) -> np.ndarray | Array:
+    """The edges of so many steps, (step + 1,): in float64 on the host where they are known; NaN where they are not
+    and do not ascend."""
+    starts_only = len(checks.array("times", times, "edge")) == steps > 1
+    if len(times) != steps + (not starts_only):
+        raise ValueError(f"times must be ({steps + 1},), the edges of the steps, or ({steps},), where they begin, got "
+                         f"shape {times.shape}")
+    if checks.is_concrete(times):
+        times = np.asarray(times, np.float64)
+        if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+            raise ValueError(f"times must be finite and ascend, got {times}")
+    else:
+        times = jnp.where((jnp.diff(times) > 0).all(), times, jnp.nan)
+    return _numpy(times).append(times, 2 * times[-1] - times[-2]) if starts_only else times
+
+
+def _numpy(array: np.ndarray | Array) -> Any:
+    """NumPy for what is known, JAX's for what is traced."""
+    return np if isinstance(array, np.ndarray) else jnp
+
+
+def _cast(array: np.ndarray | Array, like: Array) -> Array:
+    return checks.concretely(lambda known: jnp.asarray(known, like.dtype), array)
+
+
+def _basis_integrals(edges: np.ndarray | Array, order: int) -> Any:
     """∫ of each orthonormal Legendre polynomial over each step, (step, order + 1), exactly."""
-    span = times[-1] - times[0]
-    x = 2 * (times - times[0]) / span - 1
-    polynomials = [jnp.ones_like(x), x]
+    numpy, span = _numpy(edges), edges[-1] - edges[0]
+    x = 2 * (edges - edges[0]) / span - 1
+    polynomials = [numpy.ones_like(x), x]
     for m in range(1, order + 1):
         polynomials.append(((2 * m + 1) * x * polynomials[m] - m * polynomials[m - 1]) / (m + 1))
     # (2m + 1) ∫P_m = P_{m+1} − P_{m−1}, with P_{−1} = −1 standing in at m = 0, where a constant does not matter
-    before = [jnp.zeros_like(x), *polynomials]
+    before = [numpy.zeros_like(x), *polynomials]
     primitives = [(polynomials[m + 1] - before[m]) / (2 * m + 1) for m in range(order + 1)]
-    scales = jnp.sqrt((2 * jnp.arange(order + 1, dtype=x.dtype) + 1) / span)
-    return jnp.diff(jnp.stack(primitives, axis=-1), axis=0) * scales * span / 2
+    scales = numpy.sqrt((2 * numpy.arange(order + 1, dtype=x.dtype) + 1) / span)
+    return numpy.diff(numpy.stack(primitives, axis=-1), axis=0) * scales * span / 2
 
 
 def response_coefficients(
     kernels: Kernel | Sequence[Kernel], times: Float[Array, " time"], *, order: int
 ) -> Float[Array, " features"]:
-    """The weights that make a response feature the predicted response: from kernels, without training.
+    """The weights that turn a response feature into the predicted response: from kernels, without training.
 
     Equation: R_k ≈ Σ_m c_m ψ̄_m(k) and R_kl ≈ Σ_mn c_nm ψ̄_m(k) ψ̄_n(l) for k > l, least squares with ψ̄ the means over
     steps; then response ≈ c · response_feature(control, times, order=order, depth=number of kernels).
@@ -126,30 +144,35 @@ def response_coefficients(
     """
     kernels = checked_kernels(kernels)
     order = checks.size("order", order, least=0)
-    first = kernels[0].values
-    steps, channels = first.shape
-    times = checked_times(times, steps, first.dtype)
-    edges = kernel_edges(kernels[0])
-    if checks.is_concrete(times, edges) and not same_times(
-        edges - edges[0], np.asarray(times) - np.asarray(times)[0], float(np.diff(np.asarray(times)).min())
-    ):
+    steps, channels = kernels[0].values.shape
+    edges = _edges(times, steps)
+    wanted = kernel_edges(kernels[0])
+    if checks.is_concrete(edges, wanted) and not same_times(wanted - wanted[0], edges - edges[0], np.diff(edges).min()):
         raise ValueError(
-            f"times must be those of the kernels, which are on all steps: got steps of {np.diff(np.asarray(times))} "
-            f"where the kernels have {np.diff(np.asarray(edges))}"
+            f"times must be those of the kernels, which are on all steps: got steps of {np.diff(edges)} where the "
+            f"kernels have {np.diff(np.asarray(wanted))}"
         )
     if order >= steps:
         raise ValueError(f"order must be below the number of steps {steps}, got {order}")
-    checked_size("order", channels * (order + 1), len(kernels))
-    means = checks.nan_unless_finite(_basis_integrals(times, order) / jnp.diff(times)[:, None])
+    count_features("order", channels * (order + 1), len(kernels))
+    means = _basis_integrals(edges, order) / _numpy(edges).diff(edges)[:, None]
+    return _coefficients([kernel.values for kernel in kernels], _cast(means, kernels[0].values))
+
+
+@jax.jit
+def _coefficients(kernels: list[Array], means: Array) -> Array:
+    first, (steps, channels), size = kernels[0], kernels[0].shape, means.shape[1]
+    are_known = jnp.isfinite(means).all()
+    means = jnp.where(are_known, means, 1)
     levels = [(jnp.linalg.pinv(means) @ first).T.ravel()]
     if len(kernels) == 2:
         later, earlier = jnp.tril_indices(steps)
         design = (means[earlier][:, :, None] * means[later][:, None, :]).reshape(len(later), -1)
-        wanted = kernels[1].values[later, earlier]  # (pair, input of the later, input of the earlier)
+        wanted = kernels[1][later, earlier]  # (pair, input of the later, input of the earlier)
         fitted, *_ = jnp.linalg.lstsq(design, wanted.reshape(len(later), -1))
-        fitted = fitted.reshape(order + 1, order + 1, channels, channels)  # earlier, later, later's, earlier's input
+        fitted = fitted.reshape(size, size, channels, channels)  # earlier, later, later's, earlier's input
         levels.append(fitted.transpose(3, 0, 2, 1).ravel())
-    return jnp.concatenate(levels)
+    return jnp.where(are_known, jnp.concatenate(levels), jnp.nan)
 
 
 def response_gram(
@@ -159,7 +182,7 @@ def response_gram(
     *,
     normalize: bool = False,
 ) -> Float[Array, "a b"]:
-    """The Gram matrix of the response kernel between two sets of controls, for a kernel method.
+    """How alike two sets of controls are in what they can make an SRNN do: the Gram matrix of the response kernel.
 
     Equation: K(u, v) = ∏_l exp⟨ΔX_l, ΔY_l⟩ = exp Σ_l u_l · v_l Δt_l, with ψ the indicators of the steps, each
     divided by √Δt_l: the basis that the grid resolves, so that K does not depend on how fine the grid is. Divided, on
@@ -172,11 +195,12 @@ def response_gram(
         normalize: whether to divide by the norms of both features.
 
     Returns:
-        (a, b), positive semidefinite for `controls_a` = `controls_b`.
+        (a, b), positive semidefinite for `controls_a` = `controls_b`. Infinite where the exponential is beyond the
+        dtype, which it cannot be with `normalize`; NaN where traced times do not ascend.
 
     Raises:
-        ValueError: if shapes do not fit, there is nothing to compare, values are not finite, the matrix is too large,
-            or it overflows (traced: it holds infinities).
+        ValueError: if shapes do not fit, there is nothing to compare, values are not finite, or the matrix is too
+            large.
         TypeError: if an array is not floating, or `normalize` not a bool.
 
     Example:
@@ -192,28 +216,23 @@ def response_gram(
     Source:
         Lim (2021), theorem 4.2 and its corollary.
     """
-    a = checks.array("controls_a", controls_a, axes="(a, step, input)", shape=(None, None, None))
-    b = checks.array(
-        "controls_b", controls_b, axes="(b, step, input)", shape=(None, a.shape[1], a.shape[2]), dtype=a.dtype
-    )
-    times = checked_times(times, a.shape[1], a.dtype)
-    checks.flag("normalize", normalize)
-    for name, controls in (("controls_a", a), ("controls_b", b)):
-        if not controls.size:
-            raise ValueError(f"{name} must not be empty, got shape {controls.shape}")
+    sizes: dict[str, int] = {}
+    a = checks.array("controls_a", controls_a, "a step input", sizes)
+    b = checks.array("controls_b", controls_b, "b step input", sizes, a.dtype)
+    edges, normalize = _edges(times, sizes["step"]), checks.flag("normalize", normalize)
     if len(a) * len(b) > LARGEST_GRAM:
         raise ValueError(
             f"controls_a, controls_b: a Gram matrix of {len(a)} × {len(b)} has {len(a) * len(b)} numbers, more than "
             f"{LARGEST_GRAM}; call it on parts"
         )
-    checks.finite("controls_a", a)
-    checks.finite("controls_b", b)
-    widths = jnp.sqrt(jnp.diff(times))[:, None]
-    rows, columns = (a * widths).reshape(len(a), -1), (b * widths).reshape(len(b), -1)
-    if normalize:
-        # half the squared distance itself: as a difference of products it would lose its digits, and pass 1
-        return jnp.exp(-0.5 * jax.lax.map(lambda row: ((row - columns) ** 2).sum(axis=1), rows))
-    gram = jnp.exp(jnp.matmul(rows, columns.T, precision="highest"))
-    if checks.is_concrete(gram) and np.isinf(np.asarray(gram)).any():
-        raise ValueError("controls_a, controls_b: the Gram matrix overflows; use normalize=True, which cannot")
-    return gram
+    checks.finite(controls_a=a, controls_b=b)
+    return _gram(a, b, _cast(_numpy(edges).diff(edges), a), normalize)
+
+
+@functools.partial(jax.jit, static_argnames="normalize")
+def _gram(a: Array, b: Array, widths: Array, normalize: bool) -> Array:
+    rows, columns = ((controls * jnp.sqrt(widths)[:, None]).reshape(len(controls), -1) for controls in (a, b))
+    if not normalize:
+        return jnp.exp(jnp.matmul(rows, columns.T, precision="highest"))
+    # half the squared distance itself: as a difference of products it would lose its digits, and pass 1
+    return jnp.exp(-0.5 * jax.lax.map(lambda row: ((row - columns) ** 2).sum(axis=1), rows))

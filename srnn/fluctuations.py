@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from srnn import checks
-from srnn.model import SRNN, drift_of, noise_matrix, require_smooth
-from srnn.response import after_burn_in, checked_scalar, ends, pull_back
-from srnn.simulation import Grid, Readout, checked_grid, checked_initial, checked_paths
+from maso_rnn import checks
+from srnn.model import Model, additive_input, dtype_of, hidden_size, noise_matrix, rate
+from srnn.response import ends, output_size, outputs_of, pull_back, require_smooth
+from srnn.simulation import Grid, Readout, Run, after_burn_in, read_run, step_indices
 from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
 
 
@@ -33,25 +33,25 @@ class FluctuationDissipation(NamedTuple):
 
     Attributes:
         times: (step,), in units of time after the burn-in.
-        response: (step, input), the response kernel by the adjoint.
+        response: (step, input), the response kernel by the adjoint; with an axis (output,) more if the readout has one.
         correlation: (step, input), what it would be in equilibrium; biased by O(dt) as the kernel is.
         difference: (step, input), response minus correlation.
         stderr: (step, input), of the difference, path by path.
-        drift: (2,), z-scores of the change of E f and E f² over the run, as in `Kernel`.
+        trend: (2,), z-scores of the change of E f and E f² over the run, as in `Kernel`.
         diverged: the number of paths whose last state is not finite.
     """
 
     times: Float[Array, " step"]
-    response: Float[Array, "step input"]
-    correlation: Float[Array, "step input"]
-    difference: Float[Array, "step input"]
-    stderr: Float[Array, "step input"]
-    drift: Float[Array, " 2"]
+    response: Float[Array, "step input *output"]
+    correlation: Float[Array, "step input *output"]
+    difference: Float[Array, "step input *output"]
+    stderr: Float[Array, "step input *output"]
+    trend: Float[Array, "2 *output"]
     diverged: Int[Array, ""]
 
 
 def fluctuation_dissipation(
-    model: SRNN,
+    model: Model,
     readout: Readout,
     *,
     t1: float,
@@ -67,23 +67,23 @@ def fluctuation_dissipation(
     Equation: response_k = E[∇f(h_t1) J C]; correlation_k = −E[f(h_t1) drift(h_k)] D⁻¹ Cᵀ with D = σᵀσ/2.
 
     Args:
-        model: the model; its noise must reach every direction.
-        readout: f, a function of (hidden,) to a scalar without jumps.
+        model: an `SRNN`, or a `System` whose input is additive; its noise must reach every direction.
+        readout: f, a function of (hidden,) to a scalar or (output,), without jumps.
         t1: the longest lag, in units of time.
         dt: the step; t1/dt must be whole. The solver is Euler's.
         key: a random key.
         paths: how many, at least 2.
-        burn_in: time to run before, towards stationarity, 0 for none; see `drift` in the result.
+        burn_in: time to run before, towards stationarity, 0 for none; see `trend` in the result.
         steps: indices in [0, t1/dt), ascending; all by default.
         initial: (hidden,), or (path, hidden), or None for zeros.
 
     Returns:
-        `FluctuationDissipation(times, response, correlation, difference, stderr, drift, diverged)`; where traced noise
+        `FluctuationDissipation(times, response, correlation, difference, stderr, trend, diverged)`; where traced noise
         does not reach every direction, the correlation is NaN.
 
     Raises:
-        ValueError: as `simulate`; or if the noise does not reach every direction, or activation or readout jump.
-        TypeError: as `simulate`; or if `readout` does not give a floating scalar.
+        ValueError: as `simulate`; or if the noise does not reach every direction, or the input enters inside the drift.
+        TypeError: as `simulate`; or if `readout` does not give a floating scalar or (output,).
 
     Example:
         >>> from srnn import init
@@ -97,40 +97,31 @@ def fluctuation_dissipation(
     Source:
         Lim (2021), section 3.1; Marini Bettolo Marconi, Puglisi, Rondoni, Vulpiani (2008), equation 3.20.
     """
-    before = checks.whole_steps(burn_in, dt, name="burn_in")
-    grid = checked_grid(model, t1=t1, dt=dt, solver=diffrax.Euler(), increments="gaussian", first=before)
-    checked_scalar(model, readout)
-    require_smooth(model, readout, 1, "a response by the adjoint")
-    sigma, hidden = noise_matrix(model), model.recurrent_kernel.shape[0]
-    rank = np.linalg.matrix_rank(np.asarray(sigma)) if checks.is_concrete(sigma) else sigma.shape[0]
-    if rank < hidden:
+    run, grid = read_run(
+        model, None, key=key, paths=paths, t1=t1, dt=dt, solver=diffrax.Euler(), increments="gaussian", initial=initial,
+        burn_in=burn_in, readout=readout,
+    )  # fmt: skip
+    outputs, hidden, sigma = output_size(run), hidden_size(run.model), noise_matrix(run.model)
+    require_smooth(run.model, 1)
+    additive_input(run.model)
+    rank = np.linalg.matrix_rank(np.asarray(sigma)) if checks.is_concrete(sigma) else hidden
+    if rank < hidden or len(sigma) < hidden:
         raise ValueError(
             f"model.noise_kernel must reach all {hidden} directions for an equilibrium to be defined, but has rank "
-            f"{rank}"
+            f"{min(rank, len(sigma))}"
         )
-    key, paths = checks.random_key(key), checked_paths(paths)
-    chosen = tuple(range(grid.steps)) if steps is None else steps
-    chosen = checks.step_indices("steps", chosen, least=0, most=grid.steps - 1)
-    chunks = chunks_of(paths, (grid.steps + 8) * hidden * model.recurrent_kernel.dtype.itemsize)
-    return _both_sides(
-        model, checked_initial(model, initial, paths), key, grid=grid, chosen=chosen, readout=readout, chunks=chunks
-    )
+    chosen = step_indices("steps", range(grid.steps) if steps is None else steps, least=0, most=grid.steps - 1)
+    chunks = chunks_of(grid.paths, (grid.steps + 8 * outputs) * hidden * dtype_of(run.model).itemsize)
+    return _both_sides(run, grid=grid, chosen=chosen, chunks=chunks)
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "chosen", "readout", "chunks"))
-def _both_sides(
-    model: SRNN,
-    initial: Array,
-    key: Array,
-    *,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    chunks: Chunks,
-) -> FluctuationDissipation:
-    dtype = model.recurrent_kernel.dtype
-    control = jnp.zeros((grid.steps, model.input_kernel.shape[0]), dtype)
-    sigma = checks.nan_unless_finite(noise_matrix(model))
+@functools.partial(jax.jit, static_argnames=("grid", "chosen", "chunks"))
+def _both_sides(run: Run, *, grid: Grid, chosen: tuple[int, ...], chunks: Chunks) -> FluctuationDissipation:
+    model, dtype, still = run.model, dtype_of(run.model), run.control[0]
+    grid = grid._replace(paths=chunks.size)
+    sigma = noise_matrix(model)
+    # from infinities LAPACK's SVD does not return
+    sigma = jnp.where(jnp.isfinite(sigma).all(), sigma, jnp.nan)
     # D⁻¹ Cᵀ, (hidden, input), without forming σᵀσ, whose condition number is the square of σ's
     inverse = jnp.linalg.pinv(sigma, rtol=max(sigma.shape) * jnp.finfo(dtype).eps)
     conjugate = 2 * inverse @ (inverse.T @ model.input_kernel.T)
@@ -138,24 +129,28 @@ def _both_sides(
     conjugate = jnp.where(jnp.linalg.matrix_rank(sigma) == sigma.shape[1], conjugate, jnp.nan)
 
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array]:
-        start, chunk_key, counted = chunk
-        start = after_burn_in(model, start, chunk_key, grid)
+        initial, key, counted = chunk
+        own = run._replace(initial=initial, key=key)
+        start = after_burn_in(own, grid)
 
         def sides(push: Array, state: Array, last: Array) -> Moments:
-            values = centred(lost(jax.vmap(readout)(last), last), counted)
-            correlation = -values[:, None] * (drift_of(model, state) @ conjugate)
-            both = lost(jnp.stack([push, correlation, push - correlation]), last, axis=1)
+            values = centred(lost(outputs_of(own, last), last), counted)
+            response = jnp.moveaxis(push, 0, -1)  # (path, input, output)
+            correlation = -(rate(model, state, still) @ conjugate)[:, :, None] * values[:, None, :]
+            both = lost(jnp.stack([response, correlation, response - correlation]), last, axis=1)
             return moments(both, counted, axis=1)
 
-        found, last, _ = pull_back(model, control, start, chunk_key, grid, readout, sides)
-        return found, *ends(readout, start, last, counted)
+        found, last, _ = pull_back(own, grid, start, sides)
+        return found, *ends(own, start, last, counted)
 
-    found, changes, diverged = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
+    parts = (chunks.cut(run.initial), chunks.keys(run.key), chunks.counted(dtype))
+    found, changes, diverged = jax.lax.map(one, parts)
     mean, stderr = pool(Moments(found.weight[:, 0], found.mean, found.squares))
     change, spread = pool(changes)
+    if not run.readout.out.shape:
+        mean, stderr, change, spread = (x[..., 0] for x in (mean, stderr, change, spread))
     at = np.asarray(chosen)
     response, correlation, difference = (mean[at, i] for i in range(3))
-    times = jnp.asarray(chosen, dtype) * grid.dt
-    return FluctuationDissipation(
-        times, response, correlation, difference, stderr[at, 2], change / spread, diverged.sum()
-    )
+    times = jnp.asarray(at * grid.dt, dtype)
+    trend = change / spread
+    return FluctuationDissipation(times, response, correlation, difference, stderr[at, 2], trend, diverged.sum())

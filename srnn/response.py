@@ -4,7 +4,8 @@ For a readout f and the control u, all expectations over noise paths,
 
     R_k = ∂ E f(h_t1) / ∂(u_k dt) = E[∇f(h_t1) J_{t1,k} C],    R_{kl} = ∂² E f(h_t1) / ∂(u_k dt) ∂(u_l dt),
 
-with J the Jacobian of the flow along a path and C the input kernel. Three ways to estimate them: `adjoint` carries
+with J the Jacobian of the flow along a path and C the input kernel (where the input enters inside the drift, its
+derivative there). Three ways to estimate them: `adjoint` carries
 ∇f J backward, `tangent` carries J C forward, `malliavin` weighs f with the noise and needs no derivative at all:
 E[f θᵀΔB_k]/dt with θ = σ⁻¹C, since a push C u dt of the state is a shift of the noise.
 """
@@ -21,26 +22,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from srnn import checks
-from srnn.model import SRNN, noise_matrix, require_smooth
+from maso_rnn import checks
+from srnn.mismatch import compared, mismatch
+from srnn.model import SRNN, Model, additive_input, dtype_of, hidden_size, named, noise_matrix
 from srnn.simulation import (
     Control,
     Grid,
     Increments,
     Readout,
-    checked_control,
-    checked_grid,
-    checked_initial,
-    checked_paths,
-    checked_readout,
-    increments_of,
-    run,
+    Run,
+    after_burn_in,
+    increment,
+    last_states,
+    like,
+    read_run,
     step,
+    step_indices,
 )
 from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
 
 Method: TypeAlias = Literal["adjoint", "tangent", "malliavin"]
-LARGEST_KERNEL = 2**26  # numbers in a second-order kernel
+LARGEST_KERNEL = 2**26  # numbers in a kernel
 
 
 class Kernel(NamedTuple):
@@ -49,27 +51,34 @@ class Kernel(NamedTuple):
     Attributes:
         times: (step,), when each step begins, in units of time after the burn-in.
         values: (step, input), or for order 2 (step, step, input, input), symmetric under exchange of both pairs; per
-            unit of input and of time, for each order.
+            unit of input and of time, for each order. A readout of many outputs adds an axis (output,) at the end.
         stderr: like `values`, the standard errors.
         lags: (step,), from the beginning of each step to t1.
         growth: the largest root-mean-square factor by which the flow stretched what the method carried (1 or below
-            where perturbations die out); NaN for "malliavin", which carries nothing.
+            where perturbations die out); None for "malliavin", which carries nothing.
         diverged: the number of paths whose last state is not finite.
-        drift: (2,), z-scores of the change of E f and of E f² from the beginning (after burn-in) to t1; beyond ±3 the
-            process was not stationary.
+        trend: (2,) or (2, output), z-scores of the change of E f and of E f² from the beginning (after burn-in) to t1;
+            beyond ±3 the process was not stationary.
+        mismatch: standard errors between a response that derivatives along paths predict and a finite one on the same
+            paths; beyond 3 do not believe the kernel. Infinite where it is certain that something jumps; None where
+            it was not looked at.
+        groups: (group, step, input), means over each of 32 groups of paths (or fewer, where paths are fewer): errors at
+            neighbouring steps go together, and these show how. None for order 2, or where a kernel was not measured.
     """
 
     times: Float[Array, " step"]
-    values: Float[Array, "step *step_input"]
-    stderr: Float[Array, "step *step_input"]
+    values: Float[Array, "step *axes"]
+    stderr: Float[Array, "step *axes"]
     lags: Float[Array, " step"]
-    growth: Float[Array, ""]
+    growth: Float[Array, ""] | None
     diverged: Int[Array, ""]
-    drift: Float[Array, " 2"]
+    trend: Float[Array, "2 *output"]
+    mismatch: Float[Array, ""] | None = None
+    groups: Float[Array, "group step *axes"] | None = None
 
 
 def response_kernel(
-    model: SRNN,
+    model: Model,
     readout: Readout,
     *,
     t1: float,
@@ -84,45 +93,48 @@ def response_kernel(
     burn_in: float = 0.0,
     solver: diffrax.AbstractSolver = diffrax.Euler(),
     increments: Increments = "gaussian",
+    compare: bool = True,
 ) -> Kernel:
-    """The response of E readout(h_t1) to an impulse of the input in each step, with standard errors.
+    """What a small input in each step does to a later mean, E readout(h_t1), with standard errors.
 
     Equation: values_k = ∂E f(h_t1)/∂u_k / dt, so that Σ_k values_k · u_k dt is the first-order response; for order 2
     values_kl = ∂²E f(h_t1)/∂u_k∂u_l / dt², and the response is that sum over k > l plus half of it over k = l.
 
     Args:
-        model: the model.
-        readout: f, a function of (hidden,) to a scalar; "adjoint" and "tangent" differentiate it `order` times along
-            paths, so that up to there nothing of it may jump: an indicator has "malliavin" only.
+        model: an `SRNN` or a `System`.
+        readout: f, a function of (hidden,) to a scalar or to (output,); "adjoint" and "tangent" differentiate it `order`
+            times along paths, and up to there nothing of it may jump: see `Kernel.mismatch`.
         t1: the end, in units of time after the burn-in.
         dt: the step; t1/dt must be whole.
         key: a random key.
         paths: how many, at least 2; they run in chunks that keep memory small.
         order: 1 or 2; `volterra_terms` has every order.
         steps: indices in [0, t1/dt) of the steps in which to apply the impulse, ascending; all by default.
-        method: "adjoint" (all steps in one backward pass), "tangent" (one forward pass for each step and channel, or
-            pair of them), or "malliavin" (any activation, but more variance, growing with the number of steps).
+        method: "adjoint" (all steps in one backward pass for each output), "tangent" (one forward pass for each step and
+            channel, or pair of them), or "malliavin" (no derivatives, but more variance, growing with the number of
+            steps; the input must be additive, and noise must reach where it pushes).
         initial: (hidden,), or (path, hidden), or None for zeros; where it is sharded over paths, so is the work.
         control: the input about which to perturb, (step, input) or a function of time; None for zeros.
-        burn_in: time to run without input before the first step, 0 for none, towards stationarity; see `Kernel.drift`.
+        burn_in: time to run without input before the first step, 0 for none, towards stationarity; see `Kernel.trend`.
         solver: as for `simulate`.
         increments: as for `simulate`; "malliavin" needs "gaussian".
+        compare: whether to compare with a finite response, by four more forward runs: see `Kernel.mismatch`.
 
     Returns:
-        `Kernel(times, values, stderr, lags, growth, diverged, drift)`.
+        `Kernel(times, values, stderr, lags, growth, diverged, trend, mismatch, groups)`.
 
     Raises:
-        ValueError: as `simulate`; if `order` is not 1 or 2; by "adjoint" or "tangent" if the activation or the readout
-            jumps, or for order 2 has a kink (the readout is looked at along random lines); for "malliavin" if an input
-            pushes in a direction that no noise reaches; or if the kernel is too large.
-        TypeError: as `simulate`; or if `readout` does not give a floating scalar.
+        ValueError: as `simulate`; if `order` is not 1 or 2; by "adjoint" or "tangent" if a named activation has a kink
+            that the order meets; for "malliavin" if an input pushes in a direction that no noise reaches, or enters
+            inside the drift; or if the kernel is too large.
+        TypeError: as `simulate`; or if `readout` does not give a floating scalar or (output,).
 
     Example:
         >>> from srnn import init
         >>> model = init(jax.random.key(0), 1, 4)
         >>> kernel = response_kernel(model, lambda h: h[0], t1=1.0, dt=0.125, key=jax.random.key(1), paths=16)
-        >>> kernel.values.shape, kernel.stderr.shape
-        ((8, 1), (8, 1))
+        >>> kernel.values.shape, kernel.stderr.shape, bool(kernel.mismatch < 3)
+        ((8, 1), (8, 1), True)
 
     Source:
         Lim (2021), proposition 3.1 and section 4, with the correlation at two times in place of the printed equal
@@ -131,168 +143,213 @@ def response_kernel(
     order = checks.size("order", order)
     if order > 2:
         raise ValueError(f"order must be 1 or 2, got {order}; srnn.volterra_terms gives the terms of any order")
-    if method not in ("adjoint", "tangent", "malliavin"):
-        raise ValueError(f'method must be "adjoint", "tangent" or "malliavin", got {method!r}')
-    before = checks.whole_steps(burn_in, dt, name="burn_in")
-    grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
-    checked_scalar(model, readout)
+    checks.choice("method", method, ("adjoint", "tangent", "malliavin"))
+    checks.flag("compare", compare)
+    run, grid = read_run(
+        model, control, key=key, paths=paths, t1=t1, dt=dt, solver=solver, increments=increments, initial=initial,
+        burn_in=burn_in, readout=readout,
+    )  # fmt: skip
+    outputs = output_size(run)
     if method == "malliavin":
         if increments != "gaussian":
             raise ValueError('increments: "malliavin" weighs with Gaussian noise; use increments="gaussian"')
-        noise_shift(model, model.input_kernel, name="model.input_kernel")
+        noise_shift(run.model, additive_input(run.model), name="model.input_kernel")
     else:
-        require_smooth(model, readout, order, f"a kernel of order {order}")
-    key, paths = checks.random_key(key), checked_paths(paths)
-    chosen = tuple(range(grid.steps)) if steps is None else steps
-    chosen = checks.step_indices("steps", chosen, least=0, most=grid.steps - 1)
-    channels = model.input_kernel.shape[0]
-    count = (len(chosen) * channels) ** order
+        require_smooth(run.model, order)
+    chosen = step_indices("steps", range(grid.steps) if steps is None else steps, least=0, most=grid.steps - 1)
+    channels = run.control.shape[1]
+    count = (len(chosen) * channels) ** order * outputs
     if count > LARGEST_KERNEL:
         raise ValueError(
-            f"steps: an order-{order} kernel at {len(chosen)} steps and {channels} inputs has {count} numbers, more "
-            f"than {LARGEST_KERNEL}; choose fewer steps"
+            f"steps: an order-{order} kernel at {len(chosen)} steps, {channels} inputs and {outputs} outputs has {count} "
+            f"numbers, more than {LARGEST_KERNEL}; choose fewer steps"
         )
-    checked = checked_initial(model, initial, paths), checked_control(model, control, grid)
-    chunks = chunks_of(paths, _bytes_per_path(model, grid, len(chosen), order, method))
+    chunks = chunks_of(grid.paths, _bytes_per_path(run, grid, len(chosen), order, method))
     return _kernel(
-        model, *checked, key, grid=grid, chosen=chosen, readout=readout, order=order, method=method, chunks=chunks
-    )
+        run, grid=grid, chosen=chosen, order=order, method=method, chunks=chunks,
+        compare=bool(compare) and method != "malliavin",
+    )  # fmt: skip
 
 
-def _bytes_per_path(model: SRNN, grid: Grid, chosen: int, order: int, method: Method) -> float:
+def output_size(run: Run) -> int:
+    """How many outputs a readout has: it must give a scalar or (output,)."""
+    shape = run.readout.out.shape
+    if len(shape) > 1 or 0 in shape:
+        raise TypeError(f"readout must give a scalar or (output,) for a state (hidden,), got shape {shape}")
+    return shape[0] if shape else 1
+
+
+def require_smooth(model: Model, order: int) -> None:
+    """Refuse a named activation of which a derivative below `order` jumps.
+
+    The derivative of a jump is zero almost everywhere: along paths nothing is seen of what it does to the mean.
+    """
+    if isinstance(model, SRNN) and order > named(model.activation).derivatives:
+        raise ValueError(
+            f"activation {model.activation} has a kink, which derivatives along paths miss at order {order}: use a smooth "
+            "one (tanh, softplus, gelu), or srnn.response_kernel(..., method='malliavin')"
+        )
+
+
+def _bytes_per_path(run: Run, grid: Grid, chosen: int, order: int, method: Method) -> float:
     """What one path needs, as numbers that live at once."""
-    channels, hidden = model.input_kernel.shape
+    channels, hidden, outputs = run.control.shape[1], hidden_size(run.model), output_size(run)
     directions = chosen * channels
     if method == "adjoint":
-        numbers = grid.steps * (hidden + (channels if order == 2 else 0))
-        numbers += 8 * hidden
+        numbers = grid.steps * (hidden + (channels * outputs if order == 2 else 0))
+        numbers += 8 * hidden * outputs
         if order == 2:
             numbers *= 1 + directions
     elif method == "tangent":
         numbers = 8 * hidden * (directions if order == 1 else directions * (directions + 1))
     else:
-        numbers = 16 * hidden + 4 * directions**order
-    return numbers * model.recurrent_kernel.dtype.itemsize
+        numbers = 16 * hidden + 4 * directions**order * outputs
+    return numbers * dtype_of(run.model).itemsize
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "chosen", "readout", "order", "method", "chunks"))
+@functools.partial(jax.jit, static_argnames=("grid", "chosen", "order", "method", "chunks", "compare"))
 def _kernel(
-    model: SRNN,
-    initial: Array,
-    control: Array,
-    key: Array,
-    *,
-    grid: Grid,
-    chosen: tuple[int, ...],
-    readout: Readout,
-    order: int,
-    method: Method,
-    chunks: Chunks,
+    run: Run, *, grid: Grid, chosen: tuple[int, ...], order: int, method: Method, chunks: Chunks, compare: bool
 ) -> Kernel:
     estimate = _ESTIMATORS[method, order]
-    dtype = model.recurrent_kernel.dtype
+    dtype = dtype_of(run.model)
+    grid = grid._replace(paths=chunks.size)
 
-    def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Moments, Array, Array]:
-        start, chunk_key, counted = chunk
-        start = after_burn_in(model, start, chunk_key, grid)
-        kernel, last, growth = estimate(_Chunk(model, control, start, chunk_key, grid, chosen, readout, counted))
-        change, bad = ends(readout, start, last, counted)
-        return kernel, change, growth, bad
+    def one(sums: Array, chunk: tuple[Array, Array, Array, Array]) -> tuple[Array, tuple]:
+        initial, key, counted, group = chunk
+        own = run._replace(initial=initial, key=key)
+        start = after_burn_in(own, grid)
+        member = jax.nn.one_hot(group, chunks.groups, dtype=dtype) * counted[:, None]
+        collect = Collect(counted, member if order == 1 else None)
+        found, last, growth = estimate(own, grid, start, chosen, collect)
+        change, bad = ends(run, start, last, counted)
+        beside = compared(own, grid, start, chosen, order, counted) if compare else None
+        return sums if found.groups is None else sums + found.groups, (found.moments, change, growth, bad, beside)
 
-    gathered = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
-    kernels, changes, growth, diverged = gathered
+    shape = (chunks.groups, len(chosen), run.control.shape[1], output_size(run)) if order == 1 else ()
+    parts = (chunks.cut(run.initial), chunks.keys(run.key), chunks.counted(dtype), chunks.group())
+    sums, (kernels, changes, growth, diverged, beside) = scan_chunks(one, run, jnp.zeros(shape, dtype), parts)
     values, stderr = pool(kernels)
     change, spread = pool(changes)
-    times = jnp.asarray(chosen, dtype) * grid.dt
-    return Kernel(times, values, stderr, grid.steps * grid.dt - times, growth.max(), diverged.sum(), change / spread)
+    groups = sums / chunks.group_sizes().reshape(-1, 1, 1, 1) if order == 1 else None
+    if not run.readout.out.shape:
+        values, stderr, change, spread, groups = jax.tree.map(
+            lambda x: x[..., 0], (values, stderr, change, spread, groups)
+        )
+    times = jnp.asarray(np.asarray(chosen) * grid.dt, dtype)
+    lags = jnp.asarray((grid.steps - np.asarray(chosen)) * grid.dt, dtype)
+    apart = None if beside is None else mismatch(beside)
+    carried = None if method == "malliavin" else growth.max()
+    return Kernel(times, values, stderr, lags, carried, diverged.sum(), change / spread, apart, groups)
 
 
-def after_burn_in(model: SRNN, states: Array, key: Array, grid: Grid) -> Array:
-    """The states after `grid.first` steps without input."""
-    if not grid.first:
-        return states
-    before = grid._replace(steps=grid.first, first=0)
-    control = jnp.zeros((grid.first, model.input_kernel.shape[0]), states.dtype)
-    return run(model, control, states, key, before)[0]
+def scan_chunks(one: Callable, run: Run, carry: Any, parts: tuple[Array, ...]) -> tuple[Any, Any]:
+    """`one` on chunk after chunk."""
+    return jax.lax.scan(one, jax.tree.map(lambda x: like(x, run.model, run.control, *parts[::2]), carry), parts)
 
 
-def ends(readout: Readout, start: Array, last: Array, counted: Array) -> tuple[Moments, Array]:
-    """The change of f and of f² from the first states to the last, (2,), and how many of the last are not finite."""
-    before, after = (lost(jax.vmap(readout)(states), states) for states in (start, last))
+class Collected(NamedTuple):
+    """What is kept of values that paths have.
+
+    Attributes:
+        moments: over paths.
+        groups: (group, ...), sums over groups of paths, or None.
+    """
+
+    moments: Moments
+    groups: Array | None
+
+
+class Collect(NamedTuple):
+    """What counts of a chunk of paths.
+
+    Attributes:
+        counted: (path,), 0 for those that only fill the chunk up.
+        member: (path, group), 1 for those that count and are of the group; None where no groups are kept.
+    """
+
+    counted: Array
+    member: Array | None
+
+    def __call__(self, values: Array, axis: int = 0) -> Collected:
+        """Of values with a path axis."""
+        if self.member is None:
+            return Collected(moments(values, self.counted, axis), None)
+        return Collected(moments(values, self.counted, axis), jnp.tensordot(self.member, values, ((0,), (axis,))))
+
+
+def ends(run: Run, start: Array, last: Array, counted: Array) -> tuple[Moments, Array]:
+    """The change of f and of f² from the first states to the last, (2, output), and how many are not finite."""
+    before, after = (lost(outputs_of(run, states), states) for states in (start, last))
     change = moments(jnp.stack([after - before, after**2 - before**2]), counted, axis=1)
     return change, ((~jnp.isfinite(last).all(axis=-1)) & (counted == 1)).sum()
 
 
-def pull_back(
-    model: SRNN, control: Array, start: Array, key: Array, grid: Grid, readout: Readout, reduce: Callable
-) -> tuple:
-    """One pass forward and one back: what `reduce` makes of each step's push ∂f/∂(u_k dt), (path, input).
+def outputs_of(run: Run, states: Array) -> Float[Array, "path output"]:
+    """The readout of each state, with an output axis also where it is a scalar."""
+    return jax.vmap(lambda h: jnp.atleast_1d(run.readout(h)))(states)
+
+
+def pull_back(run: Run, grid: Grid, start: Array, reduce: Callable) -> tuple:
+    """One pass forward and one back: what `reduce` makes of each step's push ∂f/∂(u_k dt), (output, path, input).
 
     `reduce` also gets the states before the step and the last states. Returns what it made, stacked over steps, the
     last states, and the growth.
     """
-    last, states = run(model, control, start, key, grid)
-    seed = jax.vmap(jax.grad(readout))(last)
-    norm = jnp.sqrt((seed**2).mean())
+    last, states = last_states(run, grid, start)
+    seed = jnp.moveaxis(jax.vmap(jax.jacrev(lambda h: jnp.atleast_1d(run.readout(h))))(last), 1, 0)
+    still = jnp.zeros((grid.paths, run.control.shape[1]), start.dtype)
+
+    def size(onto: Array) -> Array:
+        return jnp.sqrt((onto**2).mean(axis=(1, 2)))
 
     def body(onto: Array, now: tuple[Array, Array]) -> tuple[Array, tuple]:
         k, state = now
-        through = functools.partial(step, model, control, key, grid, k)
-        _, pull = jax.vjp(through, state, jnp.zeros_like(state))
-        before, push = pull(onto)
-        return before, (reduce(push @ model.input_kernel.T, state, last), jnp.sqrt((before**2).mean()))
+        _, pull = jax.vjp(functools.partial(step, run, grid, k), state, still)
+        before, push = jax.vmap(pull)(onto)
+        return before, (reduce(push / grid.dt, state, last), size(before))
 
-    _, (reduced, norms) = jax.lax.scan(body, seed, (jnp.arange(grid.steps), states), reverse=True)
-    return reduced, last, jnp.where(norm == 0, 0, norms.max() / norm)
-
-
-class _Chunk(NamedTuple):
-    """Paths that are simulated together, and what is asked of them."""
-
-    model: SRNN
-    control: Array
-    start: Array  # (path, hidden)
-    key: Array
-    grid: Grid
-    chosen: tuple[int, ...]
-    readout: Readout
-    counted: Array  # (path,), 0 for those that only fill the chunk up
+    _, (reduced, sizes) = jax.lax.scan(body, seed, (jnp.arange(grid.steps), states), reverse=True)
+    norm = size(seed)
+    return reduced, last, jnp.where(norm == 0, 0, sizes.max(axis=0) / norm).max()
 
 
-def _adjoint(of: _Chunk) -> tuple[Moments, Array, Array]:
+Estimate: TypeAlias = tuple[Collected, Array, Array]  # the kernel, the last states, and the growth
+
+
+def _adjoint(run: Run, grid: Grid, start: Array, chosen: tuple[int, ...], collect: Collect) -> Estimate:
     reduced, last, growth = pull_back(
-        of.model,
-        of.control,
-        of.start,
-        of.key,
-        of.grid,
-        of.readout,
-        lambda push, state, last: moments(lost(push, last), of.counted),
+        run, grid, start, lambda push, state, last: collect(lost(jnp.moveaxis(push, 0, -1), last))
     )
-    at = np.asarray(of.chosen)
-    return Moments(reduced.weight[0], reduced.mean[at], reduced.squares[at]), last, growth
+    found = jax.tree.map(lambda x: x if x.ndim == 1 else x[np.asarray(chosen)], reduced)
+    groups = None if found.groups is None else found.groups.swapaxes(0, 1)
+    return Collected(found.moments._replace(weight=found.moments.weight[0]), groups), last, growth
 
 
-def _adjoint_twice(of: _Chunk) -> tuple[Moments, Array, Array]:
+def _adjoint_twice(run: Run, grid: Grid, start: Array, chosen: tuple[int, ...], collect: Collect) -> Estimate:
     """Forward over reverse: the first-order gradients of all steps, differentiated along each chosen step."""
 
     def gradients(control: Array) -> tuple[Array, tuple[Array, Array]]:
-        pushes, last, growth = pull_back(
-            of.model, control, of.start, of.key, of.grid, of.readout, lambda push, state, last: push
-        )
-        return pushes[np.asarray(of.chosen)], (last, growth)
+        moved = run._replace(control=control)
+        pushes, last, growth = pull_back(moved, grid, start, lambda push, state, last: jnp.moveaxis(push, 0, -1))
+        return pushes[np.asarray(chosen)], (last, growth)
 
-    def along(direction: Array) -> tuple[Moments, tuple[Array, Array]]:
-        _, change, aside = jax.jvp(gradients, (of.control,), (direction,), has_aux=True)
-        return moments(lost(change / of.grid.dt, aside[0], axis=1), of.counted, axis=1), aside
+    def along(direction: Array) -> tuple[Collected, tuple[Array, Array]]:
+        _, change, aside = jax.jvp(gradients, (run.control,), (direction,), has_aux=True)
+        return collect(lost(change / grid.dt, aside[0], axis=1), axis=1), aside
 
-    found, (last, growth) = jax.vmap(along, out_axes=(0, None))(_impulses(of.control, of.chosen))
-    shape = (len(of.chosen), of.control.shape[1]) * 2  # earlier step, its input, later step, its input
+    found, (last, growth) = jax.vmap(along, out_axes=(0, None))(_impulses(run.control, chosen))
+    shape = (len(chosen), run.control.shape[1]) * 2  # earlier step, its input, later step, its input
 
     def order(values: Array) -> Array:
-        return values.reshape(shape).transpose(2, 0, 3, 1)
+        return values.reshape(*shape, -1).transpose(2, 0, 3, 1, 4)
 
-    return Moments(found.weight[0], order(found.mean), order(found.squares)), last, growth
+    return _ordered(found, order), last, growth
+
+
+def _ordered(found: Collected, order: Callable[[Array], Array]) -> Collected:
+    weight, mean, squares = found.moments
+    return Collected(Moments(weight[0], order(mean), order(squares)), None)
 
 
 def _impulses(control: Array, chosen: tuple[int, ...]) -> Array:
@@ -302,87 +359,98 @@ def _impulses(control: Array, chosen: tuple[int, ...]) -> Array:
     return jax.nn.one_hot(index, steps * channels, dtype=control.dtype).reshape(-1, steps, channels)
 
 
-def _tangent(of: _Chunk) -> tuple[Moments, Array, Array]:
-    def along(direction: Array) -> tuple[Moments, Array, Array]:
-        last, moved = jax.jvp(
-            lambda u: run(of.model, u, of.start, of.key, of.grid)[0], (of.control,), (direction / of.grid.dt,)
-        )
-        _, change = jax.jvp(jax.vmap(of.readout), (last,), (moved,))
-        pushed = (direction.sum(axis=0) @ of.model.input_kernel) ** 2
-        stretched = (moved**2).sum(axis=-1).mean()
-        return moments(lost(change, last), of.counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
+def _carried(run: Run, grid: Grid, start: Array, direction: Array) -> tuple[Array, Array, Array]:
+    """The last states, how a unit control moves them, and by how much that is more than it pushed in its step."""
+    still = jnp.zeros((grid.paths, run.control.shape[1]), start.dtype)
 
-    found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(_impulses(of.control, of.chosen))
-    shape = (len(of.chosen), of.control.shape[1])
-    return Moments(found.weight[0], found.mean.reshape(shape), found.squares.reshape(shape)), last, growth.max()
+    def body(carry: tuple[Array, Array, Array], k: Array) -> tuple[tuple[Array, Array, Array], None]:
+        state, moved, pushed = carry
+        row = jax.lax.dynamic_index_in_dim(direction, k, keepdims=False) / grid.dt
+        through = functools.partial(step, run, grid, k)
+        state, moved = jax.jvp(through, (state, still), (moved, jnp.broadcast_to(row, still.shape)))
+        return (state, moved, jnp.where(row.any(), _square(moved), pushed)), None
+
+    first = (start, jnp.zeros_like(start), like(jnp.zeros((), start.dtype), start))
+    (last, moved, pushed), _ = jax.lax.scan(body, first, jnp.arange(grid.steps))
+    return last, moved, jnp.sqrt(jax.lax.stop_gradient(_square(moved) / jnp.where(pushed > 0, pushed, 1)))
 
 
-def _tangent_twice(of: _Chunk) -> tuple[Moments, Array, Array]:
+def _square(moved: Array) -> Array:
+    return (jax.lax.stop_gradient(moved) ** 2).sum(axis=-1).mean()
+
+
+def _tangent(run: Run, grid: Grid, start: Array, chosen: tuple[int, ...], collect: Collect) -> Estimate:
+    def along(direction: Array) -> tuple[Collected, Array, Array]:
+        last, moved, growth = _carried(run, grid, start, direction)
+        _, change = jax.jvp(functools.partial(outputs_of, run), (last,), (moved,))
+        return collect(lost(change, last)), last, growth
+
+    found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(_impulses(run.control, chosen))
+    shape = (len(chosen), run.control.shape[1], output_size(run))
+    weight, mean, squares = found.moments
+    groups = None if found.groups is None else found.groups.swapaxes(0, 1).reshape(-1, *shape)
+    return Collected(Moments(weight[0], mean.reshape(shape), squares.reshape(shape)), groups), last, growth.max()
+
+
+def _tangent_twice(run: Run, grid: Grid, start: Array, chosen: tuple[int, ...], collect: Collect) -> Estimate:
     """Second derivatives along every pair of chosen steps and channels, each pair once."""
-    impulses = _impulses(of.control, of.chosen) / of.grid.dt
+    impulses = _impulses(run.control, chosen)
     a, b = np.tril_indices(len(impulses))
 
-    def final(u: Array) -> tuple[Array, Array]:
-        last, _ = run(of.model, u, of.start, of.key, of.grid)
-        return jax.vmap(of.readout)(last), last
+    def along(one: Array, other: Array) -> tuple[Collected, Array, Array]:
+        def first(control: Array) -> tuple[Array, tuple[Array, Array]]:
+            last, moved, growth = _carried(run._replace(control=control), grid, start, one)
+            _, change = jax.jvp(functools.partial(outputs_of, run), (last,), (moved,))
+            return change, (last, growth)
 
-    def along(one: Array, other: Array) -> tuple[Moments, Array, Array]:
-        def first(u: Array) -> tuple[Array, tuple[Array, Array]]:
-            (_, last), (change, moved) = jax.jvp(final, (u,), (one,))
-            return change, (last, moved)
-
-        _, second, (last, moved) = jax.jvp(first, (of.control,), (other,), has_aux=True)
-        pushed = ((one.sum(axis=0) * of.grid.dt) @ of.model.input_kernel) ** 2
-        stretched = (moved**2).sum(axis=-1).mean()
-        return moments(lost(second, last), of.counted), last, jnp.sqrt(stretched / jnp.maximum(pushed.sum(), 1e-30))
+        _, second, (last, growth) = jax.jvp(first, (run.control,), (other / grid.dt,), has_aux=True)
+        return collect(lost(second, last)), last, growth
 
     found, last, growth = jax.vmap(along, out_axes=(0, None, 0))(impulses[a], impulses[b])
-    size, channels = len(impulses), of.control.shape[1]
+    size, channels = len(impulses), run.control.shape[1]
 
     def order(values: Array) -> Array:
-        square = jnp.zeros((size, size), values.dtype).at[a, b].set(values).at[b, a].set(values)
-        return square.reshape(len(of.chosen), channels, len(of.chosen), channels).transpose(0, 2, 1, 3)
+        square = jnp.zeros((size, size, values.shape[-1]), values.dtype).at[a, b].set(values).at[b, a].set(values)
+        return square.reshape(len(chosen), channels, len(chosen), channels, -1).transpose(0, 2, 1, 3, 4)
 
-    return Moments(found.weight[0], order(found.mean), order(found.squares)), last, growth.max()
-
-
-def _malliavin(of: _Chunk) -> tuple[Moments, Array, Array]:
-    """Covariance of f with θᵀΔB_k/dt; the last step's noise is drawn again, not stored."""
-    last, _ = run(of.model, of.control, of.start, of.key, of.grid)
-    values = centred(lost(jax.vmap(of.readout)(last), last), of.counted)
-    shift = noise_shift(of.model, of.model.input_kernel, name="model.input_kernel")
-
-    def at(k: Array) -> Moments:
-        weight = increments_of(of.model, of.key, of.grid, k, of.start.shape[0]) @ shift.T / of.grid.dt
-        return moments(values[:, None] * weight, of.counted)
-
-    found = jax.lax.map(at, jnp.asarray(of.chosen))
-    return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
+    return _ordered(found, order), last, growth.max()
 
 
-def _malliavin_twice(of: _Chunk) -> tuple[Moments, Array, Array]:
+def _malliavin(run: Run, grid: Grid, start: Array, chosen: tuple[int, ...], collect: Collect) -> Estimate:
+    """Covariance of f with θᵀΔB_k/dt; each step's noise is drawn again, not stored."""
+    last, _ = last_states(run, grid, start)
+    values = centred(lost(outputs_of(run, last), last), collect.counted)[:, None, :]
+    shift, _ = _shift(run.model, run.model.input_kernel)
+    found = jax.lax.map(
+        lambda k: collect(values * _weight(run, grid, shift, k)[:, :, None]), jnp.asarray(np.asarray(chosen))
+    )
+    groups = None if found.groups is None else found.groups.swapaxes(0, 1)
+    return Collected(found.moments._replace(weight=found.moments.weight[0]), groups), last, jnp.zeros((), last.dtype)
+
+
+def _malliavin_twice(run: Run, grid: Grid, start: Array, chosen: tuple[int, ...], collect: Collect) -> Estimate:
     """Covariance of f with the second Hermite weight, w_k w_l − 1[k = l] θᵀθ/dt."""
-    last, _ = run(of.model, of.control, of.start, of.key, of.grid)
-    values = centred(lost(jax.vmap(of.readout)(last), last), of.counted)
-    shift = noise_shift(of.model, of.model.input_kernel, name="model.input_kernel")
-    norm = shift @ shift.T / of.grid.dt
+    last, _ = last_states(run, grid, start)
+    values = centred(lost(outputs_of(run, last), last), collect.counted)[:, None, None, :]
+    shift, _ = _shift(run.model, run.model.input_kernel)
+    norm = shift @ shift.T / grid.dt
+    weights = jax.lax.map(functools.partial(_weight, run, grid, shift), jnp.asarray(np.asarray(chosen)))
 
-    def weight(k: Array) -> Array:
-        return increments_of(of.model, of.key, of.grid, k, of.start.shape[0]) @ shift.T / of.grid.dt
-
-    weights = jax.lax.map(weight, jnp.asarray(of.chosen))  # (step, path, input)
-
-    def row(now: tuple[Array, Array]) -> Moments:
+    def row(now: tuple[Array, Array]) -> Collected:
         index, later = now
-        same = (jnp.arange(len(of.chosen)) == index).astype(later.dtype)
+        same = (jnp.arange(len(chosen)) == index).astype(later.dtype)
         product = later[None, :, :, None] * weights[:, :, None, :] - same[:, None, None, None] * norm
-        return moments(values[:, None, None] * product, of.counted, axis=1)
+        return collect(values * product[..., None], axis=1)
 
-    found = jax.lax.map(row, (jnp.arange(len(of.chosen)), weights))
-    return Moments(found.weight[0], found.mean, found.squares), last, jnp.asarray(jnp.nan, last.dtype)
+    found = jax.lax.map(row, (jnp.arange(len(chosen)), weights))
+    return Collected(found.moments._replace(weight=found.moments.weight[0]), None), last, jnp.zeros((), last.dtype)
 
 
-_ESTIMATORS: dict[tuple[str, int], Callable] = {
+def _weight(run: Run, grid: Grid, shift: Array, k: Array) -> Float[Array, "path input"]:
+    return increment(run, grid, k).rise @ shift.T / grid.dt
+
+
+_ESTIMATORS: dict[tuple[str, int], Callable[..., Estimate]] = {
     ("adjoint", 1): _adjoint,
     ("adjoint", 2): _adjoint_twice,
     ("tangent", 1): _tangent,
@@ -392,52 +460,57 @@ _ESTIMATORS: dict[tuple[str, int], Callable] = {
 }
 
 
-def noise_shift(model: SRNN, pushes: Array, *, name: str) -> Array:
+@jax.jit
+def _shift(model: Model, pushes: Array) -> tuple[Array, Array]:
+    """The noise θ, (row, noise), with θ @ noise_kernel = pushes, and which units of each push noise reaches.
+
+    Each unit is measured by its own noise: a strong push must not cover for a weak one elsewhere. What noise does not
+    make is NaN.
+    """
+    sigma = noise_matrix(model)
+    # from infinities LAPACK's SVD does not return
+    sigma = jnp.where(jnp.isfinite(sigma).all(), sigma, jnp.nan)
+    size = jnp.sqrt((sigma**2).sum(axis=0))
+    unit = jnp.where(size > 0, size, 1)
+    sigma, wanted = sigma / unit, pushes / unit
+    eps = jnp.finfo(pushes.dtype).eps
+    if model.noise_kernel.ndim == 1:
+        shift = jnp.where(size > 0, wanted * sigma.diagonal(), 0)
+    else:
+        inverse = jnp.linalg.pinv(sigma, rtol=max(sigma.shape) * eps)
+        shift = wanted @ inverse
+        shift = shift + (wanted - shift @ sigma) @ inverse
+    rounding = 8 * len(sigma) * eps * (jnp.abs(shift) @ jnp.abs(sigma) + jnp.abs(wanted))
+    reached = jnp.where(size > 0, jnp.abs(shift @ sigma - wanted) <= rounding, pushes == 0)
+    return jnp.where(reached.all(axis=1, keepdims=True), shift, jnp.nan), reached
+
+
+def noise_shift(model: Model, pushes: Array, *, name: str) -> Array:
     """The noise θ, (row, noise), that moves the state as `pushes` (row, hidden) do: θ @ noise_kernel = pushes.
 
     Pushes that no noise makes are refused where they are concrete, and give NaN where they are traced.
     """
-    with checks.concretely(model.noise_kernel, pushes):
-        sigma = checks.nan_unless_finite(noise_matrix(model))
-        shift = pushes @ jnp.linalg.pinv(sigma)
-        # row by row: a strong input must not cover for a weak one
-        missed = jnp.abs(shift @ sigma - pushes).max(axis=-1, keepdims=True)
-        scale = jnp.abs(pushes).max(axis=-1, keepdims=True)
-        reached = missed <= 1e3 * jnp.finfo(pushes.dtype).eps * scale
+    shift, reached = checks.concretely(_shift, model, pushes)
     if checks.is_concrete(reached) and not np.asarray(reached).all():
-        row = int(np.asarray(reached).argmin())
-        by, of = (float(np.asarray(x).ravel()[row]) for x in (missed, scale))
+        row, unit = np.argwhere(~np.asarray(reached))[0]
         raise ValueError(
-            f"{name} pushes the state where no noise reaches (row {row}, by {by:.3g} of {of:.3g}): it must "
-            "lie in the range of model.noise_kernel; give that full rank, or use srnn.response_kernel(method='adjoint')"
+            f"{name} pushes the state where no noise reaches (row {row}, unit {unit}): it must lie in the range of "
+            "model.noise_kernel; give that full rank, or use srnn.response_kernel(method='adjoint')"
         )
-    return jnp.where(reached, shift, jnp.nan)
+    return shift
 
 
-def checked_kernel(name: str, kernel: Any, *read: str) -> Kernel:
+def read_kernel(name: str, kernel: Any, *fields: str) -> Kernel:
     """A kernel of order 1 or 2 whose values, and those of its other arrays that are read, fit each other."""
-    if not isinstance(kernel, Kernel):
-        raise TypeError(f"{name} must be an srnn.Kernel, from srnn.response_kernel, got {type(kernel).__name__}")
-    rank = 4 if getattr(kernel.values, "ndim", 2) == 4 else 2
-    axes = "(step, input)" if rank == 2 else "(step, step, input, input)"
-    values = checks.array(f"{name}.values", kernel.values, axes=axes, shape=(None,) * rank)
-    steps, channels = values.shape[0], values.shape[-1]
-    shape = (steps,) * (rank // 2) + (channels,) * (rank // 2)
-    if values.shape != shape or not values.size:
-        raise ValueError(f"{name}.values must be {axes} and not empty, got shape {values.shape}")
-    fields = {"values": values}
-    for field in read:
-        of, wanted = (axes, shape) if field == "stderr" else ("(step,)", (steps,))
-        fields[field] = checks.array(
-            f"{name}.{field}", getattr(kernel, field), axes=of, shape=wanted, dtype=values.dtype
-        )
-        if field != "stderr":
-            checks.finite(f"{name}.{field}", fields[field])
-    return kernel._replace(**fields)
-
-
-def checked_scalar(model: SRNN, readout: Readout) -> None:
-    """A function of one state to a floating scalar."""
-    out = checked_readout(model, readout, name="scalar")
-    if out.shape != ():
-        raise TypeError(f"readout must give one floating scalar for a state (hidden,), got shape {out.shape}")
+    checks.instance(name, kernel, Kernel, "srnn.response_kernel")
+    axes = "step step input input" if np.ndim(kernel.values) == 4 else "step input"
+    sizes: dict[str, int] = {}
+    values = checks.array(f"{name}.values", kernel.values, axes, sizes)
+    wanted = (sizes["step"],) * (len(axes.split()) // 2) + (sizes["input"],) * (len(axes.split()) // 2)
+    if values.shape != wanted:
+        raise ValueError(f"{name}.values must be ({axes.replace(' ', ', ')}), got shape {values.shape}")
+    found = {
+        field: checks.array(f"{name}.{field}", getattr(kernel, field), of, sizes, values.dtype)
+        for field, of in ((field, axes if field == "stderr" else "step") for field in fields)
+    }
+    return kernel._replace(values=values, **found)

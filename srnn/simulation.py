@@ -1,41 +1,36 @@
-"""Paths of a stochastic RNN, by diffrax, on a batch of states.
+"""Paths of a stochastic system, as a batch of states that takes one step after another.
 
-Time runs in units of steps inside the solver, so that a step's index is exact in float32. What drives the state, the
-input and the noise, is one path X with increments
-
-    ΔX_k = u_k dt @ input_kernel + ΔB_k @ noise_kernel
-
-over step k, from k·dt to (k+1)·dt; the noise of step k is drawn from `fold_in(key, k)`. So a run is a function of its
-key, runs with one key have common random numbers, and nothing of the noise is stored for the backward pass.
+The input is constant over step k, from k·dt to (k+1)·dt, and the noise of step k is drawn from `fold_in(key, k)`. So a
+run is a function of its key, runs with one key have common random numbers, and nothing of the noise is stored for the
+backward pass. Steps are counted in integers: no time is ever rounded.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+import math
+import operator
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import diffrax
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from srnn import checks
-from srnn.model import SRNN, check_model, check_step, drift_of, is_finite, noise_size, put_noise
+from maso_rnn import checks, functions
+from srnn import model as models
+from srnn import noise
+from srnn.model import Model
+from srnn.noise import Increment, Increments
+from srnn.stability import refuse_bad_step
 from srnn.statistics import lost
 
 Control: TypeAlias = Float[Array, "step input"] | Callable[[Array], Array]
-Increments: TypeAlias = Literal["gaussian", "two_point"]
 Readout: TypeAlias = Callable[[Array], Array]
-
-# by type: the solver with its stages in a loop that has derivatives of every order, and the order of the
-# deterministic method, which its stability limit follows from
-_SOLVERS: dict[type, tuple[diffrax.AbstractSolver, int]] = {
-    diffrax.Euler: (diffrax.Euler(), 1),
-    diffrax.Heun: (diffrax.Heun(scan_kind="bounded"), 2),
-    diffrax.ShARK: (diffrax.ShARK(scan_kind="lax"), 2),
-}
+LARGEST_RESULT = 2**33  # bytes of saved values on one device
 
 
 class Ensemble(NamedTuple):
@@ -48,6 +43,8 @@ class Ensemble(NamedTuple):
         stderr: (time, ...), standard error of the mean.
         diverged: the number of paths whose saved states or values are not all finite; a readout of a state that is not
             finite is NaN, whatever the function makes of it.
+        step_error: (time, ...), the root mean square over paths of how far values are from those at half the step on the
+            same Brownian paths; None unless `check_step` is set.
     """
 
     times: Float[Array, " time"]
@@ -55,28 +52,80 @@ class Ensemble(NamedTuple):
     mean: Float[Array, "time *readout"]
     stderr: Float[Array, "time *readout"]
     diverged: Int[Array, ""]
+    step_error: Float[Array, "time *readout"] | None = None
+
+
+# of states (path, hidden), their rate under the step's input, the noise as it reaches them, and dt: the next states
+Scheme: TypeAlias = Callable[[Array, Callable[[Array], Array], Increment, float], Array]
+
+
+def _euler(states: Array, rate: Callable[[Array], Array], noise: Increment, dt: float) -> Array:
+    return states + dt * rate(states) + noise.rise
+
+
+def _heun(states: Array, rate: Callable[[Array], Array], noise: Increment, dt: float) -> Array:
+    first = dt * rate(states)
+    return states + 0.5 * (first + dt * rate(states + first + noise.rise)) + noise.rise
+
+
+def _shark(states: Array, rate: Callable[[Array], Array], noise: Increment, dt: float) -> Array:
+    """Foster, dos Reis, Strange (2023), equation 6.1."""
+    shifted = states + noise.area
+    first = dt * rate(shifted)
+    second = dt * rate(shifted + 5 / 6 * (first + noise.rise))
+    return states + 0.4 * first + 0.6 * second + noise.rise
+
+
+# by diffrax's name, with the order of the deterministic method, which its stability limit follows from
+_SCHEMES: dict[type, tuple[Scheme, int]] = {
+    diffrax.Euler: (_euler, 1),
+    diffrax.Heun: (_heun, 2),
+    diffrax.ShARK: (_shark, 2),
+}
 
 
 class Grid(NamedTuple):
-    """What a run is made of besides the model, all static.
+    """What is static of a run.
 
     Attributes:
         steps: how many.
         dt: length of a step, in units of time.
-        solver: Euler, Heun or ShARK.
-        increments: kind of the noise.
-        first: index of the first step, for the random numbers.
+        scheme: Euler's, Heun's or ShARK's.
+        increments: kind of the noise that is drawn.
+        before: steps of the burn-in, which come first and have random numbers of their own.
+        paths: how many.
     """
 
     steps: int
     dt: float
-    solver: diffrax.AbstractSolver
+    scheme: Scheme
     increments: Increments
-    first: int = 0
+    before: int
+    paths: int
+
+
+class Run(NamedTuple):
+    """What is run, a pytree of arrays.
+
+    Attributes:
+        model: as `srnn.model.read` gives it.
+        control: (step, input).
+        initial: (hidden,) or (path, hidden).
+        key: of the noise.
+        readout: the function of one state, or None.
+        path: a Brownian path that was given in place of drawn noise, or None.
+    """
+
+    model: Model
+    control: Array
+    initial: Array
+    key: Array
+    readout: functions.Traced | None
+    path: Any = None
 
 
 def simulate(
-    model: SRNN,
+    model: Model,
     control: Control | None = None,
     *,
     key: Array,
@@ -84,18 +133,21 @@ def simulate(
     t1: float,
     dt: float,
     solver: diffrax.AbstractSolver = diffrax.Euler(),
-    increments: Increments = "gaussian",
+    increments: Literal["gaussian", "two_point"]
+    | Float[Array, "step path noise"]
+    | diffrax.AbstractBrownianPath = "gaussian",
     initial: Float[Array, "*path hidden"] | None = None,
     save_steps: Sequence[int] | None = None,
     readout: Readout | None = None,
     sharding: jax.sharding.Sharding | None = None,
+    check_step: bool = False,
 ) -> Ensemble:
-    """Paths of the model under a control, with their mean and its standard error.
+    """Paths of a noisy system under a control, with their mean and its standard error.
 
     Equation: dh = (−h @ decay + act(h @ recurrent_kernel + bias) + u_t @ input_kernel) dt + dB @ noise_kernel.
 
     Args:
-        model: the model.
+        model: an `SRNN` or a `System`.
         control: (step, input), constant over each step; or a function of time, taken at the middle of each step; or
             None for zeros.
         key: a random key; one key is one set of noise paths.
@@ -105,22 +157,28 @@ def simulate(
         solver: `diffrax.Euler()` (strong order 1 here, as the noise is additive), `diffrax.Heun()` or
             `diffrax.ShARK()` (strong order 1.5).
         increments: "gaussian", or "two_point": ±√dt, right for means (weak order 1) at a thirtieth of the random bits.
+            To test convergence, one Brownian path at any step size: its increments (step, path, noise), or a
+            `diffrax.VirtualBrownianTree` of shape (path, noise), with Lévy areas for ShARK.
         initial: (hidden,), or (path, hidden), or None for zeros.
         save_steps: indices in [0, t1/dt] of the steps after which to save, ascending: index k is time k·dt, and 0 the
             initial state; by default the last only.
         readout: what to save of a state, a function of (hidden,); by default the state itself.
         sharding: of the paths, as `NamedSharding(mesh, PartitionSpec("paths"))`; it must divide them evenly. An
             `initial` of (path, hidden) that is sharded does the same here and wherever paths are run.
+        check_step: whether to run at half the step too, on the same Brownian paths: see `Ensemble.step_error`.
 
     Returns:
-        `Ensemble(times, values, mean, stderr, diverged)`.
+        `Ensemble(times, values, mean, stderr, diverged, step_error)`.
 
     Raises:
-        ValueError: if the model is unstable or its shapes do not fit, `dt` does not divide `t1` or is past the
-            stability limit, there are fewer than two paths, `sharding` does not divide them, the control is not finite
-            or of a wrong shape, or the solver needs Gaussian noise.
-        TypeError: if `key` is not a typed key, an array is not floating, `sharding` is none, or `readout` does not give
-            one floating array.
+        ValueError: if the model is unstable or its shapes do not fit, `dt` does not divide `t1`, is past the stability
+            limit or too short for float32, there are fewer than two paths, `sharding` does not divide them, the control
+            is not finite or of a wrong shape, the solver needs Lévy areas, or what is saved takes more than 8 GiB.
+        TypeError: if `key` is not a random key, an array is not floating, `sharding` is not a Sharding, or `readout`
+            does not give one floating array.
+
+    Warns:
+        UserWarning: if the step is coarse, or may be past the stability limit of states that are reached.
 
     Example:
         >>> from srnn import init
@@ -132,198 +190,254 @@ def simulate(
     Source:
         Lim (2021), equation 1; Foster, dos Reis, Strange (2023) for ShARK.
     """
-    grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments)
-    key, paths = checks.random_key(key), checked_paths(paths)
+    given = None if isinstance(increments, str) else increments
+    kind = "gaussian" if given is not None else increments
+    run, grid = read_run(
+        model, control, key=key, paths=paths, t1=t1, dt=dt, solver=solver, increments=kind, initial=initial,
+        readout=readout, path=given,
+    )  # fmt: skip
+    checks.flag("check_step", check_step)
+    if check_step and given is not None:
+        raise ValueError("check_step halves the steps of noise that is drawn; run the given path at two step sizes")
+    saved = step_indices("save_steps", (grid.steps,) if save_steps is None else save_steps, least=0, most=grid.steps)
     if sharding is not None:
-        _check_sharding(sharding, paths, model.bias.shape[0])
-    chosen = (grid.steps,) if save_steps is None else save_steps
-    saved = checks.step_indices("save_steps", chosen, least=0, most=grid.steps)
-    if readout is not None:
-        checked_readout(model, readout)
-    values = _paths(
-        model,
-        checked_control(model, control, grid),
-        checked_initial(model, initial, paths),
-        key,
-        grid=grid,
-        paths=paths,
-        saved=saved,
-        readout=readout,
-        sharding=sharding,
-    )
-    times = jnp.asarray(saved, model.recurrent_kernel.dtype) * grid.dt
-    finite = jnp.isfinite(values).reshape(paths, -1).all(axis=1)
-    mean = values.mean(axis=0)
-    return Ensemble(times, values, mean, values.std(axis=0, ddof=1) * paths**-0.5, (~finite).sum())
+        _check_sharding(sharding, grid.paths, models.hidden_size(run.model))
+    _check_size(run, grid, len(saved), 1 if sharding is None else sharding.num_devices)
+    return _ensemble(run, grid=grid, saved=saved, sharding=sharding, halved=bool(check_step))
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "paths", "saved", "readout", "sharding"))
-def _paths(
-    model: SRNN,
-    control: Array,
-    initial: Array,
-    key: Array,
-    *,
-    grid: Grid,
-    paths: int,
-    saved: tuple[int, ...],
-    readout: Readout | None,
-    sharding: jax.sharding.Sharding | None,
-) -> Array:
-    """Saved values, (path, time, ...)."""
-    states = jnp.broadcast_to(initial, (paths, initial.shape[-1]))
+@functools.partial(jax.jit, static_argnames=("grid", "saved", "sharding", "halved"))
+def _ensemble(
+    run: Run, *, grid: Grid, saved: tuple[int, ...], sharding: jax.sharding.Sharding | None, halved: bool
+) -> Ensemble:
+    states = first_states(run, grid)
     if sharding is not None:
         states = jax.lax.with_sharding_constraint(states, sharding)
-
-    def save(t: Any, y: Array, args: Any) -> Array:
-        del t, args
-        return y if readout is None else lost(jax.vmap(readout)(y), y)
-
-    parts = []
-    if saved[0] == 0:
-        parts.append(save(0, states, None)[None])
-        saved = saved[1:]
-    if saved:
-        if saved == (grid.steps,):
-            saveat = diffrax.SaveAt(t1=True, fn=save)
-        elif saved == tuple(range(1, grid.steps + 1)):
-            saveat = diffrax.SaveAt(steps=True, fn=save)
-        else:
-            saveat = diffrax.SaveAt(ts=jnp.asarray(saved, states.dtype), fn=save)
-        solution = diffrax.diffeqsolve(
-            terms(model, control, key, grid, paths),
-            grid.solver,
-            t0=0.0,
-            t1=float(grid.steps),
-            dt0=1.0,
-            y0=states,
-            saveat=saveat,
-            adjoint=diffrax.RecursiveCheckpointAdjoint(checkpoints=grid.steps + 1),
-            max_steps=grid.steps,
-            throw=False,  # nothing is left to fail, and its error check would gather all paths on one device
-        )
-        parts.append(solution.ys)
-    return jnp.moveaxis(jnp.concatenate(parts), 0, 1)
+    values = _saved(run, grid, saved, states, step)
+    times = jnp.asarray(np.asarray(saved) * grid.dt, states.dtype)
+    finite = jnp.isfinite(values).reshape(grid.paths, -1).all(axis=1)
+    mean = values.mean(axis=0)
+    error = None
+    if halved:
+        finer = _saved(run, grid, saved, states, _two_half_steps)
+        error = jnp.sqrt(((values - finer) ** 2).mean(axis=0))
+    stderr = values.std(axis=0, ddof=1) * grid.paths**-0.5
+    return Ensemble(times, values, mean, stderr, (~finite).sum(), error)
 
 
-def run(model: SRNN, control: Array, states: Array, key: Array, grid: Grid) -> tuple[Array, Array]:
-    """The last states, and the states before every step (step, path, hidden): `simulate`'s steps in a plain scan.
+def _saved(run: Run, grid: Grid, saved: tuple[int, ...], states: Array, advance: Callable[..., Array]) -> Array:
+    """Saved values, (path, time, ...)."""
 
-    diffrax's solve has derivatives of one kind at a time; the response wants forward over forward over reverse.
-    """
+    def save(states: Array) -> Array:
+        return states if run.readout is None else lost(jax.vmap(run.readout)(states), states)
 
-    def body(state: Array, k: Array) -> tuple[Array, Array]:
-        return step(model, control, key, grid, k, state), state
+    first = [save(states)[None]] if saved[0] == 0 else []
+    saved = saved[len(first) :]
+    if not saved:
+        return first[0].swapaxes(0, 1)
+    stride = math.gcd(*saved)  # whatever is saved is saved after a multiple of this many steps
+    blocks = saved[-1] // stride
+    # each block writes where the next saved one belongs, which comes last and stays
+    slots = np.searchsorted(np.asarray(saved), stride * (np.arange(blocks) + 1))
+    # the backward pass takes steps again from the states before them, and stores nothing else
+    checkpointed = jax.checkpoint(lambda states, k: advance(run, grid, k, states), prevent_cse=False)
+
+    def block(carry: tuple[Array, Array], now: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+        states, kept = carry
+        start, slot = now
+        states, _ = jax.lax.scan(lambda h, k: (checkpointed(h, k), None), states, start + jnp.arange(stride))
+        return (states, jax.lax.dynamic_update_index_in_dim(kept, save(states), slot, 0)), None
+
+    form = jax.eval_shape(save, states)
+    empty = like(jnp.zeros((len(saved), *form.shape), form.dtype), states)
+    starts = stride * jnp.arange(blocks)
+    (_, kept), _ = jax.lax.scan(block, (states, empty), (starts, jnp.asarray(slots)))
+    return jnp.moveaxis(jnp.concatenate([*first, kept]), 0, 1)
+
+
+def first_states(run: Run, grid: Grid) -> Array:
+    """(path, hidden); NaN for a model that is not finite, which thus has no finite path."""
+    states = jnp.where(models.is_finite(run.model), run.initial, jnp.nan)
+    states = jnp.broadcast_to(states, (grid.paths, states.shape[-1]))
+    return like(states, run.model, run.control, jax.random.key_data(run.key), run.path)
+
+
+def like(values: Array, *others: Any) -> Array:
+    """The values, said to vary over every mesh axis of `jax.shard_map` over which any of the others varies."""
+    axes = {axis for leaf in jax.tree.leaves(others) for axis in _varying(leaf)}
+    new = tuple(sorted(axes - set(_varying(values))))
+    return jax.lax.pcast(values, new, to="varying") if new else values
+
+
+def _varying(leaf: Any) -> Collection[str]:
+    kind = jax.typeof(leaf)
+    # the second is what JAX before 0.10 calls it
+    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else getattr(kind, "vma", ())
+
+
+def last_states(run: Run, grid: Grid, states: Array) -> tuple[Array, Array]:
+    """The last states, and the states before every step (step, path, hidden)."""
+
+    def body(states: Array, k: Array) -> tuple[Array, Array]:
+        return step(run, grid, k, states), states
 
     return jax.lax.scan(body, states, jnp.arange(grid.steps))
 
 
-def step(
-    model: SRNN, control: Array, key: Array, grid: Grid, k: Array, state: Array, nudge: Array | float = 0.0
-) -> Array:
-    """The states after step k, (path, hidden), where `nudge` is added to what drives them in that step."""
-    t = jnp.asarray(k, state.dtype)
-    after, *_ = grid.solver.step(
-        terms(model, control, key, grid, state.shape[0], nudge), t, t + 1, state, None, None, False
-    )
-    return after
+def after_burn_in(run: Run, grid: Grid) -> Array:
+    """The states after the burn-in, which has no input; its steps come before those of the run."""
+    states = first_states(run, grid)
+    if not grid.before:
+        return states
+    still = run._replace(control=jnp.zeros((grid.before, run.control.shape[1]), states.dtype))
+    return last_states(still, grid._replace(steps=grid.before, before=0), states)[0]
 
 
-def terms(
-    model: SRNN, control: Array, key: Array, grid: Grid, paths: int, nudge: Array | float = 0.0
-) -> diffrax.MultiTerm:
-    """Drift and drive as diffrax terms, in units of steps."""
-    drive = _Drive(model, control, jax.random.key_data(key), nudge, jax.random.key_impl(key), grid, paths)
-    return diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: grid.dt * drift_of(model, y)), drive)
+def step(run: Run, grid: Grid, k: Array, states: Array, nudge: Array | None = None) -> Array:
+    """The states after step k, (path, hidden), where `nudge` (path, input) is added to the input."""
+    row = jax.lax.dynamic_index_in_dim(run.control, k, keepdims=False)
+    row = row if nudge is None else row + nudge
+    return _moved(run.model, grid.scheme, states, row, increment(run, grid, k), grid.dt)
 
 
-def increments_of(model: SRNN, key: Array, grid: Grid, k: Array, paths: int) -> Array:
-    """The noise increments ΔB of step k, (path, noise)."""
-    dtype, shape = model.recurrent_kernel.dtype, (paths, noise_size(model))
-    key = jax.random.fold_in(key, k + grid.first)
-    if grid.increments == "gaussian":
-        return grid.dt**0.5 * jax.random.normal(key, shape, dtype)
-    return _signs(key, shape, dtype, grid.dt**0.5)
+def _two_half_steps(run: Run, grid: Grid, k: Array, states: Array) -> Array:
+    row = jax.lax.dynamic_index_in_dim(run.control, k, keepdims=False)
+    for half in noise.halves(run.key, k, increment(run, grid, k), grid.dt):
+        states = _moved(run.model, grid.scheme, states, row, half, 0.5 * grid.dt)
+    return states
 
 
-def _signs(key: Array, shape: tuple[int, int], dtype: Any, size: float) -> Array:
-    """±size with equal odds, 32 of them from each random word."""
-    paths, channels = shape
-    words = -(-paths // 32)
-    bits = jax.random.bits(key, (words, 1, channels), jnp.uint32)
-    shifts = jnp.arange(32, dtype=jnp.uint32)[:, None]
-    chosen = ((bits >> shifts) & 1).reshape(words * 32, channels)[:paths]
-    return jnp.where(chosen == 1, jnp.asarray(size, dtype), jnp.asarray(-size, dtype))
+def _moved(model: Model, scheme: Scheme, states: Array, row: Array, noise: Increment, dt: float) -> Array:
+    felt = Increment(*(None if part is None else models.put_noise(model, part) for part in noise))
+    return scheme(states, lambda h: models.rate(model, h, row), felt, dt)
 
 
-class _Drive(diffrax.AbstractTerm):
-    """What drives the state, input and noise, as increments of each step that are added to the state as they are."""
-
-    model: SRNN
-    control: Array
-    # not a typed key: the key-reuse checker takes the checkpointed adjoint's second pass for a reuse
-    key_data: Array
-    nudge: Array | float
-    implementation: Any = eqx.field(static=True)
-    grid: Grid = eqx.field(static=True)
-    paths: int = eqx.field(static=True)
-
-    def contr(self, t0: Any, t1: Any, use_levy: bool = False, **kwargs: Any) -> Any:
-        """The increment (path, hidden) of the step from t0, with its space-time Lévy area where `use_levy`."""
-        del t1, kwargs
-        k = jnp.asarray(t0).astype(jnp.int32)
-        key = jax.random.wrap_key_data(self.key_data, impl=self.implementation)
-        noise = increments_of(self.model, key, self.grid, k, self.paths)
-        row = jax.lax.dynamic_index_in_dim(self.control, k, keepdims=False)
-        increment = put_noise(self.model, noise) + (self.grid.dt * (row @ self.model.input_kernel) + self.nudge)
-        if not use_levy:
-            return increment
-        # the area H is independent of ΔB, normal with variance dt/12: one more word folded in keeps their bits apart
-        key = jax.random.fold_in(jax.random.fold_in(key, k + self.grid.first), 1)
-        area = (self.grid.dt / 12) ** 0.5 * jax.random.normal(key, noise.shape, noise.dtype)
-        return diffrax.SpaceTimeLevyArea(dt=jnp.ones((), noise.dtype), W=increment, H=put_noise(self.model, area))
-
-    def vf(self, t: Any, y: Any, args: Any) -> Array:
-        """One, whatever the state."""
-        del t, y, args
-        return jnp.ones((), self.control.dtype)
-
-    def prod(self, vf: Array, control: Any) -> Any:
-        """Their product."""
-        return vf * control
+def increment(run: Run, grid: Grid, k: Array) -> Increment:
+    """The noise of step k: drawn, or that of the Brownian path that was given."""
+    dtype, shape = models.dtype_of(run.model), (grid.paths, models.noise_size(run.model))
+    needs_area = grid.scheme is _shark
+    if run.path is None:
+        return noise.increment(run.key, k + grid.before, shape, grid.dt, dtype, grid.increments, area=needs_area)
+    if isinstance(run.path, diffrax.AbstractBrownianPath):
+        found = run.path.evaluate(k * grid.dt, (k + 1) * grid.dt, use_levy=needs_area)
+        return Increment(found.W, found.H) if needs_area else Increment(found, None)
+    return Increment(jax.lax.dynamic_index_in_dim(run.path, k, keepdims=False), None)
 
 
-def checked_grid(model: SRNN, *, t1: Any, dt: Any, solver: Any, increments: Any, first: int = 0) -> Grid:
-    """The grid of a run of a model that has been checked, with a step that is stable for it."""
-    check_model(model)
-    if type(solver) not in _SOLVERS:
+def read_run(
+    model: Any,
+    control: Any,
+    *,
+    key: Any,
+    paths: Any,
+    t1: Any,
+    dt: Any,
+    solver: Any,
+    increments: Any,
+    initial: Any,
+    burn_in: Any = 0.0,
+    readout: Any = None,
+    path: Any = None,
+) -> tuple[Run, Grid]:
+    """What every function of paths is given, looked at once."""
+    model, key = models.read(model), checks.random_key("key", key)
+    if type(solver) not in _SCHEMES:
         raise ValueError(
             f"solver must be diffrax.Euler(), diffrax.Heun() or diffrax.ShARK(), got {type(solver).__name__}"
         )
-    if increments not in ("gaussian", "two_point"):
-        raise ValueError(f'increments must be "gaussian" or "two_point", got {increments!r}')
-    if increments == "two_point" and isinstance(solver, diffrax.ShARK):
-        raise ValueError(
-            'solver: diffrax.ShARK needs Gaussian noise with its Lévy area; use increments="gaussian", or '
-            "diffrax.Euler() with two-point increments"
-        )
-    steps = checks.whole_steps(t1, dt)
-    most = 2**24
-    if steps + first >= most and model.recurrent_kernel.dtype == jnp.float32:
-        raise ValueError(
-            f"t1: {steps + first} steps cannot be told apart in float32, which counts to {most}; use a float64 model"
-        )
-    solver, order = _SOLVERS[type(solver)]
-    check_step(model, float(dt), order)
-    return Grid(steps, float(dt), solver, increments, first)
+    scheme, order = _SCHEMES[type(solver)]
+    checks.choice("increments", increments, ("gaussian", "two_point"))
+    if increments == "two_point" and scheme is _shark:
+        raise ValueError('solver: diffrax.ShARK needs Gaussian noise with its Lévy area; use increments="gaussian"')
+    hidden, dtype = models.hidden_size(model), models.dtype_of(model)
+    steps, before = whole_steps("t1", t1, dt), whole_steps("burn_in", burn_in, dt, least=0)
+    grid = Grid(steps, float(dt), scheme, increments, before, checks.size("paths", paths, least=2))
+    if initial is None:
+        initial = jnp.zeros(hidden, dtype)
+    axes = "hidden" if np.ndim(initial) == 1 else "path hidden"
+    initial = checks.array("initial", initial, axes, {"hidden": hidden, "path": grid.paths}, dtype)
+    control = _rows(model, control, grid)
+    path = path if path is None else _given(path, model, grid)
+    checks.finite(model=model, control=control, initial=initial, increments=path)
+    refuse_bad_step(model, grid.dt, order, grid.steps, initial, control[0])
+    readout = None if readout is None else read_readout(readout, hidden, dtype)
+    return Run(model, control, initial, key, readout, path), grid
 
 
-def checked_paths(paths: Any) -> int:
-    """At least two paths, so that there is a standard error."""
-    paths = checks.size("paths", paths)
-    if paths < 2:
-        raise ValueError("paths must be at least 2: one path has no standard error")
-    return paths
+def _rows(model: Model, control: Any, grid: Grid) -> Array:
+    """The input of each step, (step, input)."""
+    channels, dtype = models.input_size(model), models.dtype_of(model)
+    if control is None:
+        return jnp.zeros((grid.steps, channels), dtype)
+    if callable(control):
+        middles = jnp.asarray((np.arange(grid.steps) + 0.5) * grid.dt, dtype)
+        control = _sampled(functions.traced("control", control, middles[0]), middles).astype(dtype)
+    return checks.array("control", control, "step input", {"step": grid.steps, "input": channels}, dtype)
+
+
+@jax.jit
+def _sampled(control: functions.Traced, times: Array) -> Array:
+    return jax.vmap(control)(times)
+
+
+def _given(path: Any, model: Model, grid: Grid) -> Any:
+    """A Brownian path of the caller's: its increments, or an object of diffrax's."""
+    shape = (grid.paths, models.noise_size(model))
+    if isinstance(path, diffrax.AbstractBrownianPath):
+        found = jax.eval_shape(lambda: path.evaluate(0.0, grid.dt))
+        if getattr(found, "shape", None) != shape:
+            raise ValueError(f"increments must be a Brownian path of shape {shape}, (path, noise), got {found}")
+        return path
+    if grid.scheme is _shark:
+        raise ValueError("solver: diffrax.ShARK needs Lévy areas, which increments lack; give a VirtualBrownianTree")
+    sizes = {"step": grid.steps, "path": shape[0], "noise": shape[1]}
+    return checks.array("increments", path, "step path noise", sizes, models.dtype_of(model))
+
+
+def read_readout(readout: Any, hidden: int, dtype: Any) -> functions.Traced:
+    """A function of one state to one floating array, traced now."""
+    found = functions.traced("readout", readout, jax.ShapeDtypeStruct((hidden,), dtype))
+    if not isinstance(found.out, jax.ShapeDtypeStruct) or not jnp.issubdtype(found.out.dtype, jnp.floating):
+        raise TypeError(
+            f"readout must give one floating array for a state (hidden,), got {found.out}; convert it, as by "
+            ".astype(float)"
+        )
+    return found
+
+
+def whole_steps(name: str, time: Any, dt: Any, *, least: int = 1) -> int:
+    """How many steps of `dt` make that time; they must make it exactly, up to rounding."""
+    time, dt = checks.number(name, time, least=0), checks.number("dt", dt, above=0)
+    count = round(time / dt)
+    if abs(time / dt - count) > min(1e-6 * max(count, 1), 1e-2) or count < least:
+        raise ValueError(
+            f"{name} must be a whole number of steps, at least {least}: {name} = {time} is {time / dt:.6g} steps of "
+            f"dt = {dt}; dt = {time / max(count, 1) or 1:.6g} would do"
+        )
+    return count
+
+
+def step_indices(name: str, steps: Any, *, least: int, most: int) -> tuple[int, ...]:
+    """Strictly ascending whole numbers in [least, most]."""
+    try:
+        found = tuple(operator.index(step) for step in steps)
+    except (TypeError, jax.errors.ConcretizationTypeError):
+        raise TypeError(f"{name} must be integers known when the function is traced, got {steps!r}") from None
+    ascend = all(a < b for a, b in itertools.pairwise(found))
+    if not found or found[0] < least or found[-1] > most or not ascend:
+        raise ValueError(f"{name} must be ascending integers in [{least}, {most}], at least one, got {found}")
+    return found
+
+
+def _check_size(run: Run, grid: Grid, saved: int, devices: int) -> None:
+    """What is saved fits into memory."""
+    numbers = models.hidden_size(run.model) if run.readout is None else math.prod(run.readout.out.shape)
+    size = grid.paths * saved * numbers * models.dtype_of(run.model).itemsize / devices
+    if size > LARGEST_RESULT:
+        raise ValueError(
+            f"paths, save_steps: {grid.paths} paths at {saved} steps take {size / 2**30:.3g} GiB, more than "
+            f"{LARGEST_RESULT / 2**30:.3g}; save fewer steps or a readout, or run paths in parts"
+        )
 
 
 def _check_sharding(sharding: Any, paths: int, hidden: int) -> None:
@@ -342,43 +456,3 @@ def _check_sharding(sharding: Any, paths: int, hidden: int) -> None:
                 f"sharding must divide the {name} evenly: {size} {name} over {count} devices leave {size % count}; "
                 f"take {' or '.join(map(str, nearest))} {name}"
             )
-
-
-def checked_control(model: SRNN, control: Any, grid: Grid, *, name: str = "control") -> Array:
-    """(step, input), one row for each step of the grid."""
-    channels, dtype = model.input_kernel.shape[0], model.recurrent_kernel.dtype
-    if control is None:
-        return jnp.zeros((grid.steps, channels), dtype)
-    if callable(control):
-        middles = (jnp.arange(grid.steps, dtype=dtype) + 0.5) * grid.dt
-        control = jax.vmap(control)(middles)
-        if control.shape != (grid.steps, channels):
-            raise ValueError(f"{name} must return ({channels},) at every time, got {control.shape[1:]}")
-        control = control.astype(dtype)
-    axes = f"(step, input), one row for each of the {grid.steps} steps"
-    checked = checks.array(name, control, axes=axes, shape=(grid.steps, channels), dtype=dtype)
-    checks.finite(name, checked)
-    return checked
-
-
-def checked_readout(model: SRNN, readout: Any, *, name: str = "array") -> jax.ShapeDtypeStruct:
-    """A function of one state to one floating array: its shape and dtype."""
-    if not callable(readout):
-        raise TypeError(f"readout must be a function of (hidden,), got {type(readout).__name__}")
-    out = jax.eval_shape(readout, jax.ShapeDtypeStruct(model.bias.shape, model.recurrent_kernel.dtype))
-    if not isinstance(out, jax.ShapeDtypeStruct) or not jnp.issubdtype(out.dtype, jnp.floating):
-        raise TypeError(
-            f"readout must give one floating {name} for a state (hidden,), got {out}; convert it, as by .astype(float)"
-        )
-    return out
-
-
-def checked_initial(model: SRNN, initial: Any, paths: int) -> Array:
-    """(hidden,) or (path, hidden); NaN for a traced model that is not finite, which thus has no finite path."""
-    hidden, dtype = model.recurrent_kernel.shape[0], model.recurrent_kernel.dtype
-    if initial is None:
-        initial = jnp.zeros(hidden, dtype)
-    shape = (hidden,) if getattr(initial, "ndim", 1) == 1 else (paths, hidden)
-    checked = checks.array("initial", initial, axes="(hidden,) or (path, hidden)", shape=shape, dtype=dtype)
-    checks.finite("initial", checked)
-    return checked if checks.is_concrete(model) else jnp.where(is_finite(model), checked, jnp.nan)

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+GROUPS = 32  # of paths, whose means tell how errors at different steps go together
 
 
 class Moments(NamedTuple):
@@ -33,9 +36,17 @@ def moments(values: Array, counted: Array, axis: int = 0) -> Moments:
 
 
 def centred(values: Array, counted: Array) -> Array:
-    """Minus the mean of the *other* paths: less variance, and no bias, as that mean knows nothing of this path."""
+    """Minus the mean of the *other* paths: less variance, and no bias, as that mean knows nothing of this path.
+
+    Values are (path, ...).
+    """
     count = counted.sum()
-    return (values - jnp.where(counted == 1, values, 0).sum() / count) * (count / (count - 1))
+    mean = jnp.where(_along(counted, values) == 1, values, 0).sum(axis=0) / count
+    return (values - mean) * (count / (count - 1))
+
+
+def _along(rows: Array, values: Array) -> Array:
+    return rows.reshape(-1, *(1,) * (values.ndim - 1))
 
 
 def lost(values: Array, states: Array, axis: int = 0) -> Array:
@@ -71,10 +82,25 @@ class Chunks(NamedTuple):
     number: int
     size: int
 
+    def _index(self) -> Int[np.ndarray, "chunk path"]:
+        return np.arange(self.number * self.size).reshape(self.size, self.number).T
+
     def counted(self, dtype: Any) -> Float[Array, "chunk path"]:
         """1 for the paths that count, 0 for those that fill chunks up."""
-        index = jnp.arange(self.number * self.size).reshape(self.size, self.number)
-        return (index < self.paths).astype(dtype).T
+        return jnp.asarray(self._index() < self.paths, dtype)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of paths there are."""
+        return min(GROUPS, self.paths)
+
+    def group(self) -> Int[Array, "chunk path"]:
+        """The group of each path."""
+        return jnp.asarray(self._index() % self.groups)
+
+    def group_sizes(self) -> np.ndarray:
+        """How many paths count in each group."""
+        return np.bincount(np.arange(self.paths) % self.groups)
 
     def cut(self, rows: Float[Array, "*path hidden"]) -> Float[Array, "chunk path hidden"]:
         """Initial states, (hidden,) or (path, hidden), for each chunk."""

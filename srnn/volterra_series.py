@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,22 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from srnn import checks
-from srnn.model import SRNN, check_model, require_smooth
-from srnn.response import Kernel, after_burn_in, checked_kernel, checked_scalar, noise_shift
-from srnn.simulation import (
-    Control,
-    Grid,
-    Increments,
-    Readout,
-    checked_control,
-    checked_grid,
-    checked_initial,
-    checked_paths,
-    run,
-)
+from maso_rnn import checks
+from srnn.model import Model, additive_input, dtype_of, hidden_size, input_size, read
+from srnn.response import Kernel, noise_shift, read_kernel, require_smooth
+from srnn.simulation import Control, Grid, Increments, Readout, Run, after_burn_in, last_states, like, read_run
 from srnn.statistics import Chunks, Moments, chunks_of, lost, moments, pool
 
+MOST_ORDERS = 10  # of a series
+_SLOW_ORDER = 7  # whose derivatives take minutes to compile
 _TAIL_TERMS = 1024  # of the bound's tail: enough up to where it overflows float64, ‖θ‖² = 709
 
 
@@ -42,22 +35,23 @@ class VolterraTerms(NamedTuple):
     """Terms of the Volterra series at one control, by order.
 
     Attributes:
-        mean: (order,), the terms of orders 1 to `max_order`.
-        stderr: (order,), their standard errors.
+        mean: (order, ...), the terms of orders 1 to `max_order`, each of the readout's shape.
+        stderr: (order, ...), their standard errors.
         unperturbed: E f without the control: the term of order 0.
         diverged: the number of paths whose terms are not all finite.
-        shrinking: whether the last term is smaller than the one before it, or as small as two of its standard errors.
+        shrinking: whether the last term is no larger than the larger of the two before it, two standard errors added to
+            each, for every output: a term that is mostly noise, but a larger noise than the terms before it, is not.
     """
 
-    mean: Float[Array, " order"]
-    stderr: Float[Array, " order"]
-    unperturbed: Float[Array, ""]
+    mean: Float[Array, "order *readout"]
+    stderr: Float[Array, "order *readout"]
+    unperturbed: Float[Array, "*readout"]
     diverged: Int[Array, ""]
     shrinking: Bool[Array, ""]
 
 
 def volterra_terms(
-    model: SRNN,
+    model: Model,
     readout: Readout,
     control: Control,
     *,
@@ -76,10 +70,11 @@ def volterra_terms(
     Equation: term_n = (1/n!) dⁿ/dεⁿ E f(h^{εu}_t1) at ε = 0, by n nested forward derivatives along each path.
 
     Args:
-        model: the model; derivatives of its activation below order N must not jump.
-        readout: f, a function of (hidden,) to a scalar, of which the same holds.
+        model: an `SRNN` or a `System`; what it is made of must have N − 1 derivatives that do not jump. Names of
+            activations are known for that; functions of yours are taken as they are.
+        readout: f, a function of (hidden,) to one floating array, of which the same holds.
         control: u, (step, input) or a function of time.
-        max_order: N, at least 1; time grows as 2^N.
+        max_order: N, from 1 to 10; time and memory grow as 2^N, those of the compiler too.
         t1: the end, in units of time after the burn-in.
         dt: the step; t1/dt must be whole.
         key: a random key.
@@ -93,8 +88,11 @@ def volterra_terms(
         `VolterraTerms(mean, stderr, unperturbed, diverged, shrinking)`.
 
     Raises:
-        ValueError: as `simulate`; or if a derivative below `max_order` of the activation or the readout jumps.
-        TypeError: as `simulate`; or if `readout` does not give a floating scalar.
+        ValueError: as `simulate`; if a named activation has a kink that an order meets; or if `max_order` is above 10.
+        TypeError: as `simulate`; or if there is no control.
+
+    Warns:
+        UserWarning: as `simulate`; or if `max_order` is 7 or more, of the time and the memory that it takes.
 
     Example:
         >>> from srnn import init
@@ -109,61 +107,54 @@ def volterra_terms(
         Lim (2021), theorem 3.1 and equation 11, over the ordered simplex.
     """
     max_order = checks.size("max_order", max_order)
-    before = checks.whole_steps(burn_in, dt, name="burn_in")
-    grid = checked_grid(model, t1=t1, dt=dt, solver=solver, increments=increments, first=before)
-    checked_scalar(model, readout)
-    require_smooth(model, readout, max_order, f"a term of order {max_order}")
     if control is None:
         raise TypeError("control must be (step, input) or a function of time, got None: every term would be zero")
-    key, paths = checks.random_key(key), checked_paths(paths)
-    hidden, itemsize = model.recurrent_kernel.shape[0], model.recurrent_kernel.dtype.itemsize
-    chunks = chunks_of(paths, 8 * hidden * 2**max_order * itemsize)
-    return _terms(
-        model,
-        checked_initial(model, initial, paths),
-        checked_control(model, control, grid),
-        key,
-        grid=grid,
-        readout=readout,
-        max_order=max_order,
-        chunks=chunks,
-    )
+    run, grid = read_run(
+        model, control, key=key, paths=paths, t1=t1, dt=dt, solver=solver, increments=increments, initial=initial,
+        burn_in=burn_in, readout=readout,
+    )  # fmt: skip
+    require_smooth(run.model, max_order)
+    size = 8 * hidden_size(run.model) * 2**max_order * dtype_of(run.model).itemsize
+    if max_order > MOST_ORDERS:
+        raise ValueError(
+            f"max_order must be at most {MOST_ORDERS}: its derivatives grow as 2^max_order, got {max_order}"
+        )
+    if max_order >= _SLOW_ORDER:
+        warnings.warn(
+            f"max_order = {max_order} takes minutes and gigabytes to compile, and {size / 2**20:.3g} MiB for every path",
+            stacklevel=2,
+        )
+    return _terms(run, grid=grid, max_order=max_order, chunks=chunks_of(grid.paths, size))
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "readout", "max_order", "chunks"))
-def _terms(
-    model: SRNN,
-    initial: Array,
-    control: Array,
-    key: Array,
-    *,
-    grid: Grid,
-    readout: Readout,
-    max_order: int,
-    chunks: Chunks,
-) -> VolterraTerms:
-    dtype = model.recurrent_kernel.dtype
+@functools.partial(jax.jit, static_argnames=("grid", "max_order", "chunks"))
+def _terms(run: Run, *, grid: Grid, max_order: int, chunks: Chunks) -> VolterraTerms:
+    dtype = dtype_of(run.model)
+    grid = grid._replace(paths=chunks.size)
 
     def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Array]:
-        start, chunk_key, counted = chunk
-        start = after_burn_in(model, start, chunk_key, grid)
+        initial, key, counted = chunk
+        own = run._replace(initial=initial, key=key)
+        start = after_burn_in(own, grid)
 
         def scaled(amplitude: Array) -> list[Array]:
-            last, _ = run(model, amplitude * control, start, chunk_key, grid)
-            return [lost(jax.vmap(readout)(last), last)]
+            last, _ = last_states(own._replace(control=amplitude * run.control), grid, start)
+            return [lost(jax.vmap(run.readout)(last), last)]
 
         derivatives = scaled
         for _ in range(max_order):
             derivatives = functools.partial(_differentiated, derivatives)
-        terms = jnp.stack([value / math.factorial(n) for n, value in enumerate(derivatives(jnp.zeros((), dtype)))])
-        finite = jnp.isfinite(terms).all(axis=0)
+        zero = like(jnp.zeros((), dtype), start)
+        terms = jnp.stack([value / math.factorial(n) for n, value in enumerate(derivatives(zero))])
+        finite = jnp.isfinite(terms).all(axis=(0, *range(2, terms.ndim)))
         bad = (~finite & (counted == 1)).sum()
-        return moments(jnp.where(finite, terms, jnp.nan), counted, axis=1), bad
+        return moments(lost(terms, jnp.where(finite, 0, jnp.nan)[:, None], axis=1), counted, axis=1), bad
 
-    gathered, diverged = jax.lax.map(one, (chunks.cut(initial), chunks.keys(key), chunks.counted(dtype)))
+    parts = (chunks.cut(run.initial), chunks.keys(run.key), chunks.counted(dtype))
+    gathered, diverged = jax.lax.map(one, parts)
     mean, stderr = pool(gathered)
-    size = jnp.abs(mean)
-    shrinking = (size[-1] < size[-2]) | (size[-1] < 2 * stderr[-1]) if max_order > 1 else jnp.asarray(True)
+    size = jnp.abs(mean) + 2 * stderr
+    shrinking = (size[-1] <= size[1:-1][-2:].max(axis=0)).all() if max_order > 1 else jnp.asarray(True)
     return VolterraTerms(mean[1:], stderr[1:], mean[0], diverged.sum(), shrinking)
 
 
@@ -182,8 +173,8 @@ def volterra(
     ordered simplex, with its diagonal cells cut in half.
 
     Args:
-        kernels: of orders 1, 2 in turn, from `response_kernel` on all steps; or one of order 1. Their times, lags and
-            values alone are read.
+        kernels: of orders 1, 2 in turn, of a scalar readout, from `response_kernel` on all steps; or one of order 1.
+            Their times, lags and values alone are read.
         control: u, (step, input), on the same steps.
         dt: the step, in units of time.
 
@@ -206,22 +197,24 @@ def volterra(
         Lim (2021), equation 11, over the ordered simplex.
     """
     kernels = checked_kernels(kernels)
-    dt = checks.positive("dt", dt)
+    dt = checks.number("dt", dt, above=0)
     first = kernels[0].values
-    control = checks.array(
-        "control", control, axes="(step, input), as the kernels", shape=first.shape, dtype=first.dtype
-    )
-    checks.finite("control", control)
+    sizes = dict(zip(("step", "input"), first.shape, strict=True))
+    control = checks.array("control", control, "step input", sizes, first.dtype)
+    checks.finite(control=control)
     edges = kernel_edges(kernels[0])
     if checks.is_concrete(edges) and not same_times(edges, np.arange(len(edges)) * dt, dt):
         raise ValueError("kernels must be on all steps from 0 at this dt; leave steps=None in srnn.response_kernel")
+    return _contributions([kernel.values for kernel in kernels], control, dt)
+
+
+@jax.jit
+def _contributions(kernels: list[Array], control: Array, dt: Array) -> Array:
     push = control * dt
-    terms = [jnp.einsum("ki,ki->", first, push)]
-    if len(kernels) == 2:
-        second = kernels[1].values
-        ordered = jnp.tril(jnp.ones(second.shape[:2], second.dtype), -1) + 0.5 * jnp.eye(
-            len(second), dtype=second.dtype
-        )
+    terms = [jnp.einsum("ki,ki->", kernels[0], push)]
+    for second in kernels[1:]:
+        earlier = jnp.tril(jnp.ones(second.shape[:2], second.dtype), -1)
+        ordered = earlier + 0.5 * jnp.eye(len(second), dtype=second.dtype)
         terms.append(jnp.einsum("kl,klij,ki,lj->", ordered, second, push, push))
     return jnp.stack(terms)
 
@@ -231,14 +224,14 @@ def checked_kernels(kernels: Kernel | Sequence[Kernel]) -> tuple[Kernel, ...]:
     given = (kernels,) if isinstance(kernels, Kernel) else kernels
     if not isinstance(given, tuple | list) or not given:
         raise TypeError("kernels must be one srnn.Kernel or a sequence of them, of orders 1 and 2")
-    found = tuple(checked_kernel(f"kernels[{i}]", kernel, "times", "lags") for i, kernel in enumerate(given))
+    found = tuple(read_kernel(f"kernels[{i}]", kernel, "times", "lags") for i, kernel in enumerate(given))
     shape = found[0].values.shape
     wanted = [shape, (shape[0], shape[0], shape[-1], shape[-1])][: len(found)]
     if len(found) > 2 or len(shape) != 2 or [kernel.values.shape for kernel in found] != wanted:
         raise ValueError(
             f"kernels must be of order 1, then 2, on the same steps; got shapes {[k.values.shape for k in found]}"
         )
-    checks.finite("kernels", [kernel.values for kernel in found])
+    checks.finite(kernels=[(kernel.values, kernel.times, kernel.lags) for kernel in found])
     edges = [kernel_edges(kernel) for kernel in found]
     if checks.is_concrete(edges) and not same_times(edges[0], edges[-1], float(np.diff(edges[0]).min())):
         raise ValueError("kernels must be of order 1, then 2, on the same steps; got other times and lags in each")
@@ -247,8 +240,7 @@ def checked_kernels(kernels: Kernel | Sequence[Kernel]) -> tuple[Kernel, ...]:
 
 def kernel_edges(kernel: Kernel) -> Array:
     """Where each step of a kernel begins, and where the last one ends, if the kernel is on all steps up to its end."""
-    with checks.concretely(kernel.times, kernel.lags):
-        return jnp.append(kernel.times, kernel.times[-1] + kernel.lags[-1])
+    return checks.concretely(lambda times, lags: jnp.append(times, times[-1] + lags[-1]), kernel.times, kernel.lags)
 
 
 def same_times(times: Array, wanted: Array | np.ndarray, width: float) -> bool:
@@ -259,7 +251,7 @@ def same_times(times: Array, wanted: Array | np.ndarray, width: float) -> bool:
 
 
 def truncation_bound(
-    model: SRNN,
+    model: Model,
     control: Float[Array, "step input"],
     *,
     dt: float,
@@ -274,7 +266,7 @@ def truncation_bound(
     the Cauchy–Schwarz inequality does the rest.
 
     Args:
-        model: the model.
+        model: an `SRNN`, or a `System` whose input is additive.
         control: u, (step, input).
         dt: the step, in units of time.
         order: N, the last order kept; 0 bounds the entire response.
@@ -286,8 +278,8 @@ def truncation_bound(
         NaN for a traced `readout_sd` that is negative.
 
     Raises:
-        ValueError: if u C is out of the range of σ (no noise reaches it), `order` is negative, or the control is not
-            finite or of a wrong shape.
+        ValueError: if u C is out of the range of σ (no noise reaches some unit that it pushes), the input enters inside
+            the drift, `order` is negative, or the control is not finite or of a wrong shape.
 
     Example:
         >>> from srnn import init
@@ -299,26 +291,24 @@ def truncation_bound(
     Source:
         Lim (2021), section 3, by the Wiener chaos of the Girsanov density.
     """
-    check_model(model)
-    dt, order = checks.positive("dt", dt), checks.size("order", order, least=0)
-    channels, dtype = model.input_kernel.shape[0], model.recurrent_kernel.dtype
-    control = checks.array("control", control, axes="(step, input)", shape=(None, channels), dtype=dtype)
-    checks.finite("control", control)
-    if not control.shape[0]:
-        raise ValueError(f"control must have at least one step, got shape {control.shape}")
-    if checks.is_concrete(readout_sd):
-        checks.positive("readout_sd", readout_sd, zero=True)
-    elif getattr(readout_sd, "shape", None) != () or jnp.result_type(readout_sd).kind != "f":
-        raise TypeError(f"readout_sd must be one real number, got {readout_sd}")
-    with checks.concretely(control, model.input_kernel):
-        pushes = control @ model.input_kernel
+    model = read(model)
+    dt, order = checks.number("dt", dt, above=0), checks.size("order", order, least=0)
+    control = checks.array("control", control, "step input", {"input": input_size(model)}, dtype_of(model))
+    sd = checks.scale("readout_sd", readout_sd)
+    checks.finite(model=model, control=control)
+    pushes = checks.concretely(jnp.matmul, control, additive_input(model))
     theta = noise_shift(model, pushes, name="control @ model.input_kernel")
+    return _bound(theta, sd.astype(dtype_of(model)), dt, order=order)
+
+
+@functools.partial(jax.jit, static_argnames="order")
+def _bound(theta: Array, readout_sd: Array, dt: Array, *, order: int) -> Array:
     square = (theta**2).sum() * dt
     # Σ_{n>N} x^n/n! = x^{N+1}/(N+1)! · (1 + x/(N+2) + x²/(N+2)(N+3) + …)
     # in logarithms: 1/(N+1)! alone underflows long before the bound does
     some = jnp.where(square == 0, 1, square)
-    ratios = some / (order + 1 + jnp.arange(1, _TAIL_TERMS, dtype=dtype))
-    lead = (order + 1) * jnp.log(some) - jax.lax.lgamma(jnp.asarray(order + 2, dtype))
+    ratios = some / (order + 1 + jnp.arange(1, _TAIL_TERMS, dtype=theta.dtype))
+    lead = (order + 1) * jnp.log(some) - jax.lax.lgamma(jnp.asarray(order + 2, theta.dtype))
     bound = readout_sd * jnp.exp(0.5 * (lead + jnp.log1p(jnp.cumprod(ratios).sum())))
     bound = jnp.where(square == 0, 0, jnp.where(jnp.isfinite(bound), bound, jnp.inf))
-    return jnp.where(jnp.asarray(readout_sd) >= 0, bound, jnp.nan)
+    return jnp.where(readout_sd >= 0, bound, jnp.nan)

@@ -22,7 +22,7 @@ def reciprocal():
 
 def test_the_relation_holds_in_equilibrium(key):
     check = srnn.fluctuation_dissipation(reciprocal(), read, key=key, **OPTIONS)
-    assert np.abs(check.drift).max() < 4
+    assert np.abs(check.trend).max() < 4
     # 4 standard errors, and Euler's step: 0.05 of kernels of order 1
     assert (np.abs(check.difference) < 4 * check.stderr + 0.05).all()
     np.testing.assert_allclose(check.difference, check.response - check.correlation, atol=1e-12)
@@ -43,7 +43,7 @@ def test_the_relation_holds_for_a_nonlinear_model_in_equilibrium(key):
 def test_the_relation_fails_out_of_equilibrium(key):
     model = reciprocal().replace(decay=jnp.array([[1.5, 2.4], [-1.6, 2.0]]))
     check = srnn.fluctuation_dissipation(model, read, key=key, steps=(0, 10, 15), **OPTIONS)
-    assert np.abs(check.drift).max() < 4
+    assert np.abs(check.trend).max() < 4
     assert (np.abs(check.difference) > 10 * check.stderr + 0.05).any()
 
 
@@ -88,3 +88,17 @@ def test_badly_conditioned_noise_keeps_its_digits(key):
     )
     # the readout sees the weak noise only, which adds other numbers in float32: 2e-4 of 1; and cond · eps = 6e-4
     np.testing.assert_allclose(found, exact, rtol=0.01)
+
+
+def test_a_system_whose_input_is_added_is_taken(key):
+    model = reciprocal()
+    params = (model.decay, model.bias)
+    system = srnn.System(
+        params, lambda p, h, u: jnp.tanh(p[1]) - h @ p[0], model.noise_kernel, input_kernel=model.input_kernel
+    )
+    options = OPTIONS | {"paths": 50, "burn_in": 0.0, "key": key, "initial": jnp.array([0.4, 0.1])}
+    found, wanted = (srnn.fluctuation_dissipation(m, read, **options) for m in (system, model))
+    np.testing.assert_allclose(found.difference, wanted.difference, rtol=1e-9, atol=1e-12)
+    inside = srnn.System(params, lambda p, h, u: u.sum() - h @ p[0], model.noise_kernel)
+    with pytest.raises(ValueError, match="model must add its input"):
+        srnn.fluctuation_dissipation(inside, read, **options)

@@ -1,4 +1,5 @@
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import srnn
-from srnn import simulation
+from srnn import noise, simulation
 from tests.oracles import srnn_scan
 from tests.oracles.srnn_ornstein_uhlenbeck import example
 
@@ -57,7 +58,7 @@ def test_paths_equal_a_hand_written_scan(key, solver, increments, full):
     )
     wanted = srnn_scan.paths(model, control, start, key=jax.random.key(7), dt=DT, solver=solver, increments=increments)
     wanted = jnp.moveaxis(wanted[jnp.array(saved)], 0, 1)
-    # float64: twelve steps of rounding, and diffrax's interpolation at the saved steps
+    # float64: twelve steps of rounding
     np.testing.assert_allclose(got.values, wanted, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(got.times, np.array(saved) * DT)
     np.testing.assert_allclose(got.mean, wanted.mean(axis=0), atol=1e-12)
@@ -65,15 +66,20 @@ def test_paths_equal_a_hand_written_scan(key, solver, increments, full):
     assert got.diverged == 0
 
 
+def read_run(model, control=None, **options):
+    options = {"key": jax.random.key(7), "paths": 6, "t1": T1, "dt": DT, "initial": None} | options
+    options = {"solver": diffrax.Euler(), "increments": "gaussian"} | options
+    return simulation.read_run(model, control, **options)
+
+
 def test_the_plain_scan_of_the_kernels_takes_the_same_steps(key):
     model, control = setting(key)
     for solver in SOLVERS.values():
-        grid = simulation.checked_grid(model, t1=T1, dt=DT, solver=solver, increments="gaussian")
-        start = jnp.zeros((6, 4))
-        last, before = simulation.run(model, control, start, jax.random.key(7), grid)
-        solved = run(model, control, solver=solver, save_steps=range(STEPS + 1)).values
+        ours, grid = read_run(model, control, solver=solver)
+        last, before = simulation.last_states(ours, grid, jnp.zeros((6, 4)))
+        saved = run(model, control, solver=solver, save_steps=range(STEPS + 1)).values
         # the same arithmetic, compiled twice
-        np.testing.assert_allclose(jnp.moveaxis(jnp.concatenate([before, last[None]]), 0, 1), solved, atol=1e-13)
+        np.testing.assert_allclose(jnp.moveaxis(jnp.concatenate([before, last[None]]), 0, 1), saved, atol=1e-13)
 
 
 def test_one_key_is_one_set_of_noise_paths(key):
@@ -152,21 +158,75 @@ def test_divergent_paths_are_counted_and_not_left_out(key):
     assert not np.isfinite(ensemble.mean).any()
 
 
-def test_moments_of_the_noise(key):
-    model = srnn.init(key, 1, 2)
-    grid = simulation.checked_grid(model, t1=1.0, dt=0.25, solver=diffrax.ShARK(), increments="gaussian")
-    drive = simulation.terms(model.replace(noise_kernel=jnp.ones(2)), jnp.zeros((4, 1)), key, grid, 40_000).terms[1]
-    levy = drive.contr(1.0, 2.0, use_levy=True)
-    w, area = levy.W[:, 0], levy.H[:, 0]
-    # 40,000 draws: a variance is within 4·sqrt(2/40000) = 2.8% of its expectation, a correlation within 2%
-    assert w.var() == pytest.approx(0.25, rel=0.028)
-    assert area.var() == pytest.approx(0.25 / 12, rel=0.028)
-    assert abs(jnp.corrcoef(w, area)[0, 1]) < 0.02
-    two_point = simulation.increments_of(model, key, grid._replace(increments="two_point"), jnp.asarray(2), 40_000)
-    assert set(np.unique(two_point).tolist()) == {-0.5, 0.5}
-    assert np.abs(two_point.mean(axis=0)).max() < 4 * 0.5 / 200  # four standard errors
-    assert abs(np.corrcoef(two_point.T)[0, 1]) < 0.02
-    assert abs(np.corrcoef(two_point[:-1, 0], two_point[1:, 0])[0, 1]) < 0.02
+def test_moments_of_two_point_noise(key):
+    draw = noise.increment(key, jnp.asarray(2), (40_000, 2), 0.25, jnp.float64, "two_point", area=False).rise
+    assert set(np.unique(draw).tolist()) == {-0.5, 0.5}
+    assert np.abs(draw.mean(axis=0)).max() < 4 * 0.5 / 200  # four standard errors
+    # a correlation of 40,000 pairs is within 4/200 = 2% of zero
+    assert abs(np.corrcoef(draw.T)[0, 1]) < 0.02
+    assert abs(np.corrcoef(draw[:-1, 0], draw[1:, 0])[0, 1]) < 0.02
+
+
+def test_the_halves_of_a_step_make_up_the_step(key):
+    k, dt, paths = jnp.asarray(3), 0.5, 100_000
+    whole = noise.increment(key, k, (paths, 1), dt, jnp.float64, "gaussian", area=True)
+    first, second = noise.halves(key, k, whole, dt)
+    np.testing.assert_allclose(first.rise + second.rise, whole.rise, atol=1e-14)
+    # the area of a path from those of its halves
+    area = (first.area + second.area) / 2 + (first.rise - second.rise) / 4
+    np.testing.assert_allclose(area, whole.area, atol=1e-14)
+    parts = np.concatenate([first.rise, first.area, second.rise, second.area], axis=1)
+    # four independent normals with variances h and h/12 of h = dt/2; 100,000 draws: 4 sqrt(2/1e5) = 1.8%
+    wanted = np.diag([dt / 2, dt / 24, dt / 2, dt / 24])
+    sizes = np.sqrt(np.diag(wanted))
+    np.testing.assert_allclose(np.cov(parts.T) / np.outer(sizes, sizes), np.eye(4), atol=0.018)
+    plain = noise.halves(key, k, whole._replace(area=None), dt)
+    np.testing.assert_allclose(plain[0].rise + plain[1].rise, whole.rise, atol=1e-14)
+    assert np.var(plain[0].rise) == pytest.approx(dt / 2, rel=0.018)
+
+
+def test_the_error_of_the_step_is_measured_on_the_same_noise(key):
+    """An Ornstein–Uhlenbeck unit: E (h_dt − h_dt/2)² by the sum over steps of what each leaves behind."""
+    model = srnn.init(key, 1, 1, radius=0.0, noise=1.0).replace(activation="identity")
+    found = run(model, paths=20_000, check_step=True)
+    a, half = 1 - DT, 1 - DT / 2
+    # over one step, noise of its halves is (1, 1) in the coarse run and (half, 1) in the finer; then a and half² carry
+    after = np.arange(STEPS)
+    squares = (a**after - half ** (2 * after + 1)) ** 2 + (a**after - half ** (2 * after)) ** 2
+    wanted = np.sqrt(DT / 2 * squares.sum())
+    # 20,000 paths give an rms to 0.5%; four standard errors
+    assert found.step_error[0, 0] == pytest.approx(wanted, rel=0.02)
+    exact = run(model, paths=200, check_step=True, solver=diffrax.ShARK())
+    assert exact.step_error[0, 0] < 0.05 * wanted
+    assert run(model).step_error is None
+
+
+def test_one_brownian_path_at_two_step_sizes(key):
+    """Given increments: Euler's strong order, 1 for additive noise."""
+    model, _ = setting(key)
+    fine = noise.increment(key, jnp.asarray(0), (96 * 50, 3), T1 / 96, jnp.float64, "gaussian", area=False).rise
+    fine = fine.reshape(96, 50, 3)
+
+    def ends(steps):
+        given = fine.reshape(steps, 96 // steps, 50, 3).sum(axis=1)
+        return run(model, paths=50, dt=T1 / steps, increments=given).values[:, 0]
+
+    errors = [np.sqrt(((ends(n) - ends(96)) ** 2).mean()) for n in (12, 24)]
+    # against a finer Euler run, not the solution: (1/12 − 1/96)/(1/24 − 1/96) = 7/3 at order 1, 1.6 at order 1/2
+    assert errors[0] / errors[1] == pytest.approx(7 / 3, rel=0.15)
+    drawn = [noise.increment(jax.random.key(7), jnp.asarray(k), (6, 3), DT, jnp.float64, "gaussian", area=False).rise
+             for k in range(STEPS)]  # fmt: skip
+    np.testing.assert_array_equal(run(model, increments=jnp.stack(drawn)).values, run(model).values)
+
+
+def test_a_brownian_tree_may_be_given(key):
+    model, _ = setting(key)
+    tree = diffrax.VirtualBrownianTree(0.0, T1, tol=2.0**-9, shape=(6, 3), key=key, levy_area=diffrax.SpaceTimeLevyArea)
+    coarse = run(model, increments=tree, solver=diffrax.ShARK()).values
+    fine = run(model, increments=tree, solver=diffrax.ShARK(), dt=DT / 8).values
+    # one path at both steps: ShARK's error is of order dt^1.5 of paths of size 1
+    np.testing.assert_allclose(coarse, fine, atol=0.5 * DT**1.5)
+    assert np.abs(fine).max() > 0.3
 
 
 def weak_errors(increments, steps, paths):
@@ -231,28 +291,91 @@ def test_strong_orders_against_a_brownian_tree(key):
 def test_bad_arguments_are_refused(key, unchecked):
     model, control = setting(key)
     cases = [
-        (ValueError, "paths must be at least 2: one path has no standard error", {"paths": 1}),
-        (ValueError, r"t1 must be a whole number of steps: .* dt = 0\.12\d* would do", {"dt": 0.123}),
-        (ValueError, "dt must be finite and positive, got -0.1", {"dt": -0.1}),
-        (ValueError, "t1 must be finite and positive, got nan", {"t1": float("nan")}),
+        (ValueError, "paths", {"paths": 1}),
+        (ValueError, r"t1 must be a whole number of steps.* dt = 0\.12\d* would do", {"dt": 0.123}),
+        (ValueError, "dt", {"dt": -0.1}),
+        (ValueError, "t1", {"t1": float("nan")}),
         (ValueError, r"solver must be diffrax\.Euler\(\).*got Tsit5", {"solver": diffrax.Tsit5()}),
-        (ValueError, 'increments must be "gaussian" or "two_point"', {"increments": "normal"}),
-        (ValueError, "ShARK needs Gaussian noise", {"solver": diffrax.ShARK(), "increments": "two_point"}),
-        (ValueError, r"save_steps must lie in \[0, 12\], got 3 to 13", {"save_steps": [3, 13]}),
-        (ValueError, "save_steps must ascend", {"save_steps": [3, 3]}),
-        (ValueError, "save_steps must name at least one", {"save_steps": []}),
-        (TypeError, "key must be one typed random key", {"key": 0}),
-        (ValueError, r"initial must be .*\(6, 4\), got \(5, 4\)", {"initial": jnp.zeros((5, 4))}),
-        (ValueError, "initial must be finite", {"initial": jnp.full(4, jnp.inf)}),
-        (ValueError, r"control must be .* 12 steps, of shape \(12, 2\), got \(11, 2\)", {"control": control[:-1]}),
-        (ValueError, r"control must be .*got \(12, 3\)", {"control": jnp.ones((12, 3))}),
-        (ValueError, "control must be finite", {"control": control.at[3, 0].set(jnp.nan)}),
-        (ValueError, r"control must return \(2,\) at every time, got \(3,\)", {"control": lambda t: jnp.ones(3)}),
-        (TypeError, "control must be floating, got int", {"control": jnp.ones((12, 2), int)}),
+        (ValueError, "increments", {"increments": "normal"}),
+        (ValueError, "ShARK", {"solver": diffrax.ShARK(), "increments": "two_point"}),
+        (ValueError, "ShARK", {"solver": diffrax.ShARK(), "increments": jnp.zeros((12, 6, 3))}),
+        (ValueError, "increments", {"increments": jnp.zeros((12, 6, 4))}),
+        (ValueError, "increments", {"increments": jnp.full((12, 6, 3), jnp.nan)}),
+        (ValueError, "check_step", {"increments": jnp.zeros((12, 6, 3)), "check_step": True}),
+        (ValueError, "save_steps", {"save_steps": [3, 13]}),
+        (ValueError, "save_steps", {"save_steps": [3, 3]}),
+        (ValueError, "save_steps", {"save_steps": []}),
+        (TypeError, "save_steps", {"save_steps": 3}),
+        (TypeError, "key", {"key": 0}),
+        (ValueError, "initial", {"initial": jnp.zeros((5, 4))}),
+        (ValueError, "initial", {"initial": jnp.full(4, jnp.inf)}),
+        (ValueError, "control", {"control": control[:-1]}),
+        (ValueError, "control", {"control": jnp.ones((12, 3))}),
+        (ValueError, "control", {"control": control.at[3, 0].set(jnp.nan)}),
+        (ValueError, "control", {"control": lambda t: jnp.ones(3)}),
+        (TypeError, "control", {"control": jnp.ones((12, 2), int)}),
     ]
     for error, match, options in cases:
         with pytest.raises(error, match=match):
             run(model, **options)
+
+
+def test_a_result_that_does_not_fit_is_refused_before_anything_runs(key):
+    model = srnn.init(key, 1, 8)
+    with pytest.raises(ValueError, match=r"save_steps: 1000000 paths at 801 steps take 47\.\d GiB"):
+        srnn.simulate(model, key=key, paths=10**6, t1=80.0, dt=0.1, save_steps=range(801))
+
+
+def test_dtypes_are_the_models_whatever_is_saved(key):
+    model = srnn.init(key, 1, 2, dtype="float32")
+    for saved in ([8], [2, 8], range(9)):
+        ensemble = srnn.simulate(model, key=key, paths=2, t1=1.0, dt=0.125, save_steps=saved, check_step=True)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(ensemble)} == {"float32", "int64"}  # int64: the count
+
+
+def test_a_readout_is_never_stale(key):
+    """What a readout reads is read at every call; a second one that does the same is not compiled again."""
+    model, control = setting(key)
+    weights = np.ones(4)
+
+    def read(state):
+        return state @ jnp.asarray(weights)
+
+    before = run(model, control, readout=read).mean
+    weights *= -3
+    np.testing.assert_allclose(run(model, control, readout=read).mean, -3 * before, rtol=1e-12)
+    bound = run(model, control, readout=jax.tree_util.Partial(jnp.dot, jnp.full(4, 2.0))).mean
+    np.testing.assert_allclose(bound, 2 * before, rtol=1e-12)
+
+
+class Head(eqx.Module):
+    weight: jax.Array
+
+    def __call__(self, state):
+        return self.weight @ state
+
+
+@pytest.mark.parametrize("readout", [np.sum, Head(jnp.ones(4))], ids=["numpy", "equinox"])
+def test_any_callable_is_a_readout(key, readout):
+    model, control = setting(key)
+    if readout is np.sum:
+        readout = lambda state: np.sum(state)  # noqa: E731
+    wanted = run(model, control).values.sum(axis=-1)
+    np.testing.assert_allclose(run(model, control, readout=readout).values, wanted, rtol=1e-12)
+
+
+def test_paths_under_shard_map(key):
+    """Each device its own key and model-independent control, under the check of what varies."""
+    model, _ = setting(key, full=False)
+    mesh = Mesh(jax.devices()[:2], ("keys",))
+
+    def ends(keys):
+        return run(model, key=keys[0], readout=lambda h: h[0]).values[None]
+
+    keys = jax.random.split(key, 2)
+    spec = PartitionSpec("keys")
+    found = jax.jit(jax.shard_map(ends, mesh=mesh, in_specs=spec, out_specs=spec))(keys)
+    np.testing.assert_allclose(found, jnp.stack([ends(keys[i : i + 1])[0] for i in range(2)]), rtol=1e-12)
 
 
 def test_a_readout_does_not_hide_divergence(key):
@@ -267,7 +390,7 @@ def test_a_readout_does_not_hide_divergence(key):
 def test_readouts_that_are_not_one_floating_array_are_refused(key, unchecked):
     model, _ = setting(key)
     for readout in (lambda h: h[0] > 0, lambda h: h.astype(int), lambda h: (h, h), 3):
-        with pytest.raises(TypeError, match="readout must"):
+        with pytest.raises(TypeError, match="readout"):
             run(model, readout=readout)
     narrow = run(model, readout=lambda h: h.astype(jnp.float16))
     assert narrow.times.dtype == model.bias.dtype
@@ -283,5 +406,5 @@ def test_half_a_step_is_refused_however_many_there_are(key, unchecked):
     model, _ = setting(key)
     with pytest.raises(ValueError, match="t1 must be a whole number of steps"):
         run(model, t1=500_000.4 * 0.125, dt=0.125)
-    with pytest.raises(TypeError, match="t1 must be a number, got str"):
+    with pytest.raises(TypeError, match="t1"):
         run(model, t1="abc")

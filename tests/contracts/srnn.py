@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import srnn
 from tests.contracts.table import Row
 
-STEPS, DT = 4, 0.25
+STEPS, DT = 4, 0.125
 TIMES = tuple(k * DT for k in range(STEPS + 1))
 OPTIONS = {"t1": STEPS * DT, "dt": DT}
 
@@ -74,15 +74,6 @@ def _coefficients(first, second):
     return srnn.response_coefficients([_made_kernel(1, first), _made_kernel(2, second)], times, order=1)
 
 
-def _timescales(amplitude):
-    lags = jnp.linspace(2.0, 0.1, 20, dtype=amplitude.dtype)
-    values = (jnp.exp(-lags / 0.7) * amplitude)[:, None]
-    growth, drift = jnp.zeros((), values.dtype), jnp.zeros(2, values.dtype)
-    kernel = srnn.Kernel(2 - lags, values, jnp.ones_like(values), lags, growth, jnp.asarray(0), drift)
-    found = srnn.memory_timescales(kernel, components=1)
-    return found.timescales, found.amplitudes
-
-
 def _bound(model, control):
     return srnn.truncation_bound(model, control, dt=DT, order=2, readout_sd=1.5)
 
@@ -95,6 +86,38 @@ def _gram(a, b):
     return srnn.response_gram(a, b, jnp.asarray(TIMES, a.dtype))
 
 
+def _system(key, dtype):
+    """A system whose input is added, and one more that enters inside."""
+    own = _model(key, dtype)
+    params = (own.recurrent_kernel, own.bias)
+    return srnn.System(params, _pulled, own.noise_kernel, own.input_kernel)
+
+
+def _pulled(params, h, u):
+    return jnp.tanh(h @ params[0] + params[1] + u.sum()) - h
+
+
+def driven_system(key, dtype):
+    return _system(key, dtype), jax.random.fold_in(key, 2), _control(key, dtype)
+
+
+def _rate_network(recurrent, inputs, bias):
+    return srnn.drift(srnn.from_rate_network(recurrent, inputs, bias, time_constant=2.0, noise=0.3), bias)
+
+
+def _rate_kernels(key, dtype):
+    first, second = jax.random.split(key)
+    return (
+        jax.random.normal(first, (3, 3), dtype),
+        jax.random.normal(second, (2, 3), dtype),
+        jnp.linspace(-0.5, 0.8, 3, dtype=dtype),
+    )
+
+
+HOST = {
+    "srnn.memory_timescales": "how many modes there are, and which of them oscillate, is found out: NumPy, concrete only"
+}
+
 ROWS = (
     Row(
         srnn.init,
@@ -105,12 +128,15 @@ ROWS = (
         why="a draw has no gradient in its key",
     ),
     Row(srnn.drift, lambda key, dtype: (_model(key, dtype), _control(key, dtype) @ jnp.ones((2, 3), dtype))),
+    Row(srnn.from_rate_network, _rate_kernels, call=_rate_network, batched=(0,)),
     Row(srnn.simulate, driven, call=_simulate),
+    Row(srnn.simulate, driven_system, call=_simulate, case="system"),
     *(
         Row(srnn.response_kernel, driven, call=_kernel(order, method), case=f"{method} {order}", tolerance=1e-10)
         for method in ("adjoint", "tangent", "malliavin")
         for order in (1, 2)
     ),
+    Row(srnn.response_kernel, driven_system, call=_kernel(1, "adjoint"), case="system", tolerance=1e-10),
     Row(srnn.volterra_terms, driven, call=_terms),
     Row(srnn.volterra, lambda key, dtype: (*_kernel_weights(key, dtype), _control(key, dtype)), call=_volterra),
     Row(srnn.truncation_bound, lambda key, dtype: (_model(key, dtype), _control(key, dtype)), call=_bound),
@@ -119,14 +145,6 @@ ROWS = (
         lambda key, dtype: (_model(key, dtype), jax.random.fold_in(key, 2)),
         call=_fluctuation_dissipation,
         batched=(1,),
-    ),
-    Row(
-        srnn.memory_timescales,
-        lambda key, dtype: (1 + 0.1 * jax.random.normal(key, (), dtype),),
-        call=_timescales,
-        tolerance=1e-6,
-        gradient=None,
-        why="a fit by iteration, stopped at a tolerance: its gradient would be that of the stopping point",
     ),
     Row(
         srnn.signature,

@@ -8,13 +8,13 @@ import numpy as np
 
 
 class FokkerPlanck:
-    def __init__(self, decay, weight, bias, gain, noise, readout, mean, sd, *, half_width=3.0, points=301):
+    def __init__(self, decay, weight, bias, gain, noise, readout, mean, sd, *, half_width=3.0, points=301, drift=None):
         self.x = np.linspace(-half_width, half_width, points)
         dx = self.x[1] - self.x[0]
         derivative = (np.eye(points, k=1) - np.eye(points, k=-1)) / (2 * dx)
         second = (np.eye(points, k=1) - 2 * np.eye(points) + np.eye(points, k=-1)) / dx**2
-        drift = -decay * self.x + np.tanh(weight * self.x + bias)
-        self.generator = -derivative * drift + 0.5 * noise**2 * second
+        rate = -decay * self.x + np.tanh(weight * self.x + bias) if drift is None else drift(self.x)
+        self.generator = -derivative * rate + 0.5 * noise**2 * second
         self.push = -gain * derivative
         self.f = readout(self.x)
         self.start = np.exp(-0.5 * ((self.x - mean) / sd) ** 2)
