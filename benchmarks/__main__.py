@@ -56,7 +56,10 @@ def parser() -> tuple[Parser, Parser]:
         "--minutes", type=float, default=math.inf, help="after which to stop; run again, it goes on to the same bits"
     )
     run.add_argument(
-        "--only", default="", metavar="PATTERN", help="a regular expression found in what is done: task=digits.*; no report"
+        "--only",
+        default="",
+        metavar="PATTERN",
+        help="a regular expression found in what is done: task=digits.*; no report",
     )
 
     publish = commands.add_parser("publish", help="copy the results of a run of size small into benchmarks/published")

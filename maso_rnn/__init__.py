@@ -3,15 +3,17 @@
 The network and its pieces:
     `init`, `RNN`, `Layer`, `Readout`, `forward`, `last_output`, `trajectory`, `initial_state`;
     `PiecewiseAffine`, `activation`, `relu`, `leaky_relu`, `abs`, `hard_tanh`, `identity`.
+Any other recurrent network, from flax, PyTorch, equinox or Keras:
+    `Cell`, `cell`; it is taken wherever a step `(carry, x) -> carry` is taken.
 Which affine map is it around this input, and does its template match?
-    `affine_map`, `affine_maps`, `match`, `template_margin`; any other cell: `linearize`, `linearization_error`.
+    `affine_map`, `affine_maps`, `match`, `template_margin`; any cell to first order: `linearize`, `linearization_error`.
 Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`; which codes rounding decides: `doubtful_codes`.
-Which pieces lie on this line or plane?
-    `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
-Where on it does the decision change, and which numbers of the input make the output?
-    `decisions`, `decision_boundary`; `integrated_gradients`, `integrated_gradients_on_device`, and for any cell
-    `integrated_gradients_by_quadrature`.
+Which pieces lie on this line or plane, and where does the decision change?
+    `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`; `decisions`, `decision_boundary`.
+Why this answer, and how safe is it?
+    `integrated_gradients` (exact along a line), `integrated_gradients_on_device`, `integrated_gradients_by_quadrature`;
+    `output_bounds`, `certified_radius`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -21,13 +23,15 @@ How should its eigenvalues start?
     is the activation).
 What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
-    `jacobian_spectra`, `lyapunov_exponents`, `kaplan_yorke_dimension`, `entropy_bound`.
-Where does it come to rest, and which rhythms does it have?
-    `fixed_points`, `cycles`, from starts by `sample_states`; all of a piecewise affine network: `all_fixed_points`.
+    `jacobian_spectra`.
+How does it compute: where does it rest, what does it repeat, and does it forget?
+    `fixed_points`, `cycles`, `all_fixed_points`, `sample_states`; `lyapunov_exponents`, `kaplan_yorke_dimension`,
+    `entropy_bound`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
-wherever it depends on them.
+wherever it depends on them. Functions of one sequence take `length`: what stands beyond it changes no number. A
+function of the caller is traced at each call, so that what it reads may change, and compiled once for what it does.
 
 Networks from flax and PyTorch (`maso_rnn.adapters`) and in files (`maso_rnn.files`), and whole data sets in batches
 (`maso_rnn.batches`), are imported by name.
@@ -51,16 +55,17 @@ from maso_rnn.affine import (
     match,
     template_margin,
 )
-from maso_rnn.bounds import (
-    Bounds,
-    Certificate,
-    certified_radius,
-    output_bounds,
 from maso_rnn.attribution import (
     Attribution,
     integrated_gradients,
     integrated_gradients_by_quadrature,
     integrated_gradients_on_device,
+)
+from maso_rnn.bounds import (
+    Bounds,
+    Certificate,
+    certified_radius,
+    output_bounds,
 )
 from maso_rnn.cells import (
     Cell,
@@ -76,9 +81,7 @@ from maso_rnn.codes import (
     pack,
     unpack,
 )
-from maso_rnn.distances import (
-    boundary_distance,
-)
+from maso_rnn.distances import boundary_distance
 from maso_rnn.dynamics import (
     AllFixedPoints,
     Cycles,
@@ -109,8 +112,8 @@ from maso_rnn.initializers import (
     spectral_radius,
 )
 from maso_rnn.network import (
-    RNN,
     Layer,
+    RNN,
     Readout,
     Trajectory,
     forward,
@@ -142,17 +145,14 @@ from maso_rnn.slices import (
 )
 
 __all__ = [
-    "RNN",
     "AffineMap",
+    "AllFixedPoints",
+    "Attribution",
+    "Boundary",
     "Bounds",
     "Cell",
     "Certificate",
-    "AllFixedPoints",
-    "Cell",
     "Cycles",
-    "Attribution",
-    "Boundary",
-    "Cell",
     "Decisions",
     "FixedPoints",
     "JacobianSpectra",
@@ -165,6 +165,7 @@ __all__ = [
     "PiecewiseAffine",
     "PlanePartition",
     "PulseDecay",
+    "RNN",
     "Readout",
     "RegionCounts",
     "Spectrum",

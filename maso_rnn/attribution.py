@@ -264,7 +264,14 @@ class _Waiting(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="max_intervals")
 def _by_quadrature(
-    step: Any, readout: Any, xs: Array, baseline: Array, h0: Any, length: Array | None, tolerance: Array, max_intervals: int
+    step: Any,
+    readout: Any,
+    xs: Array,
+    baseline: Array,
+    h0: Any,
+    length: Array | None,
+    tolerance: Array,
+    max_intervals: int,
 ) -> Attribution:
     along, eps = xs - baseline, float(jnp.finfo(xs.dtype).eps)
     nodes, kronrod, gauss = (jnp.asarray(numbers, xs.dtype) for numbers in _rule())

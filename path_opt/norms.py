@@ -327,7 +327,7 @@ def _squared(weights: RNN) -> _Squared:
 
 
 def log_kappa(weights: RNN, num_steps: int, readout: str) -> RNN:
-    """ln (κ¹ + κ²) / γ² of every weight, which stays in range; -inf where no path uses it."""
+    """Ln (κ¹ + κ²) / γ² of every weight, which stays in range; -inf where no path uses it."""
     near, by, _ = _centred(weights)
     kappa, _, _ = _kappa(near, _Metric(num_steps, True, True, readout, 1))
     # a number of each edge that is multiplied by 2^(source - target) adds twice that here

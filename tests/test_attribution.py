@@ -126,9 +126,7 @@ def test_quadrature_of_pieces_says_how_far_off_it_is():
     rnn, xs, baseline = network_and_ends(NETS[0])
     exact = maso_rnn.integrated_gradients(rnn, xs, baseline)
     for most in (1, 30, 3_000):
-        found = maso_rnn.integrated_gradients_by_quadrature(
-            cell(rnn), xs, baseline, tolerance=1e-4, max_intervals=most
-        )
+        found = maso_rnn.integrated_gradients_by_quadrature(cell(rnn), xs, baseline, tolerance=1e-4, max_intervals=most)
         assert (np.abs(found.values - exact.values).sum(axis=(1, 2)) <= found.error).all()
         assert bool(found.overflow) == (most < 3_000)
 

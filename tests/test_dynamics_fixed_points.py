@@ -313,7 +313,9 @@ def test_a_stable_rhythm_of_a_tree_of_arrays_in_float32(key):
     stable = np.asarray(found.states[0])[np.asarray(found.stable)]
     assert stable.shape == (1, 4, 2)
     np.testing.assert_allclose(np.abs(stable), a, atol=1e-5)  # float32
-    np.testing.assert_allclose(np.abs(np.asarray(found.multipliers)[np.asarray(found.stable)]), (2 * (1 - a * a)) ** 4, rtol=1e-3)
+    np.testing.assert_allclose(
+        np.abs(np.asarray(found.multipliers)[np.asarray(found.stable)]), (2 * (1 - a * a)) ** 4, rtol=1e-3
+    )
     assert found.reached.sum() + found.unconverged > 0
 
 
@@ -342,9 +344,9 @@ def test_a_winner_take_all_network_has_a_point_for_every_subset():
     found = all_fixed_points(rnn)
     # k units are on at c / (k/2 − .2), and the others see 1 − .5 k h < 0 for every k > 0
     assert len(found.states[0]) == 2**6 - 1
-    np.testing.assert_allclose(found.states[0].sum(axis=1), [
-        k / (0.5 * k - 0.2) for k in np.asarray(found.codes[0]).sum(axis=1)
-    ], rtol=1e-12)
+    np.testing.assert_allclose(
+        found.states[0].sum(axis=1), [k / (0.5 * k - 0.2) for k in np.asarray(found.codes[0]).sum(axis=1)], rtol=1e-12
+    )
     assert found.stable.sum() == 6  # one winner
     with pytest.raises(ValueError, match="max_points"):
         all_fixed_points(rnn, max_points=50)

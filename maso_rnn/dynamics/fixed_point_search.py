@@ -75,9 +75,9 @@ class FixedPoints(NamedTuple):
         """The points that a mask (point,) chooses, as in `found.where(found.stable)`; counts of starts stay."""
         mask = checks.array("mask", mask, "point?", {"point": len(self.stable)}, kinds=(jnp.bool_,))
         chosen = np.flatnonzero(mask)
-        return self._replace(**{
-            name: jax.tree.map(lambda leaf: leaf[chosen], getattr(self, name)) for name in _OF_POINTS
-        })
+        return self._replace(
+            **{name: jax.tree.map(lambda leaf: leaf[chosen], getattr(self, name)) for name in _OF_POINTS}
+        )
 
     @staticmethod
     def concatenate(searches: Sequence[FixedPoints]) -> FixedPoints:
@@ -124,9 +124,7 @@ class FixedPoints(NamedTuple):
 
 
 _OF_POINTS = tuple(
-    name
-    for name in FixedPoints._fields
-    if name not in ("outliers", "unconverged", "unconverged_states", "last_new")
+    name for name in FixedPoints._fields if name not in ("outliers", "unconverged", "unconverged_states", "last_new")
 )
 
 
@@ -272,7 +270,9 @@ def _from_pieces(
     random = np.random.default_rng(0)
     for k in range(MOST_RESTARTS):
         states, inputs = candidates.states[:, 0], candidates.inputs
-        chosen, _ = distinct(states, inputs, ~candidates.fixed, candidates.fixed, _reach(states, found.states, distance))
+        chosen, _ = distinct(
+            states, inputs, ~candidates.fixed, candidates.fixed, _reach(states, found.states, distance)
+        )
         brought, known = len(chosen) - known, len(chosen)
         problem.progress.tell(f"restarts from pieces: {known} points")
         if k and not brought:

@@ -214,9 +214,7 @@ def iterated(problem: Shooting, states: np.ndarray, inputs: np.ndarray, steps: i
 
 
 @jax.jit
-def _iterate(
-    step: Traced, states: jax.Array, inputs: jax.Array, counts: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _iterate(step: Traced, states: jax.Array, inputs: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The states after so many steps, and how far the next so many lead from there."""
 
     def go(count: jax.Array, states: jax.Array) -> jax.Array:

@@ -17,7 +17,6 @@ from maso_rnn import checks
 from maso_rnn.slices.line import LineWalk
 from maso_rnn.slices.plane import PlanePartition
 
-
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -198,7 +197,7 @@ def _furthest(points: np.ndarray) -> tuple[int, int]:
 
 def _where_largest(ends: np.ndarray, c: int, least: float) -> tuple[float, float] | None:
     """Between which shares of a segment, given the outputs at its ends (2, output), c is the largest, or None."""
-    lead, other = (ends[:, [c]] - ends + least)
+    lead, other = ends[:, [c]] - ends + least
     slope = other - lead
     with np.errstate(divide="ignore", invalid="ignore"):
         zero = -lead / slope
@@ -218,6 +217,8 @@ def _check(found: Any, name: str, kind: type, source: str) -> None:
     if not checks.is_concrete(found):
         raise TypeError(f"{name} must not be traced: this is a host function")
     if bool(found.overflow):
-        raise ValueError(f"{name} must be whole, got one that was cut off by its cap; {source} with a larger max_regions")
+        raise ValueError(
+            f"{name} must be whole, got one that was cut off by its cap; {source} with a larger max_regions"
+        )
     if found.outputs[0].shape[-1] < 2:
         raise ValueError(f"{name} must be of a network with at least two outputs, got one: nothing is decided")

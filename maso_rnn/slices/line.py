@@ -27,6 +27,7 @@ from maso_rnn.slices.stages import (
 CACHED = 2048  # points that stay in the processor's cache; more of them go on half by half
 PLACED = 8 * HALF  # how well a position along the whole line is known
 
+
 class LineWalk(NamedTuple):
     """The pieces along a segment, from `walk_line` (NumPy) or `walk_line_on_device` (JAX, filled up to the cap).
 

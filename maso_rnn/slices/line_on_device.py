@@ -206,16 +206,17 @@ def _onward(act: PiecewiseAffine, motion: _Motion, blank: Array) -> Array:
     return sum((a | b for a, b in zip(clear, leaves, strict=True)), start=blank)
 
 
-def _follow(
-    line: _Line, s: Array, choose: Callable[[_Motion, Array], Array], hints: tuple[Array, ...]
-) -> _Passage:
+def _follow(line: _Line, s: Array, choose: Callable[[_Motion, Array], Array], hints: tuple[Array, ...]) -> _Passage:
     """The network at s, on the piece whose codes at each step `choose` names, given a hint for each layer."""
     layers, act, dtype = line.rnn.layers, line.rnn.activation, s.dtype
     sizes = jax.tree.map(jnp.abs, layers)
 
     def body(carry: tuple[Array, ...], now: Any) -> tuple[tuple[Array, ...], Any]:
         t, start, along, hint = now
-        below, size = jnp.stack([start + s * along, along]), jnp.stack([jnp.abs(start) + s * jnp.abs(along), abs(along)])
+        below, size = (
+            jnp.stack([start + s * along, along]),
+            jnp.stack([jnp.abs(start) + s * jnp.abs(along), abs(along)]),
+        )
         after, motions, codes = [], [], []
         for layer, layer_sizes, own, hinted in zip(layers, sizes, carry, hint, strict=True):
             motion = _motion(layer, layer_sizes, below, size, own)
