@@ -13,6 +13,7 @@ operator of Wang, Balestriero and Baraniuk (2019).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -55,29 +56,22 @@ class PiecewiseAffine:
     def __post_init__(self) -> None:
         for name in ("breakpoints", "slopes", "offsets"):
             object.__setattr__(self, name, _finite_numbers(name, getattr(self, name)))
-        pieces = len(self.breakpoints) + 1
-        if pieces > 256:
-            raise ValueError(f"breakpoints: at most 255 fit a uint8 code, got {pieces - 1}")
-        if len(self.slopes) != pieces or len(self.offsets) != pieces:
-            raise ValueError(
-                f"{pieces - 1} breakpoints make {pieces} pieces, which need as many slopes and offsets; "
-                f"got {len(self.slopes)} slopes and {len(self.offsets)} offsets"
-            )
-        if any(a >= b for a, b in zip(self.breakpoints, self.breakpoints[1:], strict=False)):
-            raise ValueError(f"breakpoints must be strictly ascending, got {self.breakpoints}")
-        for r, kink in enumerate(self.breakpoints):
-            left = self.slopes[r] * kink + self.offsets[r]
-            right = self.slopes[r + 1] * kink + self.offsets[r + 1]
+        kinks, slopes, offsets = self.breakpoints, self.slopes, self.offsets
+        if not len(kinks) + 1 == len(slopes) == len(offsets) <= 256:
+            sizes = (len(kinks), len(slopes), len(offsets))
+            raise ValueError(f"n <= 255 breakpoints need n + 1 slopes and n + 1 offsets, got {sizes}")
+        if any(a >= b for a, b in itertools.pairwise(kinks)):
+            raise ValueError(f"breakpoints must be strictly ascending, got {kinks}")
+        for r, kink in enumerate(kinks):
+            left, right = (slopes[i] * kink + offsets[i] for i in (r, r + 1))
             if not math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9):
                 raise ValueError(
-                    f"the pieces must meet: at the breakpoint {kink} the left one is {left}, the right one {right}"
+                    f"offsets must let pieces meet: at {kink} the left one is {left}, the right one {right}"
                 )
 
     def __call__(self, p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The value at `p`, in the dtype of `p`; its derivative on a kink is the lower piece's slope."""
         p = jnp.asarray(p)
-        if not jnp.issubdtype(p.dtype, jnp.floating):
-            raise TypeError(f"p must be floating, got {p.dtype}; convert it, as by p.astype(float)")
         value = self._piece(0, p)
         for r, kink in enumerate(self.breakpoints):
             value = jnp.where(p > kink, self._piece(r + 1, p), value)
@@ -221,13 +215,10 @@ def activation(name_or_activation: str | Activation) -> Activation:
         The names are those of `jax.nn`.
     """
     if isinstance(name_or_activation, str):
-        if name_or_activation not in _BY_NAME:
-            raise ValueError(f"activation must be one of {sorted(_BY_NAME)} or an object, got {name_or_activation!r}")
-        return _BY_NAME[name_or_activation]
-    if name_or_activation is leaky_relu or isinstance(name_or_activation, type) or not callable(name_or_activation):
-        name = getattr(name_or_activation, "__name__", repr(name_or_activation))
-        hint = "; call it first, as leaky_relu(0.01)" if name_or_activation is leaky_relu else ""
-        raise TypeError(f"activation must be a name, a PiecewiseAffine or an elementwise function, got {name}{hint}")
+        return _BY_NAME[checks.choice("activation", name_or_activation, _BY_NAME)]
+    checks.function("activation", name_or_activation)
+    if name_or_activation is leaky_relu:
+        raise TypeError("activation must be a function of one number, got leaky_relu; call it, as leaky_relu(0.01)")
     return name_or_activation
 
 

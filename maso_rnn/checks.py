@@ -137,18 +137,20 @@ def size(name: str, value: Any, *, least: int = 1) -> int:
     raise TypeError(f"{name} must be an integer, got {_given(value)}{hint}")
 
 
-def number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
-    """A finite real number that is known when the function is traced, from `least` on, or above `above`."""
+def number(
+    name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> float:
+    """A finite real number that is known when the function is traced, within [least, most] and above `above`."""
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{name} must be a number, got a traced value; close over it, rather than passing it traced")
-    real = real_number(name, value)
-    try:
-        known = float(real)
-    except OverflowError:
-        known = math.inf
-    if not (math.isfinite(known) and known >= least and known > above):
-        bound = f" and at least {least:g}" * (least > -math.inf) + f" and above {above:g}" * (above > -math.inf)
-        raise ValueError(f"{name} must be finite{bound}, got {value}")
+    real_number(name, value)
+    known = math.inf
+    with contextlib.suppress(OverflowError):
+        known = float(value)
+    if not (math.isfinite(known) and least <= known <= most and known > above):
+        bounds = {"at least": least, "above": above, "at most": most}
+        told = "".join(f" and {word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
+        raise ValueError(f"{name} must be finite{told}, got {value}")
     return known
 
 

@@ -94,18 +94,12 @@ def eigen(
         Dou, Principe (2023), the abstract; the basis of the Schur form: Golub, Van Loan, *Matrix computations*, 7.4.
     """
     radius = checks.number("radius", radius, above=0)
-    _check_base(base)
-    if basis not in ("schur", "orthogonal", "eigenvectors"):
-        raise ValueError(f"basis must be 'schur', 'orthogonal' or 'eigenvectors', got {basis!r}")
-    max_phase = checks.number("max_phase", max_phase)
-    if not 0 < max_phase <= math.pi:
-        raise ValueError(f"max_phase must be in (0, π] radians, got {max_phase}; eigenvalues come in conjugate pairs")
-    if basis != "orthogonal" and max_phase != math.pi:
-        raise ValueError(f"max_phase belongs to basis='orthogonal'; basis={basis!r} keeps the phases of the base draw")
-    if basis == "orthogonal" and base is not _GLOROT:
-        raise ValueError(
-            "base is not used by basis='orthogonal', which draws its own; use basis='schur' to keep phases"
-        )
+    max_phase = checks.number("max_phase", max_phase, above=0, most=math.pi)
+    checks.function("base", base)
+    checks.choice("basis", basis, ("schur", "orthogonal", "eigenvectors"))
+    if (base is not _GLOROT) if basis == "orthogonal" else (max_phase != math.pi):
+        unused = "base" if basis == "orthogonal" else "max_phase"
+        raise ValueError(f"{unused} has no use with basis={basis!r}: 'orthogonal' draws phases, the others keep base's")
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         if basis == "orthogonal":
@@ -216,7 +210,7 @@ def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initial
     Source:
         Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001), section 3.
     """
-    _check_base(base)
+    checks.function("base", base)
     radius = checks.number("radius", radius, above=0)
 
     def scaled(base: np.ndarray, precision: float) -> np.ndarray:
@@ -262,25 +256,17 @@ def per_gate(init: Initializer, gates: int, axis: int = -1) -> Initializer:
     Source:
         Dou, Principe (2023), the abstract, for the eigenvalues of LSTM and GRU; the layout is that of flax.
     """
-    if not callable(init):
-        raise TypeError(f"init must be an initializer, got {type(init).__name__}; call per_gate(eigen(), {gates})")
+    checks.function("init", init)
     gates = checks.size("gates", gates)
-    axis = checks.size("axis", axis, least=-(2**31))
+    axis = checks.size("axis", axis, least=-2)
 
     def init_gates(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
-        shape = _rank_2(shape, f"(hidden, {gates} * hidden)")
-        if not -2 <= axis < 2:
-            raise ValueError(f"axis {axis} is out of range for shape {shape}")
-        layout = "gates is 3 for a GRU, 4 for an LSTM; axis is -1 where the kernel is (hidden, gates * hidden), as in "
-        layout += "flax, 0 where it is (gates * hidden, hidden), as in equinox"
-        if shape[axis] % gates:
-            raise ValueError(f"gates = {gates} does not divide axis {axis} of shape {shape}: {layout}")
-        one = list(shape)
-        one[axis] //= gates
-        if one[0] != one[1] and 0 not in one:
+        one = list(_rank_2(shape))
+        one[axis % 2] //= gates
+        if one[axis % 2] * gates != shape[axis % 2] or axis > 1 or (one[0] != one[1] and 0 not in one):
             raise ValueError(
-                f"gates = {gates} along axis {axis} of shape {shape} have kernels {tuple(one)}, which are not "
-                f"(hidden, hidden): {layout}"
+                f"shape must be {gates} gates of (hidden, hidden) along axis {axis}, got {tuple(shape)}: gates is 3 for "
+                "a GRU, 4 for an LSTM; axis is -1 for (hidden, gates * hidden), as in flax, 0 as in equinox and torch"
             )
         with _at_once(key):
             draws = [init(gate_key, tuple(one), dtype) for gate_key in jax.random.split(key, gates)]
@@ -294,10 +280,7 @@ def _initializer(draw: Callable[[Array, tuple[int, ...], Any], Array], name: str
     """The initializer that draws square kernels of that size, `name`, in float32 or more, and rounds them once."""
 
     def init(key: Array, shape: Sequence[int], dtype: Any = None, out_sharding: Any = None) -> Array:
-        shape = _rank_2(shape, "(hidden, hidden)")
-        dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"dtype must be floating, got {dtype}; use float32, or bfloat16")
+        shape, dtype = _rank_2(shape), checks.floating("dtype", dtype)
         if 0 in shape:
             return _placed(jnp.zeros(shape, dtype), out_sharding)
         if shape[0] != shape[1]:
@@ -323,18 +306,10 @@ def _at_once(key: Array) -> contextlib.AbstractContextManager[Any]:
     return jax.ensure_compile_time_eval() if checks.is_concrete(key) else contextlib.nullcontext()
 
 
-def _rank_2(shape: Any, axes: str) -> tuple[int, ...]:
+def _rank_2(shape: Any) -> tuple[int, ...]:
     if np.ndim(shape) != 1 or len(shape) != 2:
-        raise ValueError(f"shape must be {axes}, of rank 2, got {shape}")
+        raise ValueError(f"shape must be of rank 2, got {shape}")
     return tuple(shape)
-
-
-def _check_base(base: Any) -> None:
-    if not callable(base):
-        raise TypeError(
-            f"base must be an initializer (key, shape, dtype) -> array, got {base!r}; leave it out for Glorot's, or "
-            "use jax.nn.initializers.he_normal()"
-        )
 
 
 def _draw(base: Initializer, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
