@@ -265,8 +265,8 @@ def per_gate(init: Initializer, gates: int, axis: int = -1) -> Initializer:
         one[axis % 2] //= gates
         if one[axis % 2] * gates != shape[axis % 2] or axis > 1 or (one[0] != one[1] and 0 not in one):
             raise ValueError(
-                f"shape must be {gates} gates of (hidden, hidden) along axis {axis}, got {tuple(shape)}: gates is 3 for "
-                "a GRU, 4 for an LSTM; axis is -1 for (hidden, gates * hidden), as in flax, 0 as in equinox and torch"
+                f"shape must be {gates} gates of (hidden, hidden) along axis {axis}, got {shape}: gates is 3 for a "
+                "GRU, 4 for an LSTM; axis is -1 for (hidden, gates * hidden), as in flax, 0 as in equinox and torch"
             )
         with _at_once(key):
             draws = [init(gate_key, tuple(one), dtype) for gate_key in jax.random.split(key, gates)]
