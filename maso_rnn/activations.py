@@ -71,7 +71,7 @@ class PiecewiseAffine:
 
     def __call__(self, p: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The value at `p`, in the dtype of `p`; its derivative on a kink is the lower piece's slope."""
-        p = jnp.asarray(p)
+        p = checks.array("p", jnp.asarray(p), "*shape")
         value = self._piece(0, p)
         for r, kink in enumerate(self.breakpoints):
             value = jnp.where(p > kink, self._piece(r + 1, p), value)
