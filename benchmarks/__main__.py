@@ -52,14 +52,16 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Publish:
-    """Copy the results of a run of size small into benchmarks/published.
+    """Copy the results of a run, as far as they are complete, into benchmarks/published.
 
     Attributes:
         experiment: which one.
+        size: that it was run at.
         output: the folder that it was run into.
     """
 
     experiment: Annotated[str, tyro.conf.Positional]
+    size: Literal["small", "paper"] = "small"
     output: Path = Path("reports")
 
 
@@ -115,7 +117,8 @@ def main(arguments: list[str]) -> None:
         from benchmarks import experiment
 
         try:
-            print(experiment.publish(experiment.load(copied.experiment), copied.output / copied.experiment))
+            found = experiment.load(copied.experiment)
+            print(experiment.publish(found, copied.size, copied.output / copied.experiment))
         except ValueError as error:
             refuse(str(error), command)
     elif command == "report":
