@@ -62,8 +62,9 @@ def parser() -> tuple[Parser, Parser]:
         help="a regular expression found in what is done: task=digits.*; no report",
     )
 
-    publish = commands.add_parser("publish", help="copy the results of a run of size small into benchmarks/published")
+    publish = commands.add_parser("publish", help="copy what a run has completed into benchmarks/published")
     publish.add_argument("experiment", choices=EXPERIMENTS)
+    publish.add_argument("--size", choices=("small", "paper"), default="small", help="that it was run at")
     _add_output(publish, "reports", "the folder that it was run into")
 
     report = commands.add_parser("report", help="make every report and every table from the published results")
@@ -104,7 +105,7 @@ def main(arguments: list[str]) -> None:
         chosen, folder = experiment.load(settings.experiment), settings.output / settings.experiment
         try:
             if settings.command == "publish":
-                print(experiment.publish(chosen, folder))
+                print(experiment.publish(chosen, settings.size, folder))
                 return
             experiment.setting_of(chosen, settings.size, settings.only)
         except (ValueError, re.error) as error:

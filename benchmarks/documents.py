@@ -27,7 +27,7 @@ def _claims(page: str) -> str:
 
 
 def _results_picture() -> Figure:
-    return picture.results(claims.evidence())
+    return picture.results(claims.evidence()["small"])
 
 
 def _path_space_picture() -> Figure:

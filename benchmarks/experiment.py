@@ -141,7 +141,7 @@ def run(experiment: Experiment[C], size: str, output: Path, *, minutes: float = 
         if only:
             print(f"{experiment.name}: done; run it without --only for the report", flush=True)
             return
-        write(experiment, size, *_rows(experiment, size, stored.lines), output / "report")
+        write(experiment, size, *_rows(experiment, size, setting, stored.lines), output / "report")
     print(output / "report" / "report.html")
 
 
@@ -157,14 +157,25 @@ def write(experiment: Experiment[C], size: str, rows: Rows[C], lines: Sequence[L
     report.write(folder, experiment.question, introduction, experiment.sections(rows), facts)
 
 
-def publish(experiment: Experiment[C], output: Path) -> Path:
-    """Copy what the `small` report is made of from the folder of a run into `benchmarks/published`.
+def publish(experiment: Experiment[C], size: str, output: Path) -> Path:
+    """Copy what is complete of a size from the folder of a run into `benchmarks/published`.
+
+    That are the contenders that were searched and trained to the end, and the configurations that were run.
 
     Raises:
-        ValueError: if a line is missing, or was computed with changes that were not committed.
+        ValueError: if nothing is complete, or a line was computed with changes that were not committed.
     """
     lines = {results.key(line.configuration): line for line in results.read(output / "results.jsonl")}
-    rows, used = _rows(experiment, "small", lines)
+    setting = setting_of(experiment, size)
+    contenders = [one for one in setting.contenders if _is_done(experiment, setting, one, lines)]
+    fixed = [one for one in setting.fixed if results.key(one) in lines]
+    if not contenders and not fixed:
+        raise ValueError(f"{output} has nothing complete; `python -m benchmarks run {experiment.name} --size {size}`")
+    left_out = len(setting.contenders) + len(setting.fixed) - len(contenders) - len(fixed)
+    if left_out:
+        print(f"{left_out} contenders or configurations are not complete, and not published", flush=True)
+    setting = dataclasses.replace(setting, contenders=contenders, fixed=fixed)
+    rows, used = _rows(experiment, size, setting, lines)
     if dirty := sum(is_dirty(line) for line in used):
         raise ValueError(
             f"{dirty} of {len(used)} lines were computed with changes that were not committed; commit them, and run "
@@ -174,10 +185,22 @@ def publish(experiment: Experiment[C], output: Path) -> Path:
         results.key(row.configuration): name for name in ("search", "fixed", "final") for row in getattr(rows, name)
     }
     PUBLISHED.mkdir(exist_ok=True)
-    file = PUBLISHED / f"{experiment.name}.jsonl"
+    file = _published_file(experiment, size)
     told = [line._replace(run={**line.run, "part": parts[results.key(line.configuration)]}) for line in used]
     results.replace(file, results.brief(told).encode())
     return file
+
+
+def _is_done(experiment: Experiment[C], setting: Size[C], contender: C, lines: Mapping[str, Line]) -> bool:
+    alone = dataclasses.replace(setting, contenders=[contender])
+    tried, _ = _tried(experiment, alone, lines)
+    return all(results.key(one) in lines for one in tried) and all(
+        results.key(one) in lines for one in _chosen(experiment, alone, lines)
+    )
+
+
+def _published_file(experiment: Experiment[C], size: str) -> Path:
+    return PUBLISHED / (f"{experiment.name}.jsonl" if size == "small" else f"{experiment.name}-{size}.jsonl")
 
 
 def is_dirty(line: Line) -> bool:
@@ -185,8 +208,8 @@ def is_dirty(line: Line) -> bool:
     return str(line.run["commit"]).endswith("-dirty")
 
 
-def published(experiment: Experiment[C]) -> tuple[Rows[C], list[Line]]:
-    """The published rows of an experiment, and the lines that they are.
+def published(experiment: Experiment[C], size: str = "small") -> tuple[Rows[C], list[Line]]:
+    """The published rows of a size of an experiment, and the lines that they are.
 
     They are those of the settings of their time: what a setting lacks that came later is not among them.
 
@@ -194,10 +217,10 @@ def published(experiment: Experiment[C]) -> tuple[Rows[C], list[Line]]:
         FileNotFoundError: if none were published.
         ValueError: if a configuration is none of the experiment's.
     """
-    file = PUBLISHED / f"{experiment.name}.jsonl"
+    file = _published_file(experiment, size)
     if not file.exists():
-        raise FileNotFoundError(f"{file} is not there: run the experiment at size small, then publish it")
-    setting = experiment.sizes["small"]()
+        raise FileNotFoundError(f"{file} is not there: run the experiment at size {size}, then publish it")
+    setting = experiment.sizes[size]()
     kinds: dict[frozenset[str], Any] = {
         frozenset(dataclasses.asdict(one)): type(one)  # type: ignore[call-overload]  # C is a dataclass
         for one in (*setting.contenders, *setting.fixed)
@@ -324,9 +347,10 @@ def _with(configuration: C, **changes: Any) -> C:
     return changed
 
 
-def _rows(experiment: Experiment[C], size: str, lines: Mapping[str, Line]) -> tuple[Rows[C], list[Line]]:
+def _rows(
+    experiment: Experiment[C], size: str, setting: Size[C], lines: Mapping[str, Line]
+) -> tuple[Rows[C], list[Line]]:
     """The rows of a size, and the lines that they are, in its order."""
-    setting = setting_of(experiment, size)
     (search, _), fixed = _tried(experiment, setting, lines), list(setting.fixed)
     _require(experiment, size, [*search, *fixed], lines)
     final = _chosen(experiment, setting, lines)

@@ -85,9 +85,8 @@ def test_rates_are_tried_beyond_the_edge_while_the_choice_is_there(monkeypatch, 
         ("sgd", {100.0: FINAL}),
         ("adam", {1e-2: FINAL}),
     ]
-    rows, _ = experiment._rows(
-        tiny, "smoke", {results.key(one.configuration): one for one in results.read(tmp_path / "results.jsonl")}
-    )
+    lines = {results.key(one.configuration): one for one in results.read(tmp_path / "results.jsonl")}
+    rows, _ = experiment._rows(tiny, "smoke", size, lines)
     assert tried_rates(rows, asked[-2][0]) == [1e-3, 1e-2, 1e-1, 1, 10, 100]
     assert tried_rates(rows, asked[-1][0]) == [1e-3, 1e-2, 1e-1]
     # what diverges at every rate is tried lower
@@ -201,7 +200,7 @@ def test_published_results_make_the_report_and_are_of_settings_that_were_committ
     monkeypatch.setattr(results, "_commit", lambda: "abc")
     results._machine.cache_clear()
     experiment.run(tiny, "small", tmp_path / "run")
-    experiment.publish(tiny, tmp_path / "run")
+    experiment.publish(tiny, "small", tmp_path / "run")
     rows, lines = experiment.published(tiny)
     experiment.write(tiny, "small", rows, lines, tmp_path / "report")
     for name in ("report.html", "result.json", "losses.png"):
@@ -210,11 +209,19 @@ def test_published_results_make_the_report_and_are_of_settings_that_were_committ
     # settings that came later are not among them, and those of their time stay
     fewer = dataclasses.replace(EXPERIMENT.sizes["smoke"](), contenders=[Configuration("sgd", steps=50)])
     assert experiment.published(dataclasses.replace(tiny, sizes={"small": lambda: fewer}))[0] == rows
+    # what is not complete is left out
+    lines = (tmp_path / "run" / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run" / "results.jsonl").write_text("".join(lines[:-1]))
+    experiment.publish(tiny, "small", tmp_path / "run")
+    assert {row.configuration.method for part in experiment.published(tiny)[0] for row in part} == {"sgd"}
+    (tmp_path / "run" / "results.jsonl").write_text("".join(lines[:5]))
+    with pytest.raises(ValueError, match="nothing complete"):
+        experiment.publish(tiny, "small", tmp_path / "run")
     monkeypatch.setattr(results, "_commit", lambda: "abc-dirty")
     results._machine.cache_clear()
     experiment.run(tiny, "small", tmp_path / "dirty")
     with pytest.raises(ValueError, match="24 of 24 lines were computed with changes that were not committed"):
-        experiment.publish(tiny, tmp_path / "dirty")
+        experiment.publish(tiny, "small", tmp_path / "dirty")
     results._machine.cache_clear()
 
 

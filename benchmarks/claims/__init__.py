@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks import experiment
 from benchmarks.claims.catalogue import CLAIMS, PAPERS, Claim, Identity, Paper
@@ -21,9 +22,11 @@ from benchmarks.claims.evidence import (
     Contender,
     Evidence,
     Judged,
+    Verdict,
     decide,
     judge,
 )
+from benchmarks.rows import Rows
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 VERDICTS = (HOLDS, IN_PART, NOT_HERE, NOT_TESTED, NOT_TESTABLE)
@@ -41,9 +44,9 @@ has its error. **Claims about training and data** may turn out either way, and h
 report` makes the page from the results in `benchmarks/published`: no figure of ours and no verdict is typed.
 
 {summary}
-Sizes are small and made for a CPU: they are no test of what a method does at the papers' sizes, which `--size paper`
-runs. Every rule below was written when the small results had been seen, and before any at the papers' sizes;
-[what that changed](#what-the-rules-changed) is at the end.
+Size *small* is made for a CPU, and no test of what a method does at the papers' sizes, which `--size paper` runs; where
+there are results of those, verdicts are theirs. Every rule below was written when the small results had been seen, and
+before any at the papers' sizes; [what that changed](#what-the-rules-changed) is at the end.
 {dirty}
 
 ## Identities
@@ -71,9 +74,27 @@ Two ways are compared in each setting, seed by seed: the seeds share start and b
 """
 
 
-def evidence() -> Evidence:
-    """The published rows by experiment."""
-    return {name: experiment.published(experiment.load(name))[0] for name in EXPERIMENTS}
+def evidence() -> dict[str, Evidence]:
+    """By size, the papers' first, the published rows by experiment; of one that was not published there are none."""
+    return {size: {name: _published(name, size) for name in EXPERIMENTS} for size in ("paper", "small")}
+
+
+def _published(name: str, size: str) -> Rows[Any]:
+    try:
+        return experiment.published(experiment.load(name), size)[0]
+    except FileNotFoundError:
+        return Rows([], [], [])
+
+
+def judged(claim: Claim, found: Mapping[str, Evidence]) -> dict[str, list[Judged]]:
+    """What the comparisons of a claim say, by the sizes that there are any of."""
+    sizes = {size: judge(claim.compare(rows)) for size, rows in found.items()}
+    return {size: each for size, each in sizes.items() if each}
+
+
+def verdict(claim: Claim, found: Mapping[str, Evidence]) -> Verdict:
+    """The verdict on a claim, at the papers' size where there are results."""
+    return next((decide(each) for each in judged(claim, found).values()), NOT_TESTED)
 
 
 def document() -> str:
@@ -81,7 +102,7 @@ def document() -> str:
     found = evidence()
     parts = [_HEAD.format(summary=summary(found), dirty=_dirty())]
     for paper in PAPERS:
-        parts += [f"### {paper.title}\n", _identities(paper.identities, found)]
+        parts += [f"### {paper.title}\n", _identities(paper.identities, found["small"])]
     parts.append(_RULE)
     for paper in PAPERS:
         parts.append(f"### {paper.title}\n")
@@ -90,19 +111,19 @@ def document() -> str:
             f"#### {one.name}\n\n{one.says} **{one.verdict.capitalize()}**: {one.why}. The paper: {one.theirs}.\n"
             for one in paper.untested
         ]
-    parts.append(_changes(found))
+    parts.append(_changes(found["small"]))
     return "\n".join(parts)
 
 
-def summary(found: Evidence) -> str:
+def summary(found: Mapping[str, Evidence]) -> str:
     """A table of the errors within bounds and of the verdicts, by paper."""
     lines = [f"| paper | identities within rounding or bound | claims: {' | '.join(VERDICTS)} |"]
     lines.append("|---" * (len(VERDICTS) + 2) + "|")
     for paper in PAPERS:
-        within = sum(one.measure(found)[0] <= one.bound for one in paper.identities)
-        verdicts = [decide(judge(claim.compare(found))) for claim in paper.claims]
+        within = sum(one.measure(found["small"])[0] <= one.bound for one in paper.identities)
+        verdicts = [verdict(claim, found) for claim in paper.claims]
         count = Counter([*verdicts, *(one.verdict for one in paper.untested)])
-        cells = " | ".join(str(count[verdict]) for verdict in VERDICTS)
+        cells = " | ".join(str(count[each]) for each in VERDICTS)
         lines.append(f"| {paper.title} | {within} of {len(paper.identities)} | {cells} |")
     return "\n".join(lines) + "\n"
 
@@ -132,20 +153,20 @@ def _identities(identities: Sequence[Identity], found: Evidence) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _claim(paper: Paper, claim: Claim, found: Evidence) -> str:
-    judged = judge(claim.compare(found))
-    control = decide(judge(claim.fails(found)))
-    commands = ", ".join(f"`python -m benchmarks run {name} --size small`" for name in claim.experiments)
+def _claim(paper: Paper, claim: Claim, found: Mapping[str, Evidence]) -> str:
+    control = "; ".join(
+        f"{decide(judge(comparisons))} ({size})" for size, rows in found.items() if (comparisons := claim.fails(rows))
+    )
+    commands = ", ".join(f"`python -m benchmarks run {name} --size {{small,paper}}`" for name in claim.experiments)
+    tables = [f"Size {size}: *{decide(each)}*. {_table(paper, each)}" for size, each in judged(claim, found).items()]
     return (
-        f"#### {claim.name}\n\n{claim.says} **{decide(judged).capitalize()}.**\n\n"
+        f"#### {claim.name}\n\n{claim.says} **{verdict(claim, found).capitalize()}.**\n\n"
         f"- The paper: {claim.theirs}.\n- Compared: {claim.rule}\n- Control: {claim.control}: {control}.\n"
-        f"- Made by {commands}.\n\n{_table(paper, judged)}"
+        f"- Made by {commands}.\n\n" + ("\n".join(tables) or "No published results are of what is compared.\n")
     )
 
 
 def _table(paper: Paper, judged: Sequence[Judged]) -> str:
-    if not judged:
-        return "No published results are of what is compared.\n"
     shown = [one for one in judged if one.state != "at the ceiling"]
     lines = [
         f"| {' | '.join(COLUMNS)} |",

@@ -102,6 +102,8 @@ def against(
             if not task.startswith(tasks):
                 continue
             of = having(rows.final, cell=cell, task=task)
+            if not {ours, *others} <= set(distinct(of, "initializer")):
+                continue
             metric = "test_accuracy" if "test_accuracy" in of[0].result else "test_loss"
             ways = {
                 name: contender(rows, having(of, initializer=name), f"{cell}, {name}", metric)

@@ -77,6 +77,8 @@ def first_term_suffices(evidence: Evidence) -> list[Comparison]:
     for task in distinct(rows.final, "task"):
         for start in distinct(rows.final, "start"):
             of = having(rows.final, task=task, start=start)
+            if set(distinct(of, "metric")) != set(METRICS):
+                continue
             ours, theirs = (contender(rows, having(of, metric=metric), metric) for metric in METRICS)
             one = of[0].configuration
             found.append(

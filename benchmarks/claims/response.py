@@ -15,7 +15,8 @@ def is_universal(evidence: Evidence, *, depth: int = -1) -> list[Comparison]:
     rows = of(evidence["response"], Regression)
     found = []
     for name in FUNCTIONALS:
-        learned = having(rows, functional=name)
+        if not (learned := having(rows, functional=name)):
+            continue
         one = learned[0].configuration
         way = f"depth {one.depths[depth]}"
         ours = by_seed(way, learned, lambda row, way=way: float(row.result[way]))  # type: ignore[misc]

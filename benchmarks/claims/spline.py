@@ -33,26 +33,30 @@ def _compared(evidence: Evidence, rows: Rows, ours: Contender, theirs: Contender
 
 def partitions(evidence: Evidence, *, trained: bool = True) -> list[Comparison]:
     """Claim (b): codes of a class come together in training; the control is another network before training."""
-    rows = having(evidence["spline"].fixed, part="partition", regulariser="none")
-    if not rows:
-        return []
+    found = []
+    for rows in _by_task(having(evidence["spline"].fixed, part="partition", regulariser="none")):
 
-    def gathered(when: str) -> Contender:
-        return by_seed(f"{when} training", rows, lambda row: float(row.result[when]["neighbours"][-1]))
+        def gathered(when: str, rows: Rows = rows) -> Contender:
+            return by_seed(f"{when} training", rows, lambda row: float(row.result[when]["neighbours"][-1]))
 
-    before, ours = gathered("before"), gathered("after")
-    if not trained:
-        values = list(before.scores.values())
-        ours = Contender("another start", dict(zip(before.scores, values[1:] + values[:1], strict=True)))
-    return [_compared(evidence, rows, ours, before, metric="share whose nearest code is of the class")]
+        before, ours = gathered("before"), gathered("after")
+        if not trained:
+            values = list(before.scores.values())
+            ours = Contender("another start", dict(zip(before.scores, values[1:] + values[:1], strict=True)))
+        found.append(_compared(evidence, rows, ours, before, metric="share whose nearest code is of the class"))
+    return found
+
+
+def _by_task(rows: Rows) -> list[list[Row[Any]]]:
+    return [having(rows, task=task) for task in distinct(rows, "task")]
 
 
 def templates(evidence: Evidence, *, when: str = "after") -> list[Comparison]:
     """Claim (c): the right class has the larger inner product with its template."""
     rows = having(evidence["spline"].fixed, part="partition")
     found = []
-    for kind in distinct(rows, "regulariser"):
-        of = having(rows, regulariser=kind)
+    for of in (of for kind in distinct(rows, "regulariser") for of in _by_task(having(rows, regulariser=kind))):
+        kind = of[0].configuration.regulariser
         ours = by_seed("templates alone", of, lambda row: float(row.result[when]["template"]["right"]))
         name = "the network, with noise" if kind == "noise" else "the network"
         theirs = by_seed(name, of, lambda row: float(row.result["after"]["template"]["accuracy"]))
@@ -62,8 +66,10 @@ def templates(evidence: Evidence, *, when: str = "after") -> list[Comparison]:
 
 def penalises(evidence: Evidence) -> list[Comparison]:
     """Claim (d): training with noise makes the slope in the initial state smaller."""
-    rows = having(evidence["spline"].fixed, part="penalty")
-    return _slopes(evidence, having(rows, regulariser="none"), having(rows, regulariser="noise", sigma=USUAL))
+    found = []
+    for rows in _by_task(having(evidence["spline"].fixed, part="penalty")):
+        found += _slopes(evidence, having(rows, regulariser="none"), having(rows, regulariser="noise", sigma=USUAL))
+    return found
 
 
 def hardly_penalises(evidence: Evidence) -> list[Comparison]:
@@ -120,10 +126,9 @@ def _run(row: Row[Any]) -> tuple[float, int]:
 
 def _grids(evidence: Evidence) -> Iterator[list[Row[Any]]]:
     """The rows of σ × rate, for each task and optimiser."""
-    rows = having(evidence["spline"].fixed, part="grid")
-    for task in distinct(rows, "task"):
+    for rows in _by_task(having(evidence["spline"].fixed, part="grid")):
         for optimizer in distinct(rows, "optimizer"):
-            yield having(rows, task=task, optimizer=optimizer)
+            yield having(rows, optimizer=optimizer)
 
 
 def stabilises(evidence: Evidence, *, sigma: float = USUAL) -> list[Comparison]:
@@ -153,6 +158,8 @@ def generalises(evidence: Evidence) -> list[Comparison]:
     for task in distinct(rows, "task"):
         for model in distinct(having(rows, task=task, regulariser="noise"), "model"):
             of = having(rows, task=task, model=model)
+            if "none" not in distinct(of, "regulariser"):
+                continue
             ours, theirs = (
                 contender(spline, having(of, regulariser=kind), f"{model}{said}", "test_accuracy")
                 for kind, said in (("noise", " + noise"), ("none", ""))
@@ -202,7 +209,10 @@ def comes_close(evidence: Evidence, *, regulariser: str = "noise") -> list[Compa
             (simple if is_simple else gated).append(
                 having(of, model=model, regulariser=regulariser if is_simple else "none")
             )
-        ours, theirs = (max(filter(None, each), key=_validated) for each in (simple, gated))
+        simple, gated = ([rows for rows in each if rows] for each in (simple, gated))
+        if not simple or not gated:
+            continue
+        ours, theirs = (max(each, key=_validated) for each in (simple, gated))
         name = ours[0].configuration.model + (" + noise" if regulariser == "noise" else "")
         found.append(
             _compared(
@@ -223,6 +233,8 @@ def tolerates(evidence: Evidence, *, tolerant: str = "rmsprop", other: str = "sg
     found = []
     for task in distinct(rows, "task"):
         of = having(rows, task=task)
+        if not {tolerant, other} <= set(distinct(of, "optimizer")):
+            continue
         pairs = {
             optimizer: [_at_best(having(of, optimizer=optimizer), sigma) for sigma in (LARGE, 0.0)]
             for optimizer in (tolerant, other)
