@@ -79,30 +79,41 @@ def _descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> End
     for k in range(MOST_STEPS):
         problem.progress.tell(f"Newton's method: step {k}, {len(active)} of {len(states)} starts go on")
         z, x = ends[active], inputs[active]
-        misses, jacobians, carried = evaluated(problem, z, x)
-        largest = np.abs(misses).max(axis=(1, 2))
-        fixed[active] = largest <= rounding(problem, z, carried)
-        # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
-        there = (largest == 0) | fixed[active] & (largest < 0.1 * before[active])
-        going = ~there & np.isfinite(largest) & np.isfinite(carried)
-        if not going.any():
-            break
-        before[active] = largest
-        active, z, x, misses = active[going], z[going], x[going], misses[going]
-        z, better = _improved(problem, z, x, misses, system(jacobians, going))
-        active = active[better]
-        ends[active] = z[better]
+        misses, newton, fixed[active], going = _newton(problem, z, x, before[active])
+        active, z, x, misses, newton = (rows[going] for rows in (active, z, x, misses, newton))
         if not len(active):
             break
+        before[active] = np.abs(misses).max(axis=(1, 2))
+        z, better = _improved(problem, z, x, misses, newton)
+        active = active[better]
+        ends[active] = z[better]
     return Ends(ends, fixed)
 
 
+def _newton(problem: Shooting, z: np.ndarray, x: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What states miss by, Newton's step from there, who is fixed, and who goes on; `before` is the largest miss before."""
+
+    def solved(here: slice, misses: np.ndarray, jacobians: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
+        largest = np.abs(misses).max(axis=(1, 2))
+        fixed = largest <= rounding(problem, z[here], carried)
+        # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
+        there = (largest == 0) | fixed & (largest < 0.1 * before[here])
+        going = ~there & np.isfinite(largest) & np.isfinite(carried)
+        steps = np.zeros_like(misses)
+        if going.any():
+            right = -misses[going].reshape(going.sum(), -1)
+            steps[going] = _solved(system(jacobians[going]), right).reshape(-1, *z.shape[1:])
+        return misses, steps, fixed, going
+
+    return _in_blocks(problem, _evaluate, z, x, then=solved)
+
+
 def _improved(
-    problem: Shooting, z: np.ndarray, x: np.ndarray, misses: np.ndarray, matrix: np.ndarray
+    problem: Shooting, z: np.ndarray, x: np.ndarray, misses: np.ndarray, newton: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """States that miss by less than these do, and where there are such states."""
-    flat, scale = misses.reshape(len(z), -1), np.abs(misses).max(axis=(1, 2))
-    now = np.linalg.norm(flat / scale[:, None], axis=1)
+    scale = np.abs(misses).max(axis=(1, 2))
+    now = np.linalg.norm((misses / scale[:, None, None]).reshape(len(z), -1), axis=1)
 
     def tried(chosen: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The best of the steps (chosen, way, period, hidden) from the chosen states, and what it misses by."""
@@ -112,7 +123,6 @@ def _improved(
         rows = np.arange(len(chosen))
         return ends[rows, best], sizes[rows, best]
 
-    newton = _solved(matrix, -flat).reshape(z.shape)
     found, sizes = tried(np.arange(len(z)), newton[:, None])
     enough = now * (1 - 0.01 * np.sqrt(np.finfo(z.dtype).eps))
     fractions = FRACTIONS.astype(z.dtype)[:, None, None]
@@ -120,7 +130,8 @@ def _improved(
         found[stuck], sizes[stuck] = tried(stuck, fractions * newton[stuck, None])
     if len(stuck := np.flatnonzero(~(sizes < enough))):
         lengths = np.maximum(np.linalg.norm(z[stuck], axis=(1, 2)), problem.typical)
-        steps = _marquardt(matrix[stuck], -flat[stuck], lengths)
+        matrix = system(evaluated(problem, z[stuck], x[stuck])[1])
+        steps = _marquardt(matrix, -misses[stuck].reshape(len(stuck), -1), lengths)
         found[stuck], sizes[stuck] = tried(stuck, steps.reshape(len(stuck), len(DAMPINGS), *z.shape[1:]))
     return found, sizes < enough
 
@@ -160,20 +171,15 @@ def is_degenerate(jacobians: np.ndarray) -> np.ndarray:
     return sizes[:, -1] <= np.sqrt(np.finfo(jacobians.dtype).eps) * np.maximum(1, sizes[:, 0])
 
 
-def system(jacobians: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+def system(jacobians: np.ndarray) -> np.ndarray:
     """The Jacobians of the misses, (start, period · hidden, period · hidden), of (start, period, hidden, hidden) ones."""
-    _, period, hidden, _ = jacobians.shape
+    count, period, hidden, _ = jacobians.shape
     unit = np.arange(hidden)
-    if period == 1:
-        matrix = jacobians[chosen, 0].copy() if isinstance(chosen, slice) else jacobians[chosen, 0]
-        matrix[:, unit, unit] -= 1
-        return matrix
-    jacobians = jacobians[chosen]
-    matrix = np.zeros((len(jacobians), period, hidden, period, hidden), jacobians.dtype)
+    matrix = np.zeros((count, period, hidden, period, hidden), jacobians.dtype)
     for i in range(period):
-        matrix[:, i, :, i] += jacobians[:, i]
+        matrix[:, i, :, i] = jacobians[:, i]
         matrix[:, i, unit, (i + 1) % period, unit] -= 1
-    return matrix.reshape(len(jacobians), period * hidden, period * hidden)
+    return matrix.reshape(count, period * hidden, period * hidden)
 
 
 def evaluated(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -241,15 +247,24 @@ def orbits(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> np.ndar
 
 
 def _in_blocks(
-    problem: Shooting, compiled: Callable[..., tuple[jax.Array, ...]], *arrays: np.ndarray, shared: Any = None
+    problem: Shooting,
+    compiled: Callable[..., tuple[jax.Array, ...]],
+    *arrays: np.ndarray,
+    shared: Any = None,
+    then: Callable[..., tuple[np.ndarray, ...]] | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """A compiled function of the step and arrays, in blocks of one size, the last filled up with copies of its rows."""
+    """A compiled function of the step and arrays, in blocks of one size, the last filled up with copies of its rows.
+
+    `then` makes of each block's rows, and what was computed, what is kept of them.
+    """
     block = problem.block(arrays[0].shape[-1])
     parts = []
     for i in range(0, max(len(arrays[0]), 1), block):
-        rows = [array[i : i + block] for array in arrays]
+        here = slice(i, i + block)
+        rows = [array[here] for array in arrays]
         count = len(rows[0])
-        filled = [np.resize(row, (block, *row.shape[1:])) for row in rows]
-        found = compiled(problem.step, *filled, *(() if shared is None else (shared,)))
-        parts.append([np.asarray(out)[:count] for out in found])
+        if count < block:
+            rows = [np.resize(row, (block, *row.shape[1:])) for row in rows]
+        found = [np.asarray(out)[:count] for out in compiled(problem.step, *rows, *(() if shared is None else (shared,)))]
+        parts.append(found if then is None else then(here, *found))
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
