@@ -40,6 +40,7 @@ from maso_rnn.dynamics.exponents import (
 from maso_rnn.dynamics.fixed_point_search import (
     FixedPoints,
     fixed_points,
+    fixed_points_along,
 )
 from maso_rnn.dynamics.jacobians import (
     JacobianSpectra,
@@ -65,6 +66,7 @@ __all__ = [
     "cycles",
     "entropy_bound",
     "fixed_points",
+    "fixed_points_along",
     "jacobian_spectra",
     "kaplan_yorke_dimension",
     "lyapunov_exponents",

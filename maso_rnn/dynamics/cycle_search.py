@@ -105,7 +105,7 @@ def cycles(
     states, inputs = candidates.states, candidates.inputs
     sizes = np.linalg.norm(states, axis=2).max(axis=1)
     reach = distance * np.maximum(np.median(np.linalg.norm(found.states, axis=1)), sizes)
-    misses, _ = shooting.evaluated(problem, states, inputs)
+    misses, _, _ = shooting.evaluated(problem, states, inputs)
     residuals = 0.5 * (misses**2).sum(axis=(1, 2))
     prime = candidates.fixed & is_prime(states, reach)
     chosen, cycle_of = _distinct_cycles(states, inputs, residuals, prime, reach)
@@ -117,7 +117,7 @@ def cycles(
     ranked = np.argsort(-reached, kind="stable")
     chosen, reached = chosen[ranked], reached[ranked]
     states, inputs = states[chosen], inputs[chosen]
-    _, jacobians = shooting.evaluated(problem, states, inputs)
+    _, jacobians, _ = shooting.evaluated(problem, states, inputs)
     multipliers, _ = eigensystems(around_the_cycle(jacobians))
     degenerate = shooting.is_degenerate(jacobians)
     on_kink, steepest = kinked_and_steepest(problem, states, inputs)

@@ -71,7 +71,7 @@ class FixedPoints(NamedTuple):
     unconverged_states: PyTree[Float[Array, "..."]]
     last_new: int | None
 
-    def where(self, mask: Bool[Array, " point"]) -> FixedPoints:
+    def where(self, mask: Any) -> FixedPoints:
         """The points that a mask (point,) chooses, as in `found.where(found.stable)`; counts of starts stay."""
         mask = checks.array("mask", mask, "point?", {"point": len(self.stable)}, kinds=(jnp.bool_,))
         chosen = np.flatnonzero(mask)
@@ -306,7 +306,7 @@ def _described(
 ) -> FixedPoints:
     """One point for all candidates that are near each other, with all that is known of it."""
     states, inputs = candidates.states[:, 0], candidates.inputs
-    misses, _ = shooting.evaluated(problem, candidates.states, inputs)
+    misses, _, _ = shooting.evaluated(problem, candidates.states, inputs)
     speeds = np.linalg.norm(misses[:, 0], axis=1)
     ends = candidates.fixed | (0.5 * speeds**2 <= tolerance)  # false for NaN
     allowed = ends & ~far
@@ -400,3 +400,61 @@ def distinct(
         chosen.append(int(i))
         left = left[~near]
     return np.array(chosen, int), of
+
+
+def fixed_points_along(
+    step: Step | RNN,
+    starts: PyTree[Float[Array, "..."]],
+    start: Float[Array, " input"],
+    stop: Float[Array, " input"],
+    *,
+    count: int = 50,
+    **options: Any,
+) -> FixedPoints:
+    """The fixed points under inputs along a line, where points appear, vanish and change as the input moves.
+
+    Every input is searched from all starts, and then from the points found under its neighbours on the line, as long
+    as that brings new ones.
+
+    Args:
+        step: as in `fixed_points`.
+        starts: carries with a leading axis of starts.
+        start: (input,), the first input.
+        stop: (input,), the last one.
+        count: how many inputs, evenly from the first to the last, at least 2.
+        **options: those of `fixed_points`.
+
+    Returns:
+        `FixedPoints`, the input that each belongs to in `inputs`. `start_of` and `reached` are of the last round, in
+        which the points of all inputs and of their neighbours are the starts.
+
+    Raises:
+        ValueError: as `fixed_points`, or if `start` and `stop` are not of one shape.
+        TypeError: as `fixed_points`.
+
+    Example:
+        >>> starts = jnp.array([[-1.0], [0.0], [1.0]])
+        >>> line = jnp.array([-1.0]), jnp.array([1.0])
+        >>> found = fixed_points_along(lambda h, x: jnp.tanh(2.0 * h + x), starts, *line, count=9)
+        >>> [int((found.inputs[:, 0] == x).sum()) for x in (-1.0, 0.0, 1.0)]  # bistable in the middle
+        [1, 3, 1]
+
+    Source:
+        Strogatz, *Nonlinear dynamics and chaos* (1994), chapter 3.
+    """
+    sizes: dict[str, int] = {}
+    ends = [checks.array(name, value, "input", sizes) for name, value in (("start", start), ("stop", stop))]
+    count = checks.size("count", count, least=2)
+    line = jnp.linspace(*ends, count)
+    starts = checks.carry("starts", starts)
+    number = len(jax.tree.leaves(starts)[0])
+    every = jax.tree.map(lambda leaf: jnp.tile(leaf, (count, *(1,) * (leaf.ndim - 1))), starts)
+    found = fixed_points(step, every, jnp.repeat(line, number, axis=0), **options)
+    known = 0
+    while len(found.residuals) > known:
+        known = len(found.residuals)
+        place = np.argmin(np.linalg.norm(np.asarray(found.inputs)[:, None] - np.asarray(line), axis=2), axis=1)
+        around = np.concatenate([place, np.maximum(place - 1, 0), np.minimum(place + 1, count - 1)])
+        states = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 3), found.states)
+        found = fixed_points(step, states, line[around], **options)
+    return found

@@ -45,7 +45,7 @@ def _around(
     sides = np.concatenate([directions, -directions])
     moved = states[:, None] + (away[:, None, None] * sides)[:, :, None].astype(states.dtype)
     flat = moved.reshape(-1, *states.shape[1:])
-    _, jacobians = evaluated(problem, flat, np.repeat(inputs, len(sides), axis=0))
+    _, jacobians, _ = evaluated(problem, flat, np.repeat(inputs, len(sides), axis=0))
     jacobians = jacobians.reshape(*moved.shape[:2], *jacobians.shape[1:])
     least = float(info.eps) ** (1 / 3) * np.maximum(1.0, np.abs(jacobians).max(axis=(1, 2, 3, 4)))
     return jacobians, around_the_cycle(jacobians), least

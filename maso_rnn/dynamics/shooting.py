@@ -21,7 +21,7 @@ MOST_STEPS = 60  # of damped Newton
 LARGEST_BLOCK = 256  # starts that are evaluated at once
 LARGEST_GROUP = 2**24  # numbers in the Jacobians that are held at once
 ITERATIONS = 50  # of the step, before it is looked at who has settled
-FRACTIONS = 0.5 ** np.arange(8)  # of a Newton step that are tried
+FRACTIONS = 0.5 ** np.arange(1, 9)  # of a Newton step that are tried where the whole one does not do
 DAMPINGS = 10.0 ** np.arange(-6, 10, 2)  # of Levenberg and Marquardt
 
 
@@ -62,8 +62,8 @@ class Ends(NamedTuple):
 def descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> Ends:
     """Damped Newton on what the states miss by, from each of (start, period, hidden), until it is rounding or stays.
 
-    A step is the best of several fractions of Newton's; where none of them brings the misses down, it is the best of
-    several Levenberg–Marquardt steps; where none of these does either, the search from that start has ended.
+    A step is Newton's; where it does not bring the misses down, the best of several fractions of it; where none of them
+    does, the best of several Levenberg–Marquardt steps; where these do not either, the search from that start has ended.
     """
     group = max(1, LARGEST_GROUP // max(1, states[:1].size ** 2))
     parts = [Ends(states[:0], np.zeros(0, bool))]
@@ -79,49 +79,61 @@ def _descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> End
     for k in range(MOST_STEPS):
         problem.progress.tell(f"Newton's method: step {k}, {len(active)} of {len(states)} starts go on")
         z, x = ends[active], inputs[active]
-        misses, jacobians = evaluated(problem, z, x)
-        largest = np.abs(misses).max(axis=(1, 2))
-        fixed[active] = is_fixed(problem, z, misses, jacobians)
-        # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
-        there = (largest == 0) | fixed[active] & (largest < 0.1 * before[active])
-        going = ~there & np.isfinite(largest) & np.isfinite(jacobians).all(axis=(1, 2, 3))
-        if not going.any():
-            break
-        before[active] = largest
-        active, z, x, misses = active[going], z[going], x[going], misses[going]
-        z, better = _improved(problem, z, x, misses, system(jacobians[going]))
-        active = active[better]
-        ends[active] = z[better]
+        misses, newton, fixed[active], going = _newton(problem, z, x, before[active])
+        active, z, x, misses, newton = (rows[going] for rows in (active, z, x, misses, newton))
         if not len(active):
             break
+        before[active] = np.abs(misses).max(axis=(1, 2))
+        z, better = _improved(problem, z, x, misses, newton)
+        active = active[better]
+        ends[active] = z[better]
     return Ends(ends, fixed)
 
 
+def _newton(problem: Shooting, z: np.ndarray, x: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What states miss by, Newton's step from there, who is fixed, and who goes on; `before` is the largest miss before."""
+
+    def solved(here: slice, misses: np.ndarray, jacobians: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
+        largest = np.abs(misses).max(axis=(1, 2))
+        fixed = largest <= rounding(problem, z[here], carried)
+        # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
+        there = (largest == 0) | fixed & (largest < 0.1 * before[here])
+        going = ~there & np.isfinite(largest) & np.isfinite(carried)
+        steps = np.zeros_like(misses)
+        if going.any():
+            right = -misses[going].reshape(going.sum(), -1)
+            steps[going] = _solved(system(jacobians[going]), right).reshape(-1, *z.shape[1:])
+        return misses, steps, fixed, going
+
+    return _in_blocks(problem, _evaluate, z, x, then=solved)
+
+
 def _improved(
-    problem: Shooting, z: np.ndarray, x: np.ndarray, misses: np.ndarray, matrix: np.ndarray
+    problem: Shooting, z: np.ndarray, x: np.ndarray, misses: np.ndarray, newton: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """States that miss by less than these do, and where there are such states."""
-    flat, scale = misses.reshape(len(z), -1), np.abs(misses).max(axis=(1, 2))
-    now = np.linalg.norm(flat / scale[:, None], axis=1)
+    scale = np.abs(misses).max(axis=(1, 2))
+    now = np.linalg.norm((misses / scale[:, None, None]).reshape(len(z), -1), axis=1)
 
-    def best(candidates: np.ndarray, z: np.ndarray, x: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        sizes = np.stack([missed(problem, one, x, scale) for one in np.moveaxis(candidates, 1, 0)], axis=1)
-        chosen = np.where(np.isfinite(sizes), sizes, np.inf).argmin(axis=1)
-        rows = np.arange(len(z))
-        return candidates[rows, chosen], sizes[rows, chosen]
+    def tried(chosen: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The best of the steps (chosen, way, period, hidden) from the chosen states, and what it misses by."""
+        ends = z[chosen, None] + steps
+        sizes = np.stack([missed(problem, end, x[chosen], scale[chosen]) for end in np.moveaxis(ends, 1, 0)], axis=1)
+        best = np.where(np.isfinite(sizes), sizes, np.inf).argmin(axis=1)
+        rows = np.arange(len(chosen))
+        return ends[rows, best], sizes[rows, best]
 
-    newton = _solved(matrix, -flat).reshape(z.shape)
-    fractions = FRACTIONS.astype(z.dtype)[:, None, None]
-    found, sizes = best(z[:, None] + fractions * newton[:, None], z, x, scale)
+    found, sizes = tried(np.arange(len(z)), newton[:, None])
     enough = now * (1 - 0.01 * np.sqrt(np.finfo(z.dtype).eps))
-    better = sizes < enough
-    if not better.all():
-        stuck = np.flatnonzero(~better)
+    fractions = FRACTIONS.astype(z.dtype)[:, None, None]
+    if len(stuck := np.flatnonzero(~(sizes < enough))):
+        found[stuck], sizes[stuck] = tried(stuck, fractions * newton[stuck, None])
+    if len(stuck := np.flatnonzero(~(sizes < enough))):
         lengths = np.maximum(np.linalg.norm(z[stuck], axis=(1, 2)), problem.typical)
-        steps = _marquardt(matrix[stuck], -flat[stuck], lengths).reshape(len(stuck), len(DAMPINGS), *z.shape[1:])
-        found[stuck], sizes[stuck] = best(z[stuck, None] + steps, z[stuck], x[stuck], scale[stuck])
-        better = sizes < enough
-    return found, better
+        matrix = system(evaluated(problem, z[stuck], x[stuck])[1])
+        steps = _marquardt(matrix, -misses[stuck].reshape(len(stuck), -1), lengths)
+        found[stuck], sizes[stuck] = tried(stuck, steps.reshape(len(stuck), len(DAMPINGS), *z.shape[1:]))
+    return found, sizes < enough
 
 
 def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -147,12 +159,10 @@ def _marquardt(matrix: np.ndarray, right: np.ndarray, lengths: np.ndarray) -> np
     return (gains * np.einsum("sij,si->sj", left, right)[:, None]) @ basis
 
 
-def is_fixed(problem: Shooting, states: np.ndarray, misses: np.ndarray, jacobians: np.ndarray) -> np.ndarray:
-    """Whether what (start, period, hidden) states miss by is no more than rounding of the numbers that go in."""
-    carried = np.einsum("spij,spj->spi", np.abs(jacobians), np.abs(states))
-    largest = np.maximum(np.maximum(np.abs(states), carried).max(axis=(1, 2)), problem.typical)
-    allowed = 4 * np.finfo(states.dtype).eps * np.sqrt(states.shape[-1]) * largest
-    return np.abs(misses).max(axis=(1, 2)) <= allowed  # false for NaN
+def rounding(problem: Shooting, states: np.ndarray, carried: np.ndarray) -> np.ndarray:
+    """What (start, period, hidden) states may miss by for no other reason than rounding of the numbers that go in."""
+    largest = np.maximum(np.maximum(np.abs(states).max(axis=(1, 2)), carried), problem.typical)
+    return 4 * np.finfo(states.dtype).eps * np.sqrt(states.shape[-1]) * largest
 
 
 def is_degenerate(jacobians: np.ndarray) -> np.ndarray:
@@ -164,26 +174,28 @@ def is_degenerate(jacobians: np.ndarray) -> np.ndarray:
 def system(jacobians: np.ndarray) -> np.ndarray:
     """The Jacobians of the misses, (start, period · hidden, period · hidden), of (start, period, hidden, hidden) ones."""
     count, period, hidden, _ = jacobians.shape
+    unit = np.arange(hidden)
     matrix = np.zeros((count, period, hidden, period, hidden), jacobians.dtype)
     for i in range(period):
-        matrix[:, i, :, i] += jacobians[:, i]
-        matrix[:, i, :, (i + 1) % period] -= np.eye(hidden, dtype=jacobians.dtype)
+        matrix[:, i, :, i] = jacobians[:, i]
+        matrix[:, i, unit, (i + 1) % period, unit] -= 1
     return matrix.reshape(count, period * hidden, period * hidden)
 
 
-def evaluated(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What (start, period, hidden) states miss by, and the Jacobian of the step at each of them."""
+def evaluated(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What (start, period, hidden) states miss by, the Jacobian of the step at each, and the largest of |J| |h|."""
     return _in_blocks(problem, _evaluate, states, inputs)
 
 
 @jax.jit
-def _evaluate(step: Traced, states: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def one(h: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        after, push = jax.linearize(lambda h: step(h, x), h)
-        return after, jax.vmap(push, out_axes=1)(jnp.eye(h.size, dtype=h.dtype))
+def _evaluate(step: Traced, states: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def twice(h: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        after = step(h, x)
+        return after, after
 
-    after, jacobians = jax.vmap(jax.vmap(one, (0, None)))(states, inputs)
-    return after - jnp.roll(states, -1, axis=1), jacobians
+    jacobians, after = jax.vmap(jax.vmap(jax.jacfwd(twice, has_aux=True), (0, None)))(states, inputs)
+    carried = jnp.einsum("spij,spj->spi", jnp.abs(jacobians), jnp.abs(states)).max(axis=(1, 2))
+    return after - jnp.roll(states, -1, axis=1), jacobians, carried
 
 
 def missed(problem: Shooting, states: np.ndarray, inputs: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -233,15 +245,24 @@ def orbits(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> np.ndar
 
 
 def _in_blocks(
-    problem: Shooting, compiled: Callable[..., tuple[jax.Array, ...]], *arrays: np.ndarray, shared: Any = None
+    problem: Shooting,
+    compiled: Callable[..., tuple[jax.Array, ...]],
+    *arrays: np.ndarray,
+    shared: Any = None,
+    then: Callable[..., tuple[np.ndarray, ...]] | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """A compiled function of the step and arrays, in blocks of one size, the last filled up with copies of its rows."""
+    """A compiled function of the step and arrays, in blocks of one size, the last filled up with copies of its rows.
+
+    `then` makes of each block's rows, and what was computed, what is kept of them.
+    """
     block = problem.block(arrays[0].shape[-1])
     parts = []
     for i in range(0, max(len(arrays[0]), 1), block):
-        rows = [array[i : i + block] for array in arrays]
+        here = slice(i, i + block)
+        rows = [array[here] for array in arrays]
         count = len(rows[0])
-        filled = [np.resize(row, (block, *row.shape[1:])) for row in rows]
-        found = compiled(problem.step, *filled, *(() if shared is None else (shared,)))
-        parts.append([np.asarray(out)[:count] for out in found])
+        if count < block:
+            rows = [np.resize(row, (block, *row.shape[1:])) for row in rows]
+        found = [np.asarray(out)[:count] for out in compiled(problem.step, *rows, *(() if shared is None else (shared,)))]
+        parts.append(found if then is None else then(here, *found))
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
