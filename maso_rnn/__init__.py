@@ -12,6 +12,8 @@ Which pieces lie on this line or plane?
 Where on it does the decision change, and which numbers of the input make the output?
     `decisions`, `decision_boundary`; `integrated_gradients`, `integrated_gradients_on_device`, and for any cell
     `integrated_gradients_by_quadrature`.
+Which input near this one is of another class?
+    `nearest_change`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -68,6 +70,10 @@ from maso_rnn.codes import (
     hamming,
     pack,
     unpack,
+)
+from maso_rnn.counterfactuals import (
+    NearestChange,
+    nearest_change,
 )
 from maso_rnn.distances import (
     boundary_distance,
@@ -140,6 +146,7 @@ __all__ = [
     "LineWalk",
     "Linearization",
     "Lyapunov",
+    "NearestChange",
     "ParallelResult",
     "PieceMaps",
     "PiecewiseAffine",
@@ -179,6 +186,7 @@ __all__ = [
     "lyapunov_exponents",
     "match",
     "modal_coordinates",
+    "nearest_change",
     "noise_penalty",
     "np_rnn",
     "pack",
