@@ -14,6 +14,13 @@ Which pieces lie on this line or plane, and where does the decision change?
 Why this answer, and how safe is it?
     `integrated_gradients` (exact along a line), `integrated_gradients_on_device`, `integrated_gradients_by_quadrature`;
     `output_bounds`, `certified_radius`.
+Which pieces lie on this line or plane?
+    `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
+Where on it does the decision change, and which numbers of the input make the output?
+    `decisions`, `decision_boundary`; `integrated_gradients`, `integrated_gradients_on_device`, and for any cell
+    `integrated_gradients_by_quadrature`.
+Which input near this one is of another class?
+    `nearest_change`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -85,6 +92,13 @@ from maso_rnn.codes import (
     unpack,
 )
 from maso_rnn.distances import boundary_distance
+from maso_rnn.counterfactuals import (
+    NearestChange,
+    nearest_change,
+)
+from maso_rnn.distances import (
+    boundary_distance,
+)
 from maso_rnn.dynamics import (
     AllFixedPoints,
     Cycles,
@@ -164,6 +178,7 @@ __all__ = [
     "LineWalk",
     "Linearization",
     "Lyapunov",
+    "NearestChange",
     "ParallelResult",
     "PieceMaps",
     "PiecewiseAffine",
@@ -210,6 +225,7 @@ __all__ = [
     "lyapunov_exponents",
     "match",
     "modal_coordinates",
+    "nearest_change",
     "noise_penalty",
     "np_rnn",
     "output_bounds",
