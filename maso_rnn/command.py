@@ -27,8 +27,8 @@ from maso_rnn.report.reading import check
 class Parser(argparse.ArgumentParser):
     """Arguments as argparse reads them; what is wrong with them is one line and exit status 2."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """End the program."""

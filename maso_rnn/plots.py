@@ -14,20 +14,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from maso_rnn.style import (
-    COLOURS,
-    DIVERGING,
-    GREY,
-    HIGHLIGHT,
-    INK,
-    MARKERS,
-    PALE,
-    SEQUENTIAL,
-    SMALL,
-    legend,
-    new_axes,
-    new_figure,
-)
+from maso_rnn.style import COLOURS as COLOURS
+from maso_rnn.style import DIVERGING as DIVERGING
+from maso_rnn.style import GREY, HIGHLIGHT, INK, MARKERS, PALE, SMALL, legend
+from maso_rnn.style import SEQUENTIAL as SEQUENTIAL
+from maso_rnn.style import new_axes as new_axes
+from maso_rnn.style import new_figure as new_figure
 
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}  # a legend over the axes hides no data
 
@@ -502,7 +494,7 @@ def eigenvalue_cloud(eigenvalues: Mapping[str, np.ndarray], *, axes: Axes | None
     # the first largest and on top, so that one place that many share is seen
     for (name, values), colour, marker, size in zip(eigenvalues.items(), COLOURS, "o^s", (110, 45, 14), strict=False):
         values = np.asarray(values)
-        size = size if len(eigenvalues) > 1 else max(12, 600 / len(values))
+        size = size if len(eigenvalues) > 1 else max(12, 600 // len(values))
         outside = (np.abs(values) > 1 + 1e-6).sum()
         axes.scatter(
             values.real,
@@ -658,7 +650,8 @@ def memory_measured(
     axes.set_yticks([*powers, high], ticks)
     axes.minorticks_off()
     axes.text(0.97, 0.03, "forgotten sooner", color=GREY, fontsize=SMALL, ha="right", transform=axes.transAxes)
-    axes.text(0.03, 0.80, "remembered longer", color=GREY, fontsize=SMALL, transform=axes.transAxes)
+    axes.text(0.03, 0.84, "remembered longer", color=GREY, fontsize=SMALL, transform=axes.transAxes)
+    legend(axes, loc="upper left", bbox_to_anchor=(0.0, 0.82))
     return axes
 
 
@@ -844,7 +837,7 @@ def plane(
     order = present if classes_shown is None else np.union1d(classes_shown, present)
     left, right, bottom, top = extent
     middles = np.linspace(left, right, classes.shape[1]), np.linspace(bottom, top, classes.shape[0])
-    handles = []
+    handles: list[Any] = []
     for c in present:
         colour = COLOURS[np.searchsorted(order, c) % len(COLOURS)]
         lead = scores[..., c] - np.delete(scores, c, axis=-1).max(axis=-1, initial=-np.inf)
@@ -1079,7 +1072,8 @@ def states(
         for chosen, name, face in ((attracts, "stable", HIGHLIGHT), (~attracts, "unstable", "white")):
             if chosen.any():
                 axes.scatter(
-                    *spots[chosen].T,
+                    spots[chosen, 0],
+                    spots[chosen, 1],
                     s=90,
                     marker="o",
                     facecolor=face,

@@ -113,8 +113,8 @@ def _cloud(spectra: Mapping[str, Spectrum]) -> Picture:
     plots.eigenvalue_cloud(clouds, axes=figure.add_subplot())
     outside = {name: int((np.abs(values) > 1 + 1e-6).sum()) for name, values in clouds.items()}
     reading = "; ".join(
-        f"{_of(name, spectra)}{outside[name]} of {len(values)} eigenvalues are outside the unit circle, the largest modulus is "
-        f"{np.abs(values).max():.3g}"
+        f"{_of(name, spectra)}{outside[name]} of {len(values)} eigenvalues are outside the unit circle, the largest "
+        f"modulus is {np.abs(values).max():.3g}"
         for name, values in clouds.items()
     )
     return Picture("eigenvalue-cloud", "Which modes of the recurrent kernel grow?", figure, f"{_capital(reading)}.")
@@ -157,8 +157,6 @@ def _memory(decays: Mapping[str, Mapping[str, PulseDecay]]) -> Picture:
             title=f"the kernel under {act}",
             axes=axes,
         )
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=style.SMALL, frameon=False)
     reading = "; ".join(
         f"{name}: " + ", ".join(f"{act} {_share(decay[act])}" for act in ACTIVATIONS) for name, decay in decays.items()
     )

@@ -554,12 +554,10 @@ def _last_outputs(rnn: RNN, xs: Array) -> Array:
 
 def _score_grid(rnn: RNN, origin: np.ndarray, u: np.ndarray, v: np.ndarray, resolution: int) -> np.ndarray:
     """(place, place, output): the output on a grid over the parallelogram, rows along v."""
-    return _grid(rnn, *(jnp.asarray(x, rnn.readout.kernel.dtype) for x in (origin, u, v)), resolution)
-
-
-def _grid(rnn: RNN, origin: Array, u: Array, v: Array, resolution: int) -> np.ndarray:
-    places = np.linspace(0, 1, resolution).astype(origin.dtype)
-    return np.stack([np.asarray(_row(rnn, origin, u, v, places, b)) for b in places])
+    dtype = rnn.readout.kernel.dtype
+    corner, along, up = (jnp.asarray(x, dtype) for x in (origin, u, v))
+    places = jnp.linspace(0, 1, resolution, dtype=dtype)
+    return np.stack([np.asarray(_row(rnn, corner, along, up, places, b)) for b in places])
 
 
 @jax.jit

@@ -311,7 +311,7 @@ def read(
         places = slice(*np.searchsorted(kept, [first, first + batch]))
         packed[places] = found.packed[kept[places] - first]
         parts.append(jax.tree.map(lambda leaf, count=examples - first: leaf[:count], found._replace(packed=None)))
-    whole: _Found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    whole: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     broken = ~np.isfinite(whole.output).all(axis=1)
     if broken.any():
         raise FloatingPointError(
