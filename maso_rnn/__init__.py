@@ -46,6 +46,7 @@ from maso_rnn.affine import (
     match,
     template_margin,
 )
+from maso_rnn.adapters import cell
 from maso_rnn.cells import (
     Cell,
     Linearization,
