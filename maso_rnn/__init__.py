@@ -9,6 +9,11 @@ Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`; which codes rounding decides: `doubtful_codes`.
 Which pieces lie on this line or plane?
     `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
+Where on it does the decision change, and which numbers of the input make the output?
+    `decisions`, `decision_boundary`; `integrated_gradients`, `integrated_gradients_on_device`, and for any cell
+    `integrated_gradients_by_quadrature`.
+Which input near this one is of another class?
+    `nearest_change`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -47,6 +52,12 @@ from maso_rnn.affine import (
     template_margin,
 )
 from maso_rnn.adapters import cell
+from maso_rnn.attribution import (
+    Attribution,
+    integrated_gradients,
+    integrated_gradients_by_quadrature,
+    integrated_gradients_on_device,
+)
 from maso_rnn.cells import (
     Cell,
     Linearization,
@@ -60,6 +71,10 @@ from maso_rnn.codes import (
     hamming,
     pack,
     unpack,
+)
+from maso_rnn.counterfactuals import (
+    NearestChange,
+    nearest_change,
 )
 from maso_rnn.distances import (
     boundary_distance,
@@ -106,10 +121,14 @@ from maso_rnn.parallel import (
     parallel_forward,
 )
 from maso_rnn.slices import (
+    Boundary,
+    Decisions,
     LineWalk,
     PieceMaps,
     PlanePartition,
     affine_maps_along,
+    decision_boundary,
+    decisions,
     partition_plane,
     walk_line,
     walk_line_on_device,
@@ -118,13 +137,17 @@ from maso_rnn.slices import (
 __all__ = [
     "RNN",
     "AffineMap",
+    "Attribution",
+    "Boundary",
     "Cell",
+    "Decisions",
     "FixedPoints",
     "JacobianSpectra",
     "Layer",
     "LineWalk",
     "Linearization",
     "Lyapunov",
+    "NearestChange",
     "ParallelResult",
     "PieceMaps",
     "PiecewiseAffine",
@@ -141,6 +164,8 @@ __all__ = [
     "affine_maps_along",
     "boundary_distance",
     "count_regions",
+    "decision_boundary",
+    "decisions",
     "doubtful_codes",
     "eigen",
     "fixed_points",
@@ -151,6 +176,9 @@ __all__ = [
     "init",
     "initial_state",
     "initializers",
+    "integrated_gradients",
+    "integrated_gradients_by_quadrature",
+    "integrated_gradients_on_device",
     "jacobian_spectra",
     "last_output",
     "leaky_relu",
@@ -159,6 +187,7 @@ __all__ = [
     "lyapunov_exponents",
     "match",
     "modal_coordinates",
+    "nearest_change",
     "noise_penalty",
     "np_rnn",
     "pack",

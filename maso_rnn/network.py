@@ -386,17 +386,30 @@ def checked_arguments(
 
     Steps from `length` on are set to zero: whatever stood there, it changes no number.
     """
+    rnn, (xs,), state, length = checked_sequences(rnn, h0, length, pieces=pieces, xs=xs)
+    return rnn, xs, state, length
+
+
+def checked_sequences(
+    rnn: RNN, h0: Any, length: Any, *, pieces: bool = True, same_dtype: bool = True, **sequences: Any
+) -> tuple[RNN, list[Array], States, Array | None]:
+    """As `checked_arguments`, for several sequences of one shape, by name; in the network's dtype, or any floating one."""
     sizes: dict[str, int] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
-    xs = checks.array("xs", embedded("xs", xs, rnn.embedding), "time input", sizes, dtype)
+    asked = dtype if same_dtype else None
+    arrays = [
+        checks.array(name, embedded(name, xs, rnn.embedding), "time input", sizes, asked)
+        for name, xs in sequences.items()
+    ]
     state = _checked_state("h0", h0, rnn, dtype) if h0 is not None else _first_state(rnn)
     if length is not None:
-        length, inside = checks.index("length", length, 1, len(xs) + 1)
-        there = jnp.arange(len(xs))[:, None] < length
-        xs = checks.concretely(lambda *arrays: jnp.where(*arrays, 0), there, xs)
-        xs = xs if checks.is_concrete(inside) else jnp.where(inside, xs, jnp.nan)
-    checks.finite(rnn=rnn, xs=xs, h0=h0)
-    return _with_static_activation(rnn), xs, state, length
+        length, inside = checks.index("length", length, 1, sizes["time"] + 1)
+        there = jnp.arange(sizes["time"])[:, None] < length
+        arrays = [checks.concretely(lambda *both: jnp.where(*both, 0), there, xs) for xs in arrays]
+        if not checks.is_concrete(inside):
+            arrays = [jnp.where(inside, xs, jnp.nan) for xs in arrays]
+    checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
+    return _with_static_activation(rnn), arrays, state, length
 
 
 def embedded(name: str, xs: Any, embedding: Any) -> Any:

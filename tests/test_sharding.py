@@ -31,6 +31,9 @@ EXCEPTIONS = {
     "maso_rnn.per_gate": ON_ONE_HOST,
     "maso_rnn.parallel_forward": LOOP,
     "maso_rnn.walk_line_on_device": LOOP,
+    "maso_rnn.integrated_gradients_on_device": LOOP,
+    "maso_rnn.nearest_change": LOOP,
+    "maso_rnn.integrated_gradients_by_quadrature": LOOP,
     "srnn.memory_timescales": LOOP,
     "srnn.simulate": SAVED,
 }

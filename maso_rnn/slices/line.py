@@ -9,33 +9,33 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from maso_rnn import checks
-from maso_rnn.activations import PiecewiseAffine
 from maso_rnn.network import RNN, States
 from maso_rnn.slices.stages import (
-    EPS,
-    HostNetwork,
+    HALF,
     Sides,
+    Slice,
     Stage,
     activate,
     code_bytes,
     collected,
     exploring,
-    pre_activations,
-    tolerance,
+    kinks,
+    padded,
+    sides,
 )
 
 CACHED = 2048  # points that stay in the processor's cache; more of them go on half by half
-
+PLACED = 8 * HALF  # how well a position along the whole line is known
 
 class LineWalk(NamedTuple):
     """The pieces along a segment, from `walk_line` (NumPy) or `walk_line_on_device` (JAX, filled up to the cap).
 
-    On the device the arrays have the length that `max_regions` pieces need; what lies beyond `pieces` is NaN in
-    `breakpoints` and `outputs`, and 0 in `codes`.
+    On the device the arrays have the length that `max_regions` pieces need. What lies beyond `pieces` repeats the end of
+    the walk: pieces of length zero, with the codes of the last one.
 
     Attributes:
         breakpoints: (pieces - 1,), ascending, strictly between 0 and 1.
-        codes: (pieces, packed), as `pack` makes them of a trajectory's codes.
+        codes: (pieces, packed), as `pack` makes them of a trajectory's codes; padding has code 0.
         outputs: (pieces + 1, output), of the last step: at 0, at each breakpoint, and at `reached`.
         overflow: whether there are more pieces than `max_regions`; the walk is then the first ones only.
         pieces: how many were found.
@@ -57,6 +57,7 @@ def walk_line(
     h0: States | None = None,
     *,
     max_regions: int,
+    length: int | Int[Array, ""] | None = None,
 ) -> LineWalk:
     """Every affine piece of the network on the segment from `start` to `stop`: all of them, exactly.
 
@@ -71,13 +72,14 @@ def walk_line(
         h0: one (hidden,) for each layer; by default the learned state, else zeros. The same all along.
         max_regions: the most pieces to return, at least 1; if there are more, the first ones are returned and
             `overflow` is set.
+        length: how many steps of both ends count; the rest is padding.
 
     Returns:
         `LineWalk(breakpoints, codes, outputs, overflow, pieces, reached)`, NumPy arrays.
 
     Raises:
         ValueError: if the ends differ in shape or do not fit the network, are equal or not finite, `max_regions` is
-            below 1, the activation has no pieces, or the outputs are beyond float64.
+            below 1, `length` is out of range, the activation has no pieces, or the outputs are beyond float64.
         TypeError: if an argument is traced (use `walk_line_on_device`), or an end is not a floating array.
 
     Example:
@@ -92,131 +94,133 @@ def walk_line(
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the walk is this package's own.
     """
-    host = exploring(rnn, h0, {"start": start, "stop": stop}, "use walk_line_on_device, which may be traced")
+    host, state, ends = exploring(
+        rnn, h0, length, "use walk_line_on_device, which may be traced", start=start, stop=stop
+    )
     max_regions = checks.size("max_regions", max_regions)
-    host.directions[1] -= host.directions[0]
-
-    ends = host.points(np.array([[0.0], [1.0]]))
-    parts, overflow = _walk(host, 0, ends, np.empty((1, 0), np.uint8), max_regions)
-    last = parts[-1][0][-1:]
-    parts = list(_distinct(parts))
-    rows = np.concatenate([*(starts for starts, _ in parts), last])
-    codes = np.concatenate([codes for _, codes in parts])
+    if np.array_equal(*ends):
+        raise ValueError("stop must differ from start: the segment has length zero")
+    line = Slice(host, state, np.stack([ends[0], ends[1] - ends[0]]))
+    rows, codes = _joined(walked(line, max_regions))
     return LineWalk(
         breakpoints=rows[1:-1, 1].copy(),
-        codes=codes,
+        codes=padded(codes, len(ends[0]), len(start)),
         outputs=host.outputs(rows),
-        overflow=overflow,
+        overflow=bool(rows[-1, 1] < 1),
         pieces=len(codes),
         reached=float(rows[-1, 1]),
     )
 
 
-def _walk(
-    host: HostNetwork, first: int, rows: np.ndarray, codes: np.ndarray, most: int
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
-    """The points after all stages from the first on, and the codes of all stages between them, part by part.
+def walked(line: Slice, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The walk stretch by stretch, from 0 on: the points after all stages, and the codes of the pieces between them.
 
-    Given the points before that stage and the codes so far. Parts meet in one point. With them whether there were more
-    than `most` pieces.
+    Stretches meet in one point. Where there are more than `most` pieces the last point is not at 1. What is kept at one
+    time does not grow with the number of pieces.
     """
-    kept = [(codes, np.arange(len(codes)))]  # codes, and the piece before them that each was part of
-    overflow = False
-    for number, stage in enumerate(host.stages(first), first):
-        if len(rows) > CACHED and most > 1:
-            codes = collected(kept, np.arange(len(rows) - 1))
-            parts, more = _walk_halves(host, number, rows, codes, most)
-            return parts, overflow or more
-        rows, above, parents = _cross(host.act, stage, rows)
-        if len(rows) > most + 1:
-            overflow = True
-            rows, parents = rows[: most + 1], parents[:most]
-            above = [passed[: most + 1] for passed in above]
-        kept.append((code_bytes(host.act, [passed[:-1] | passed[1:] for passed in above]), parents))
-    codes = collected(kept, np.arange(len(rows) - 1))
-    return [(rows, codes)], overflow
+    waiting = [(0, line.points(np.array([[0.0], [1.0]])), np.empty((1, 0), np.uint8))]
+    while waiting and most:
+        first, rows, codes = waiting.pop()
+        kept = [(codes, np.arange(len(codes)))]  # codes, and the piece before them that each was part of
+        for number in range(first, len(line)):
+            while len(rows) > CACHED:
+                codes, middle = collected(kept, np.arange(len(rows) - 1)), len(rows) // 2
+                waiting.append((number, rows[middle:].copy(), codes[middle:]))
+                rows, codes = rows[: middle + 1].copy(), codes[:middle]
+                kept = [(codes, np.arange(middle))]
+            rows, above, parents = _cross(line, line[number], rows)
+            if len(rows) > most + 1:
+                waiting.clear()
+                rows, parents = rows[: most + 1], parents[:most]
+                above = [passed[: most + 1] for passed in above]
+            kept.append((code_bytes([passed[:-1] | passed[1:] for passed in above]), parents))
+        most -= len(rows) - 1
+        yield rows, collected(kept, np.arange(len(rows) - 1))
 
 
-def _walk_halves(
-    host: HostNetwork, first: int, rows: np.ndarray, codes: np.ndarray, most: int
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], bool]:
-    """As `_walk`: the first half of the points through all stages, then the second, which meet in one point."""
-    middle = len(rows) // 2
-    left, overflow = _walk(host, first, rows[: middle + 1].copy(), codes[:middle], most)
-    most -= sum(len(codes) for _, codes in left)
-    if overflow or not most:
-        return left, True
-    right, overflow = _walk(host, first, rows[middle:], codes[middle:], most)
-    return left + right, overflow
-
-
-def _distinct(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The pieces of each part, by the points where they start, and their codes, but those with the codes before them.
+def begin(codes: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Which pieces (piece,) are not of the codes of the one before, for the first of them `before` (at most 1, packed).
 
     Two crossings within rounding of each other may have cancelled: there is no breakpoint between equal codes.
     """
-    before = np.empty((0, 0), np.uint8)
-    for rows, codes in parts:
-        new = np.concatenate([[not np.array_equal(before, codes[:1])], (codes[1:] != codes[:-1]).any(axis=1)])
-        before = codes[-1:]
-        yield (rows[:-1], codes) if new.all() else (rows[:-1][new], codes[new])
+    return np.concatenate([[not np.array_equal(before, codes[:1])], (codes[1:] != codes[:-1]).any(axis=1)])
 
 
-def _cross(act: PiecewiseAffine, stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+def _joined(stretches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The points and the codes of all stretches."""
+    starts, found, last = [], [], np.empty((0, 0), np.uint8)
+    for rows, codes in stretches:
+        new = begin(codes, last)
+        starts.append(rows[:-1][new])
+        found.append(codes[new])
+        last, end = codes[-1:], rows[-1:]
+    return np.concatenate([*starts, end]), np.concatenate(found)
+
+
+class _Crossings(NamedTuple):
+    """Where units cross kinks between neighbouring points, (crossing,) each."""
+
+    piece: np.ndarray
+    unit: np.ndarray
+    value: np.ndarray  # of the kink
+    where: np.ndarray  # the place, as a share of the piece
+    blur: np.ndarray  # how well that is known
+
+    def pick(self, index: np.ndarray) -> _Crossings:
+        return _Crossings(*(field[index] for field in self))
+
+
+def _cross(line: Slice, stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """The points after a stage, its crossings among them.
 
     With them which units are above which kinks there, and for each piece between points the piece before the stage that
     it is part of.
     """
-    p, norms = pre_activations(stage, rows)
-    sides = Sides.of(p, norms, stage, act)
-    found = []
-    for r, (above, below) in enumerate(zip(*sides, strict=True)):
-        flips = (above[:-1] & below[1:]) | (below[:-1] & above[1:])
-        some = np.flatnonzero(flips.any(axis=1))
-        at, unit = np.nonzero(flips[some])
-        found.append(np.stack([some[at], unit, np.full(len(at), r)]))
-    piece, unit, kink = np.concatenate(found, axis=1)
+    act = line.host.act
+    p, read = stage.pre_activations(rows), rows[:, stage.reads]
+    at_points = sides(p, read, stage, act)
+    found = _crossings(p, at_points, kinks(act), rows[:, 1])
+    found = _inside(found, p, at_points, stage, read)
 
-    start, stop = p[piece, unit], p[piece + 1, unit]
-    value = np.append(act.breakpoints, np.inf)[kink]
-    where = (value - start) / (stop - start)
-    # how well the place is known: the rounding of p, and of the position along the whole line
-    blur = 4 * EPS / (rows[piece + 1, 1] - rows[piece, 1])
-    first, last = where <= blur, where >= 1 - blur
-    for at, beyond in ((piece[first], first), (piece[last] + 1, last)):  # as good as at an end: no new point
-        p[at, unit[beyond]] = value[beyond]
-        for side in (*sides.above, *sides.below):
-            side[at, unit[beyond]] = False
-    inside = ~(first | last)
-    blur = blur + tolerance(norms[piece], stage.scales[unit]) / np.abs(stop - start)
-    piece, unit, value, where, blur = (a[inside] for a in (piece, unit, value, where, blur))
-
-    order = np.lexsort((where, piece))
-    piece, unit, value, where, blur = (a[order] for a in (piece, unit, value, where, blur))
-    apart = (np.diff(piece) > 0) | (np.diff(where) > blur[1:] + blur[:-1])
-    new = np.concatenate([[True], apart]) if len(piece) else np.zeros(0, bool)
-    point = np.cumsum(new) - 1  # the new point that each crossing belongs to
-    piece, where = piece[new], where[new, None]
-
+    apart = (np.diff(found.piece) > 0) | (np.diff(found.where) > found.blur[1:] + found.blur[:-1])
+    new = np.concatenate([[True], apart]) if len(found.piece) else np.zeros(0, bool)
+    piece, where = found.piece[new], found.where[new, None]
     fresh = rows[piece] + where * (rows[piece + 1] - rows[piece])
     fresh_p = p[piece] + where * (p[piece + 1] - p[piece])
-    fresh_p[point, unit] = value
-    fresh_norms = norms[piece] + where[:, 0] * (norms[piece + 1] - norms[piece])
-    fresh_sides = Sides.of(fresh_p, fresh_norms, stage, act)
+    fresh_p[np.cumsum(new) - 1, found.unit] = found.value  # those that coincide share a point
+    at_fresh = sides(fresh_p, fresh[:, stage.reads], stage, act)
     activate(act, p, rows[:, stage.writes])
     activate(act, fresh_p, fresh[:, stage.writes])
 
-    before = np.arange(len(rows))
-    old = before + np.searchsorted(piece, before, side="left")  # new points of earlier pieces stand before each
-    young = piece + 1 + np.arange(len(piece))
-    merged = np.empty((len(rows) + len(piece), rows.shape[1]))
-    merged[old], merged[young] = rows, fresh
-    passes = []
-    for passed, fresh_passed in zip(sides.above, fresh_sides.above, strict=True):
-        both = np.empty((len(merged), p.shape[1]), bool)
-        both[old], both[young] = passed, fresh_passed
-        passes.append(both)
-    parents = np.empty(len(merged), np.intp)
-    parents[old], parents[young] = before, piece
-    return merged, passes, parents[:-1]
+    if not len(piece):
+        return rows, at_points.above, np.arange(len(rows) - 1)
+    after = piece + 1
+    above = [np.insert(old, after, new, axis=0) for old, new in zip(at_points.above, at_fresh.above, strict=True)]
+    return np.insert(rows, after, fresh, axis=0), above, np.insert(np.arange(len(rows)), after, piece)[:-1]
+
+
+def _crossings(p: np.ndarray, at: Sides, values: tuple[float, ...], places: np.ndarray) -> _Crossings:
+    """Every unit that is on different sides of a kink at neighbouring points."""
+    found = []
+    for r, (above, below) in enumerate(zip(*at, strict=True)):
+        flips = np.flatnonzero((above[:-1] & below[1:]) | (below[:-1] & above[1:]))
+        found.append(np.stack([*np.divmod(flips, p.shape[1]), np.full(len(flips), r)]))
+    piece, unit, kink = np.concatenate(found, axis=1)
+    start, stop, value = p[piece, unit], p[piece + 1, unit], np.asarray(values)[kink]
+    where = (value - start) / (stop - start)
+    order = np.lexsort((where, piece))
+    blur = PLACED / (places[piece + 1] - places[piece])
+    return _Crossings(piece, unit, value, where, blur).pick(order)
+
+
+def _inside(found: _Crossings, p: np.ndarray, at: Sides, stage: Stage, read: np.ndarray) -> _Crossings:
+    """The crossings that are clear of both ends of their piece; the others' units rest on their kinks at that end."""
+    first, last = found.where <= found.blur, found.where >= 1 - found.blur
+    for row, here in ((found.piece[first], first), (found.piece[last] + 1, last)):
+        p[row, found.unit[here]] = found.value[here]
+        for side in (*at.above, *at.below):
+            side[row, found.unit[here]] = False
+    found = found.pick(~(first | last))
+    piece, unit = found.piece, found.unit
+    own = stage.rounding(np.abs(read[piece]))[np.arange(len(piece)), unit]
+    return found._replace(blur=found.blur + own / np.abs(p[piece + 1, unit] - p[piece, unit]))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine
-from maso_rnn.codes import unpack
 from maso_rnn.network import RNN, check_network
 from maso_rnn.slices.line import LineWalk
-from maso_rnn.slices.stages import HostNetwork, as_float64
+from maso_rnn.slices.stages import HostNetwork, as_float64, bytes_of_step, from_bytes
 
 
 class PieceMaps(NamedTuple):
@@ -32,7 +30,9 @@ class PieceMaps(NamedTuple):
     offset: Float[np.ndarray, "piece output"]
 
 
-def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> PieceMaps:
+def affine_maps_along(
+    rnn: RNN, walk: LineWalk, *, refresh_every: int = 128, length: int | Int[Array, ""] | None = None
+) -> PieceMaps:
     """The affine maps of all pieces of a walk, each from the one before by low-rank updates.
 
     Equation: where unit j of step t changes its piece, slope' − slope = (s' − s) g ⊗ a and the like for the rest, with
@@ -46,13 +46,15 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
         rnn: the network that the walk is of.
         walk: from `walk_line` or `walk_line_on_device`; its codes are read, and of its outputs how many there are.
         refresh_every: how many pieces share one map made afresh, at least 1; 1 makes no updates.
+        length: how many steps counted in the walk, by default all; the rest is padding, with zero slope.
 
     Returns:
         `PieceMaps(slope, initial_slope, offset)`, of the last step's output, one map for each piece.
 
     Raises:
-        ValueError: if the walk's codes are not of such a network, or `refresh_every` is below 1.
-        TypeError: if an argument is traced, `walk` is none, or `refresh_every` is not an integer.
+        ValueError: if the walk's codes are not of such a network, `refresh_every` is below 1, or `length` is out of
+            range.
+        TypeError: if an argument is traced, `walk` is no `LineWalk`, or `refresh_every` is not an integer.
 
     Example:
         >>> import jax
@@ -68,58 +70,88 @@ def affine_maps_along(rnn: RNN, walk: LineWalk, *, refresh_every: int = 128) -> 
     Source:
         Wang, Balestriero, Baraniuk (2019), theorem 1, for the maps; the updates are the product rule.
     """
-    if not checks.is_concrete(rnn, walk):
-        raise TypeError(
-            "rnn and walk must not be traced: affine_maps_along is a host function; use jax.vmap of affine_map"
-        )
-    check_network(rnn)
+    if not checks.is_concrete(rnn, walk, length):
+        raise TypeError("rnn and walk must not be traced: this is a host function; use jax.vmap of affine_map")
+    check_network(rnn, pieces=True)
     refresh_every = checks.size("refresh_every", refresh_every)
-    codes = _codes_of(walk, rnn)
-    pieces = len(codes[0])
-    host = as_float64(rnn, None)
-    inputs, units = len(host.layers[0][0]), len(host.state)
-    outputs, time = host.readout.shape[1], codes[0].shape[1]
+    host = as_float64(rnn)
+    codes = _codes_of(walk, host)
+    pieces, time, _ = codes[0].shape
+    steps = time if length is None else int(checks.index("length", length, 1, time + 1)[0])
+    inputs, outputs = len(host.layers[0][0]), host.readout.shape[1]
     # each map as rows (inputs of all steps, initial states, constant)
-    maps = np.empty((pieces, outputs, time * inputs + units + 1))
+    maps = np.zeros((pieces, outputs, time * inputs + sum(host.widths) + 1))
+    counted = np.r_[: steps * inputs, time * inputs : maps.shape[2]]
     chunk = max(1, 1024 // refresh_every) * refresh_every
     for first in range(0, pieces, chunk):
-        _fill(maps[first : first + chunk], [code[first : first + chunk] for code in codes], host, refresh_every)
-    ends = time * inputs + np.cumsum([0, *(len(own) for _, own, _ in host.layers)])
+        some = slice(first, first + chunk)
+        found = changes([code[some, :steps] for code in codes], host, refresh_every)
+        maps[some, :, counted] = found.maps()
+    ends = time * inputs + np.cumsum([0, *host.widths])
     slope, *initial_slope, offset = np.split(maps, ends, axis=2)
     return PieceMaps(slope.reshape(pieces, outputs, time, inputs), tuple(initial_slope), offset[:, :, 0])
 
 
-def _codes_of(walk: Any, rnn: RNN) -> list[np.ndarray]:
+def _codes_of(walk: Any, host: HostNetwork) -> list[np.ndarray]:
     """For each layer (piece, time, hidden), the codes of a walk of that network."""
-    if not isinstance(walk, LineWalk):
-        raise TypeError(f"walk must be a LineWalk, from maso_rnn.walk_line, got {type(walk).__name__}")
-    for name in ("codes", "outputs"):
-        value = getattr(walk, name)
-        if not isinstance(value, jax.Array | np.ndarray) or value.ndim != 2:
-            raise TypeError(
-                f"walk.{name} must be an array of rank 2, got {getattr(value, 'shape', type(value).__name__)}"
-            )
-    wanted, got = rnn.readout.kernel.shape[1], walk.outputs.shape[1]
-    if wanted != got:
-        raise ValueError(f"walk must be of this network, of {wanted} outputs, got one of {got}")
-    pieces = int(walk.pieces)
-    if not 1 <= pieces <= len(walk.codes):
-        raise ValueError(f"walk.codes must have a row for each of {pieces} pieces, got {len(walk.codes)}")
-    try:
-        with jax.ensure_compile_time_eval():
-            return [np.asarray(code) for code in unpack(np.asarray(walk.codes)[:pieces], rnn)]
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"walk.codes: {error}") from None
+    checks.instance("walk", walk, LineWalk, "maso_rnn.walk_line")
+    checks.array("walk.outputs", walk.outputs, "point output", {"output": host.readout.shape[1]})
+    checks.array("walk.codes", walk.codes, "piece packed", kinds=(np.uint8,))
+    packed, pieces, in_step = np.asarray(walk.codes), int(walk.pieces), sum(bytes_of_step(host))
+    fits = packed.shape[1] % in_step == 0 and 1 <= pieces <= len(packed)
+    codes = from_bytes(packed[:pieces], host) if fits else []
+    if not fits or any(code.max() >= len(host.act.slopes) for code in codes):
+        raise ValueError(f"walk must be of this network, of {in_step} bytes of codes a step, got {packed.shape}")
+    return codes
 
 
-def _fill(maps: np.ndarray, codes: list[np.ndarray], host: HostNetwork, refresh_every: int) -> None:
-    """Write the maps (piece, output, ...) of pieces in a row."""
-    pieces, outputs, length = maps.shape
+class Changes(NamedTuple):
+    """Pieces in a row by how each map comes from the one before; maps are rows (inputs, initial states, constant).
+
+    The change c, from the piece before[c] to the next one, adds onto_outputs[c] ⊗ forms[c].
+    """
+
+    pieces: int
+    refresh_every: int
+    fresh: np.ndarray  # (fresh, output, row), the maps of every refresh_every-th piece
+    before: np.ndarray
+    onto_outputs: np.ndarray  # (change, output)
+    forms: np.ndarray  # (change, row)
+
+    def maps(self) -> np.ndarray:
+        """(piece, output, row), the map of every piece."""
+        maps = np.empty((self.pieces, *self.fresh.shape[1:]))
+        maps[:: self.refresh_every] = self.fresh
+        update = np.empty(maps.shape[1:])
+        along = np.argsort(self.before, kind="stable")
+        bounds = np.searchsorted(self.before[along], np.arange(self.pieces + 1))
+        for piece in range(self.pieces):
+            if piece % self.refresh_every:
+                maps[piece] = maps[piece - 1]
+                for change in along[bounds[piece - 1] : bounds[piece]]:
+                    np.multiply(self.onto_outputs[change][:, None], self.forms[change], out=update)
+                    maps[piece] += update
+        return maps
+
+    def weighted_sum(self, weights: np.ndarray) -> np.ndarray:
+        """(output, row), the sum over pieces of weight · map, without forming the maps."""
+        starts = np.arange(0, self.pieces, self.refresh_every)
+        total = np.tensordot(np.add.reduceat(weights, starts), self.fresh, axes=1)
+        # a change is part of all maps from the next piece to the last before one that is made afresh
+        so_far = np.concatenate([[0.0], np.cumsum(weights)])
+        ends = np.minimum((self.before // self.refresh_every + 1) * self.refresh_every, self.pieces)
+        shares = so_far[ends] - so_far[self.before + 1]
+        return total + (shares[:, None] * self.onto_outputs).T @ self.forms
+
+
+def changes(codes: list[np.ndarray], host: HostNetwork, refresh_every: int) -> Changes:
+    """The maps of pieces in a row by their changes, given for each layer the codes (piece, time, hidden)."""
+    pieces, outputs = len(codes[0]), host.readout.shape[1]
     fresh = np.arange(0, pieces, refresh_every)
     # every change of a unit's code from one piece to the next: (piece before, step, unit), layer by layer
-    changes = [np.nonzero(code[1:] != code[:-1]) for code in codes]
-    layer = np.repeat(np.arange(len(codes)), [len(before) for before, _, _ in changes])
-    before, step, unit = (np.concatenate(arrays) for arrays in zip(*changes, strict=True))
+    found = [np.nonzero(code[1:] != code[:-1]) for code in codes]
+    layer = np.repeat(np.arange(len(codes)), [len(before) for before, _, _ in found])
+    before, step, unit = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     kept = (before + 1) % refresh_every != 0
     order = np.flatnonzero(kept)[np.argsort(-step[kept], kind="stable")]  # those of late steps first
     layer, before, step, unit = (array[order] for array in (layer, before, step, unit))
@@ -129,23 +161,16 @@ def _fill(maps: np.ndarray, codes: list[np.ndarray], host: HostNetwork, refresh_
     seeds = np.concatenate([np.full(from_end, codes[0].shape[1]), step])
     through = np.concatenate([np.repeat(fresh, outputs), before])
     pulled = _pull_back(codes, host, through, seeds, from_end, layer, unit)
-    onto_outputs = _push_forward(codes, host, before + 1, step, layer, unit)
 
     old, new = (_at_changes(codes, layer, piece, step, unit) for piece in (before, before + 1))
     slopes, offsets = np.asarray(host.act.slopes), np.asarray(host.act.offsets)
     forms = pulled[from_end:] * (slopes[new] - slopes[old])[:, None]
     forms[:, -1] += offsets[new] - offsets[old]
-    maps[fresh] = pulled[:from_end].reshape(len(fresh), outputs, length)
+    maps = pulled[:from_end].reshape(len(fresh), outputs, -1)
     if host.readout_bias is not None:
-        maps[fresh, :, -1] += host.readout_bias
-    update = np.empty(maps.shape[1:])
-    along = np.argsort(before, kind="stable")
-    bounds = np.searchsorted(before[along], np.arange(pieces + 1))
-    for piece in np.setdiff1d(np.arange(pieces), fresh):
-        maps[piece] = maps[piece - 1]
-        for change in along[bounds[piece - 1] : bounds[piece]]:
-            np.multiply(onto_outputs[change][:, None], forms[change], out=update)
-            maps[piece] += update
+        maps[:, :, -1] += host.readout_bias
+    onto_outputs = _push_forward(codes, host, before + 1, step, layer, unit)
+    return Changes(pieces, refresh_every, maps, before, onto_outputs, forms)
 
 
 def _at_changes(
@@ -182,7 +207,7 @@ def _pull_back(
     inputs, outputs = len(host.layers[0][0]), host.readout.shape[1]
     slopes = np.zeros((len(piece), time, inputs))
     constant = np.zeros(len(piece))
-    states = [np.zeros((len(piece), len(own))) for _, own, _ in host.layers]
+    states = [np.zeros((len(piece), width)) for width in host.widths]
     states[-1][:from_end] = np.tile(host.readout.T, (from_end // outputs, 1))
     constants = np.asarray(host.act.offsets)
     for t in reversed(range(time)):
@@ -200,7 +225,7 @@ def _pull_back(
             through[mine, unit[mine - from_end]] = 1.0
             if bias is not None:
                 constant[:active] += through @ bias
-            states[l][:active] = through @ own.T
+            states[l][:active] = 0 if own is None else through @ own.T
             onto = through @ kernel.T
         slopes[:active, t] = onto
     return np.hstack([slopes.reshape(len(piece), -1), *states, constant[:, None]])
@@ -216,13 +241,13 @@ def _push_forward(
 ) -> np.ndarray:
     """What each named unit's state, moved by 1, does to the outputs of the last step: (row, output)."""
     _, time, _ = codes[0].shape
-    states = [np.zeros((len(piece), len(own))) for _, own, _ in host.layers]
+    states = [np.zeros((len(piece), width)) for width in host.widths]
     for t in range(time):
         first = int(np.searchsorted(-step, -t, side="left"))  # of those that have begun
         last = int(np.searchsorted(-step, -t, side="right"))
         below = np.zeros((len(piece) - first, 0))
         for l, (kernel, own, _) in enumerate(host.layers):
-            moved = states[l][first:] @ own
+            moved = np.zeros_like(states[l][first:]) if own is None else states[l][first:] @ own
             if l:
                 moved += below @ kernel
             moved = _scaled(host.act, codes[l][piece[first:], t], moved)

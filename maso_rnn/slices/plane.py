@@ -6,19 +6,20 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine
 from maso_rnn.network import RNN, States
 from maso_rnn.slices.stages import (
-    Sides,
+    Slice,
     Stage,
     activate,
     code_bytes,
     collected,
     exploring,
-    pre_activations,
+    kinks,
+    padded,
 )
 
 
@@ -27,7 +28,7 @@ class PlanePartition(NamedTuple):
 
     Attributes:
         polygons: for each piece (corner, 2), the corners of a convex polygon, counterclockwise.
-        codes: (pieces, packed), as `pack` makes them of a trajectory's codes.
+        codes: (pieces, packed), as `pack` makes them of a trajectory's codes; padding has code 0.
         outputs: for each piece (corner, output), the output of the last step at each corner; affine between.
         areas: (pieces,), they sum to 1 unless there was an overflow.
         overflow: whether there are more pieces than `max_regions`; these are then some of them only.
@@ -48,6 +49,7 @@ def partition_plane(
     h0: States | None = None,
     *,
     max_regions: int,
+    length: int | Int[Array, ""] | None = None,
 ) -> PlanePartition:
     """Every affine piece of the network on the parallelogram that `u` and `v` span at `origin`.
 
@@ -64,14 +66,15 @@ def partition_plane(
         h0: one (hidden,) for each layer; by default the learned state, else zeros. The same all over.
         max_regions: the most pieces to return, at least 1; if there are more, some of them are returned and
             `overflow` is set.
+        length: how many steps of the three count; the rest is padding.
 
     Returns:
         `PlanePartition(polygons, codes, outputs, areas, overflow)`, NumPy arrays.
 
     Raises:
         ValueError: if the three differ in shape or do not fit the network, are not finite, `u` and `v` are parallel
-            or zero (three collinear corners), `max_regions` is below 1, the activation has no pieces, or the outputs
-            are beyond float64.
+            or zero (three collinear corners), `max_regions` is below 1, `length` is out of range, the activation has no
+            pieces, or the outputs are beyond float64.
         TypeError: if an argument is traced, or one of the three is not a floating array.
 
     Example:
@@ -87,34 +90,40 @@ def partition_plane(
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the walk is this package's own.
     """
     advice = "call it outside jax.jit and jax.vmap; walk_line_on_device may be traced, for lines"
-    host = exploring(rnn, h0, {"origin": origin, "u": u, "v": v}, advice)
+    host, state, corners = exploring(rnn, h0, length, advice, origin=origin, u=u, v=v)
     max_regions = checks.size("max_regions", max_regions)
-    sides = host.directions[1:].reshape(2, -1)
-    lengths = np.linalg.norm(sides, axis=1, keepdims=True)
-    # the corners are as exact as the dtype they came in
-    rounding = 8 * max(float(jnp.finfo(corner.dtype).eps) for corner in (origin, u, v))
-    if not lengths.all() or np.linalg.matrix_rank(sides / lengths, tol=rounding) < 2:
-        raise ValueError("u and v must span a plane: origin, origin + u and origin + v are three collinear corners")
+    _require_plane(corners[1:], max(float(jnp.finfo(corner.dtype).eps) for corner in (origin, u, v)))
 
-    polygons = _Polygons(host.points(np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])), np.array([4]))
-    stages: list[tuple[np.ndarray, np.ndarray]] = []  # as in walk_line
+    plane = Slice(host, state, np.stack(corners))
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    polygons = _Polygons(plane.points(square), np.array([4]))
+    stages: list[tuple[np.ndarray, np.ndarray]] = []  # codes, and the polygon before the stage that each is part of
     overflow = False
-    for stage in host.stages():
-        polygons, above, parents, cut_short = _cut(host.act, stage, polygons, max_regions)
+    for number in range(len(plane)):
+        polygons, above, parents, cut_short = _cut(host.act, plane[number], polygons, max_regions)
         overflow |= cut_short
-        stages.append((code_bytes(host.act, above), parents))
+        stages.append((code_bytes(above), parents))
+    codes = collected(stages, np.arange(len(polygons.sizes)))
 
     ends = np.cumsum(polygons.sizes)[:-1]
-    corners = polygons.rows[:, 1:3].copy()
-    onward = corners[polygons.onward()]
-    twice = corners[:, 0] * onward[:, 1] - corners[:, 1] * onward[:, 0]
+    places = polygons.rows[:, 1:3].copy()
+    onward = places[polygons.onward()]
+    twice = places[:, 0] * onward[:, 1] - places[:, 1] * onward[:, 0]
     return PlanePartition(
-        polygons=tuple(np.split(corners, ends)),
-        codes=collected(stages, np.arange(len(polygons.sizes))),
+        polygons=tuple(np.split(places, ends)),
+        codes=padded(codes, len(corners[0]), len(origin)),
         outputs=tuple(np.split(host.outputs(polygons.rows), ends)),
         areas=np.add.reduceat(twice, polygons.starts()) / 2,
         overflow=overflow,
     )
+
+
+def _require_plane(directions: list[np.ndarray], eps: float) -> None:
+    """Directions that are not parallel, by more than the rounding of the dtype that they came in."""
+    sides = np.stack(directions).reshape(2, -1)
+    lengths = np.linalg.norm(sides, axis=1, keepdims=True)
+    if not lengths.all() or np.linalg.matrix_rank(sides / lengths, tol=8 * eps) < 2:
+        raise ValueError("u and v must span a plane: origin, origin + u and origin + v are three collinear corners")
 
 
 class _Polygons(NamedTuple):
@@ -132,6 +141,10 @@ class _Polygons(NamedTuple):
         starts = self.starts()
         onward[starts + self.sizes - 1] = starts
         return onward
+
+    def largest(self) -> np.ndarray:
+        """(polygon, ...), the largest of each polygon's corners."""
+        return np.maximum.reduceat(self.rows, self.starts(), axis=0) if len(self.rows) else self.rows
 
     def pick(self, chosen: np.ndarray) -> _Polygons:
         return _Polygons(self.rows[np.repeat(chosen, self.sizes)], self.sizes[chosen])
@@ -152,42 +165,59 @@ def _cut(
     With them which units are above which kinks inside each, for each the polygon before the stage that it is part of,
     and whether there were more than `most`. Rounds: of every polygon that some unit still crosses, cut one unit's line.
     """
-    p, norms = pre_activations(stage, polygons.rows)
-    # pre-activations in the place of the state, and the size of the sums' terms as a last column
-    rows = np.hstack([polygons.rows, norms[:, None]])
-    rows[:, stage.writes] = p
-    rest = _Polygons(rows, polygons.sizes)
-    kinks = np.append(act.breakpoints, np.inf)  # without kinks: one that nothing reaches
-    parents = np.arange(len(rest.sizes))
-    done, done_above, done_parents = [], [], []
-    overflow, count = False, 0
+    rows = polygons.rows.copy()
+    rows[:, stage.writes] = stage.pre_activations(polygons.rows)  # in the place of the state
+    rest, values = _Polygons(rows, polygons.sizes), kinks(act)
+    # nearly all polygons are whole by the largest rounding of any; only the others are held to their own
+    read = polygons.rows[:, stage.reads]
+    widest = stage.rounding(np.full(read.shape[1], max(read.max(), -read.min()))).max()
+    whole, inside = _whole(rest, *_sides(rest, stage, values, widest))
+    done, done_inside, done_parents = [rest.pick(whole)], [inside], [np.flatnonzero(whole)]
+    parents, count = np.flatnonzero(~whole), int(whole.sum())
+    rounding = stage.rounding(polygons._replace(rows=np.abs(read)).pick(~whole).largest())
+    rest = rest.pick(~whole)
+    overflow = False
     while len(parents) and count <= most:
-        sides = Sides.of(rest.rows[:, stage.writes], rest.rows[:, -1], stage, act)
-        above, below = np.stack(sides.above, axis=1), np.stack(sides.below, axis=1)  # (corner, kink, hidden)
+        above, below = _sides(rest, stage, values, np.repeat(rounding, rest.sizes, axis=0)[:, None])
         any_above = np.logical_or.reduceat(above, rest.starts(), axis=0)
         crossed = any_above & np.logical_or.reduceat(below, rest.starts(), axis=0)
         crossed = crossed.reshape(len(crossed), -1)
-        whole = np.equal(crossed.sum(axis=1), 0)
+        whole = ~crossed.any(axis=1)
         done.append(rest.pick(whole))
-        done_above.append(any_above[whole])
+        done_inside.append(any_above[whole])
         done_parents.append(parents[whole])
         count += int(whole.sum())
 
         corners = np.repeat(~whole, rest.sizes)
         rest, above, below = rest.pick(~whole), above[corners], below[corners]
-        parents = np.tile(parents[~whole], 2)
+        parents, rounding = np.tile(parents[~whole], 2), np.tile(rounding[~whole], (2, 1))
         kink, unit = np.divmod(crossed[~whole].argmax(axis=1), above.shape[2])
-        rest = _split(stage, rest, above, below, unit, kink, kinks[kink])
+        rest = _split(stage, rest, above, below, unit, kink, np.asarray(values)[kink])
         if len(parents) > most:
             overflow = True
-            rest, parents = rest.head(most), parents[:most]
-    polygons, inside, parents = _Polygons.join(done), np.concatenate(done_above), np.concatenate(done_parents)
+            rest, parents, rounding = rest.head(most), parents[:most], rounding[:most]
+    polygons, inside, parents = _Polygons.join(done), np.concatenate(done_inside), np.concatenate(done_parents)
     if len(parents) > most:
         overflow = True
         polygons, inside, parents = polygons.head(most), inside[:most], parents[:most]
-    rows = polygons.rows[:, :-1]
-    activate(act, rows[:, stage.writes], rows[:, stage.writes])
-    return _Polygons(rows, polygons.sizes), list(np.moveaxis(inside, 1, 0)), parents, overflow
+    activate(act, polygons.rows[:, stage.writes], polygons.rows[:, stage.writes])
+    return polygons, list(np.moveaxis(inside, 1, 0)), parents, overflow
+
+
+def _sides(
+    polygons: _Polygons, stage: Stage, values: tuple[float, ...], rounding: np.ndarray | np.floating
+) -> tuple[np.ndarray, np.ndarray]:
+    """(corner, kink, hidden): whether a unit lies clearly above a kink, clearly below it."""
+    distance = polygons.rows[:, None, stage.writes] - np.asarray(values)[:, None]
+    return distance > rounding, distance < -rounding
+
+
+def _whole(polygons: _Polygons, above: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which polygons no unit crosses, as all their corners lie clearly on one side, and for these which."""
+    first = above[polygons.starts()]
+    same = (above ^ below) & (above == np.repeat(first, polygons.sizes, axis=0))
+    whole = np.logical_and.reduceat(same.reshape(len(same), -1).all(axis=1), polygons.starts())
+    return whole, first[whole]
 
 
 def _split(

@@ -1,79 +1,38 @@
 """A ReLU-like network on the host, stage by stage, as the walks along lines and over planes carry it.
 
-NumPy in float64, whatever the network's dtype. A pre-activation counts as on its kink where it is nearer than the
-rounding error of the sum that it is.
+NumPy in float64, whatever the network's dtype. A stage is one layer at one step. A pre-activation counts as on its kink
+where it is nearer than the rounding of the sum that it is: a bound by the size of each term, so that it is the same
+share of the numbers whatever the scale of inputs and of hidden units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Array
 
 from maso_rnn import checks
-from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.network import RNN, States, check_network, initial_state
+from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.network import RNN, States, checked_sequences
 
-EPS = float(np.finfo(np.float64).eps)
-
-
-class Stage(NamedTuple):
-    """One layer at one step: what it reads, what it writes, and how."""
-
-    reads: slice
-    writes: slice
-    weights: np.ndarray
-    bias: np.ndarray | None
-    scales: np.ndarray  # (hidden,), times the norm of what is read: how large the terms of the sum may be
+HALF = float(np.finfo(np.float64).eps) / 2  # the relative error of one rounding
+INTERPOLATED = 6  # roundings of a state between two points, which are those of each term
+WIDE, BLOCK = 128, 512  # from that width on products leave out what is zero at so many neighbouring points
 
 
 class HostNetwork(NamedTuple):
-    """A network on the host, in float64, and the directions in which its input is explored.
-
-    A point is a row (coordinates, then the state of each layer); the first coordinate is 1, and the input is the sum of
-    the coordinates times the directions.
-    """
+    """A network's numbers in NumPy, float64; a kernel or a bias that it does not have is None."""
 
     act: PiecewiseAffine
-    layers: tuple[tuple[np.ndarray, np.ndarray, np.ndarray | None], ...]
+    layers: tuple[tuple[np.ndarray, np.ndarray | None, np.ndarray | None], ...]
     readout: np.ndarray
     readout_bias: np.ndarray | None
-    state: np.ndarray  # of all layers
-    directions: np.ndarray  # (coordinate, time, input)
 
-    def points(self, coordinates: np.ndarray) -> np.ndarray:
-        """Rows (point, coordinates and state) before the first step."""
-        ones = np.ones((len(coordinates), 1))
-        return np.hstack([ones, coordinates, np.broadcast_to(self.state, (len(coordinates), len(self.state)))])
-
-    def stages(self, first: int = 0) -> Iterator[Stage]:
-        """Every layer of every step from the first stage on, in the order of computation."""
-        kernel, recurrent, bias = self.layers[0]
-        driven = self.directions @ kernel
-        terms = np.abs(self.directions) @ np.abs(kernel)
-        if bias is not None:
-            driven[0] += bias
-            terms[0] += np.abs(bias)
-        count = len(driven)
-        end = count + len(recurrent)
-        squares = (recurrent**2).sum(axis=0)
-        uppers, below = [], slice(count, end)
-        for kernel, own, offset in self.layers[1:]:
-            writes = slice(below.stop, below.stop + len(own))
-            weights = np.vstack([kernel, own])
-            square = (weights**2).sum(axis=0) + (0 if offset is None else offset**2)
-            uppers.append(Stage(slice(below.start, writes.stop), writes, weights, offset, np.sqrt(square)))
-            below = writes
-        for number in range(first, driven.shape[1] * len(self.layers)):
-            t, layer = divmod(number, len(self.layers))
-            if layer:
-                yield uppers[layer - 1]
-            else:
-                scales = np.sqrt(squares + (terms[:, t] ** 2).sum(axis=0))
-                yield Stage(slice(0, end), slice(count, end), np.vstack([driven[:, t], recurrent]), None, scales)
+    @property
+    def widths(self) -> list[int]:
+        """How many units each layer has."""
+        return [kernel.shape[1] for kernel, _, _ in self.layers]
 
     def outputs(self, rows: np.ndarray) -> np.ndarray:
         """The readout of each row's last layer."""
@@ -84,43 +43,117 @@ class HostNetwork(NamedTuple):
         return z
 
 
+class Stage(NamedTuple):
+    """One layer at one step: what it reads, what it writes, and how."""
+
+    reads: slice
+    writes: slice
+    weights: np.ndarray
+    bias: np.ndarray | None
+    sizes: np.ndarray  # like the weights: how large what each was added up from is
+    terms: int  # in each sum
+
+    def pre_activations(self, rows: np.ndarray) -> np.ndarray:
+        """(point, hidden), at each row."""
+        read, width = rows[:, self.reads], self.weights.shape[1]
+        if width < WIDE:
+            p = read @ self.weights
+        else:
+            p = np.empty((len(rows), width))
+            for first in range(0, len(rows), BLOCK):
+                block = read[first : first + BLOCK]
+                active = np.flatnonzero(block.any(axis=0))
+                np.matmul(block[:, active], self.weights[active], out=p[first : first + BLOCK])
+        if self.bias is not None:
+            p += self.bias
+        return p
+
+    def rounding(self, sizes: np.ndarray) -> np.ndarray:
+        """How far off pre-activations may be by rounding, where what is read is of those sizes."""
+        found = sizes @ self.sizes
+        if self.bias is not None:
+            found += np.abs(self.bias)
+        found *= (self.terms + INTERPOLATED) * HALF
+        return found
+
+
+class Slice:
+    """A network on the inputs that are sums of given directions, as stages that rows go through.
+
+    A row is a point: its coordinates, the factors of the directions, then the state of each layer.
+    """
+
+    def __init__(self, host: HostNetwork, state: np.ndarray, directions: np.ndarray):
+        self.host, self.state = host, state
+        kernel, _, bias = host.layers[0]
+        # what each direction (coordinate, time, hidden) puts on the first layer, and the size of its terms
+        self.driven, self.terms = directions @ kernel, np.abs(directions) @ np.abs(kernel)
+        if bias is not None:
+            self.driven[0] += bias
+            self.terms[0] += np.abs(bias)
+        self.starts = len(directions) + np.cumsum([0, *host.widths])
+
+    def points(self, coordinates: np.ndarray) -> np.ndarray:
+        """Rows before the first step; the first direction's factor is 1."""
+        state = np.broadcast_to(self.state, (len(coordinates), len(self.state)))
+        return np.hstack([np.ones((len(coordinates), 1)), coordinates, state])
+
+    def __len__(self) -> int:
+        return self.driven.shape[1] * len(self.host.layers)
+
+    def __getitem__(self, number: int) -> Stage:
+        """The stage of that number, in the order of computation."""
+        t, l = divmod(number, len(self.host.layers))
+        if l:
+            return self._uppers[l - 1]
+        kernel, own, _ = self.host.layers[0]
+        weights, sizes = self.driven[:, t], self.terms[:, t]
+        if own is not None:
+            weights, sizes = np.vstack([weights, own]), np.vstack([sizes, np.abs(own)])
+        writes = slice(self.starts[0], self.starts[1])
+        return Stage(slice(0, len(weights)), writes, weights, None, sizes, len(kernel) + len(weights) + 1)
+
+    @functools.cached_property
+    def _uppers(self) -> list[Stage]:
+        """The stages of the layers above the first, which are the same at every step."""
+        stages = []
+        for l, (kernel, own, bias) in enumerate(self.host.layers[1:], start=1):
+            weights = kernel if own is None else np.vstack([kernel, own])
+            first = self.starts[l - 1]
+            writes = slice(self.starts[l], self.starts[l + 1])
+            reads = slice(first, first + len(weights))
+            stages.append(Stage(reads, writes, weights, bias, np.abs(weights), len(weights) + 1))
+        return stages
+
+
 class Sides(NamedTuple):
     """For each kink (point, hidden): whether a unit lies clearly above it, clearly below it."""
 
     above: list[np.ndarray]
     below: list[np.ndarray]
 
-    @classmethod
-    def of(cls, p: np.ndarray, norms: np.ndarray, stage: Stage, act: PiecewiseAffine) -> Sides:
-        """The sides of pre-activations, sums of terms of those norms, where rounding leaves them."""
-        # nearly all are clear of the widest tolerance of any; only the others are held to their own
-        widest = tolerance(norms.max(initial=0.0), stage.scales.max(initial=0.0))
-        sides = cls([], [])
-        for kink in act.breakpoints or (np.inf,):  # without kinks: all units below one that nothing reaches
-            above, below = p > kink + widest, p < kink - widest
-            clear = above | below
-            if not clear.all():
-                point, unit = np.nonzero(~clear)
-                value, own = p[point, unit], tolerance(norms[point], stage.scales[unit])
-                above[point, unit] = value > kink + own
-                below[point, unit] = value < kink - own
-            sides.above.append(above)
-            sides.below.append(below)
-        return sides
+
+def sides(p: np.ndarray, read: np.ndarray, stage: Stage, act: PiecewiseAffine) -> Sides:
+    """The sides of pre-activations where rounding leaves them, given the rows that they were made of."""
+    # nearly all points are clear by the largest rounding of any; only the others are held to their own
+    largest = max(read.max(initial=0.0), -read.min(initial=0.0))
+    widest = stage.rounding(np.full(read.shape[1], largest)).max()
+    found = Sides([], [])
+    for kink in kinks(act):
+        above, below = p > kink + widest, p < kink - widest
+        clear = above | below
+        if not clear.all():
+            close = np.flatnonzero(~clear.all(axis=1))
+            own = stage.rounding(np.abs(read[close]))
+            above[close], below[close] = p[close] > kink + own, p[close] < kink - own
+        found.above.append(above)
+        found.below.append(below)
+    return found
 
 
-def pre_activations(stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The stage's pre-activations at each point, and (point,) how large the terms of its sums are in norm."""
-    read = rows[:, stage.reads]
-    p = read @ stage.weights
-    if stage.bias is not None:
-        p += stage.bias
-    return p, np.sqrt(np.einsum("ij,ij->i", read, read) + 1.0)
-
-
-def tolerance(norm: np.ndarray | np.floating, scale: np.ndarray | np.floating) -> np.ndarray | np.floating:
-    """How far from its kink a pre-activation may be by rounding alone, for a sum of terms of that norm."""
-    return 4 * EPS * norm * scale
+def kinks(act: PiecewiseAffine) -> tuple[float, ...]:
+    """The activation's kinks; without any, one that nothing reaches."""
+    return act.breakpoints or (np.inf,)
 
 
 def activate(act: PiecewiseAffine, p: np.ndarray, out: np.ndarray) -> None:
@@ -133,11 +166,27 @@ def activate(act: PiecewiseAffine, p: np.ndarray, out: np.ndarray) -> None:
     out += np.asarray(act.offsets)[codes]
 
 
-def code_bytes(act: PiecewiseAffine, above: list[np.ndarray]) -> np.ndarray:
+def code_bytes(above: list[np.ndarray]) -> np.ndarray:
     """(pieces, hidden) of whether each kink is passed, as one step's bytes in `pack`'s form."""
     if len(above) > 1:
         return sum((passed.astype(np.uint8) for passed in above[1:]), start=above[0].astype(np.uint8))
     return np.packbits(above[0], axis=1)
+
+
+def bytes_of_step(host: HostNetwork) -> list[int]:
+    """How many bytes the codes of one step take, for each layer."""
+    return [width if len(host.act.slopes) > 2 else -(-width // 8) for width in host.widths]
+
+
+def from_bytes(packed: np.ndarray, host: HostNetwork) -> list[np.ndarray]:
+    """For each layer the codes (piece, time, hidden) that were packed as (piece, packed)."""
+    lengths = bytes_of_step(host)
+    steps = packed.reshape(len(packed), -1, sum(lengths))
+    parts = np.split(steps, np.cumsum(lengths)[:-1], axis=-1)
+    if len(host.act.slopes) > 2:
+        return parts
+    bits = [np.unpackbits(part, axis=-1, count=width) for part, width in zip(parts, host.widths, strict=True)]
+    return [bit.astype(bool) for bit in bits]
 
 
 def collected(stages: list[tuple[np.ndarray, np.ndarray]], index: np.ndarray) -> np.ndarray:
@@ -150,55 +199,32 @@ def collected(stages: list[tuple[np.ndarray, np.ndarray]], index: np.ndarray) ->
     return collected
 
 
-def exploring(rnn: RNN, h0: States | None, corners: dict[str, Any], advice: str) -> HostNetwork:
-    """The network and the corners on the host, once all have been checked."""
-    if not checks.is_concrete(rnn, h0, *corners.values()):
+def padded(codes: np.ndarray, steps: int, time: int) -> np.ndarray:
+    """The codes (piece, packed) of so many steps, with zeros for padding up to `time`."""
+    return np.pad(codes, ((0, 0), (0, codes.shape[1] // steps * (time - steps))))
+
+
+def exploring(
+    rnn: RNN, h0: States | None, length: Any, advice: str, **corners: Any
+) -> tuple[HostNetwork, np.ndarray, list[np.ndarray]]:
+    """The network, its state before the first step and the corners, on the host, checked; padding is cut off."""
+    if not checks.is_concrete(rnn, h0, length, *corners.values()):
         raise TypeError(f"rnn, h0, {', '.join(corners)} must not be traced: this is a host function; {advice}")
-    check_network(rnn, pieces=True)
-    with jax.ensure_compile_time_eval():  # a host function looks at concrete values even while others are traced
-        checked_corners(rnn, corners)
-    directions = np.stack([np.array(corner, np.float64) for corner in corners.values()])
-    return as_float64(rnn, h0)._replace(directions=directions)
+    rnn, _, state, length = checked_sequences(rnn, h0, length, same_dtype=False, **corners)
+    steps = None if length is None else int(length)
+    arrays = [np.array(corner, np.float64)[:steps] for corner in corners.values()]
+    return as_float64(rnn), np.concatenate([np.asarray(h, np.float64) for h in state]), arrays
 
 
-def as_float64(rnn: RNN, h0: States | None) -> HostNetwork:
-    """The network in NumPy, float64, with no direction to explore yet."""
+def as_float64(rnn: RNN) -> HostNetwork:
+    """The network in NumPy, float64."""
 
-    def numbers(value: Any) -> np.ndarray:
-        return np.array(value, np.float64)
-
-    with jax.ensure_compile_time_eval():
-        state = initial_state(rnn, h0)
-
-    def maybe(value: Any) -> np.ndarray | None:
-        return None if value is None else numbers(value)
+    def numbers(value: Any) -> np.ndarray | None:
+        return None if value is None else np.array(value, np.float64)
 
     return HostNetwork(
-        act=require_pieces(rnn.activation),
-        layers=tuple((numbers(l.input_kernel), numbers(l.recurrent_kernel), maybe(l.bias)) for l in rnn.layers),
+        act=rnn.activation,
+        layers=tuple((numbers(l.input_kernel), numbers(l.recurrent_kernel), numbers(l.bias)) for l in rnn.layers),
         readout=numbers(rnn.readout.kernel),
-        readout_bias=maybe(rnn.readout.bias),
-        state=np.concatenate([numbers(h) for h in state]),
-        directions=np.zeros((0, 0, len(rnn.layers[0].input_kernel))),
+        readout_bias=numbers(rnn.readout.bias),
     )
-
-
-def checked_corners(rnn: RNN, corners: dict[str, Any], dtype: Any = None) -> list[Array]:
-    """Inputs (time, input) of one shape that the network can read, the second one not equal to the first."""
-    channels = rnn.layers[0].input_kernel.shape[0]
-    first_name = next(iter(corners))
-    arrays = []
-    for name, corner in corners.items():
-        arrays.append(checks.array(name, corner, "time input", dtype=dtype))
-        if corner.shape[1] != channels or not corner.shape[0]:
-            raise ValueError(f"{name} must be (time, {channels}) with at least one step, got {corner.shape}")
-        if corner.shape != arrays[0].shape:
-            raise ValueError(f"{name} must have the shape of {first_name}, {arrays[0].shape}, got {corner.shape}")
-        checks.finite(**{name: arrays[-1]})
-    if (
-        "stop" in corners
-        and checks.is_concrete(corners)
-        and np.array_equal(np.asarray(corners["start"]), np.asarray(corners["stop"]))
-    ):
-        raise ValueError("stop must differ from start: the segment has length zero")
-    return arrays

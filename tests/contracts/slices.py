@@ -17,5 +17,7 @@ ROWS = (
 HOST = {
     "maso_rnn.walk_line": "a host walk in float64; walk_line_on_device is its traced form",
     "maso_rnn.partition_plane": "a host walk in float64",
+    "maso_rnn.decisions": "reads a whole walk in NumPy",
+    "maso_rnn.decision_boundary": "reads a plane's polygons, of which there is no traced form",
     "maso_rnn.affine_maps_along": "updates along a host walk; jax.vmap of affine_map is its traced form",
 }
