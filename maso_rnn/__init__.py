@@ -23,7 +23,9 @@ How should its eigenvalues start?
     is the activation).
 What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
-    `jacobian_spectra`, `lyapunov_exponents`, `fixed_points`.
+    `jacobian_spectra`, `lyapunov_exponents`, `kaplan_yorke_dimension`, `entropy_bound`.
+Where does it come to rest, and which rhythms does it have?
+    `fixed_points`, `fixed_points_along`, `cycles`, from starts by `sample_states`; all of a piecewise affine network: `all_fixed_points`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
@@ -80,17 +82,25 @@ from maso_rnn.distances import (
     boundary_distance,
 )
 from maso_rnn.dynamics import (
+    AllFixedPoints,
+    Cycles,
     FixedPoints,
     JacobianSpectra,
     Lyapunov,
     PulseDecay,
     Spectrum,
+    all_fixed_points,
+    cycles,
+    entropy_bound,
     fixed_points,
+    fixed_points_along,
     jacobian_spectra,
+    kaplan_yorke_dimension,
     lyapunov_exponents,
     modal_coordinates,
     pulse_decay,
     recurrent_kernels,
+    sample_states,
     spectra,
     spectrum,
     spectrum_table,
@@ -141,6 +151,9 @@ __all__ = [
     "Boundary",
     "Cell",
     "Decisions",
+    "AllFixedPoints",
+    "Cell",
+    "Cycles",
     "FixedPoints",
     "JacobianSpectra",
     "Layer",
@@ -162,13 +175,17 @@ __all__ = [
     "affine_map",
     "affine_maps",
     "affine_maps_along",
+    "all_fixed_points",
     "boundary_distance",
     "count_regions",
     "decision_boundary",
     "decisions",
+    "cycles",
     "doubtful_codes",
     "eigen",
+    "entropy_bound",
     "fixed_points",
+    "fixed_points_along",
     "forward",
     "hamming",
     "hard_tanh",
@@ -180,6 +197,7 @@ __all__ = [
     "integrated_gradients_by_quadrature",
     "integrated_gradients_on_device",
     "jacobian_spectra",
+    "kaplan_yorke_dimension",
     "last_output",
     "leaky_relu",
     "linearization_error",
@@ -198,6 +216,7 @@ __all__ = [
     "random_initial_state",
     "recurrent_kernels",
     "relu",
+    "sample_states",
     "spectra",
     "spectral_radius",
     "spectrum",

@@ -302,22 +302,22 @@ def test_refused_shapes_and_dtypes(key, name):
         with pytest.raises(ValueError, match="rank 2"):
             init(key, shape)
     for dtype in (jnp.int32, jnp.complex64, bool):
-        with pytest.raises(TypeError, match="dtype must be floating"):
+        with pytest.raises(TypeError, match="dtype"):
             init(key, (3, 3), dtype)
 
 
 @pytest.mark.parametrize("radius", [0, -1.0, math.nan, math.inf])
 def test_refused_radius(radius):
     for make in (eigen, lambda r: spectral_radius(radius=r)):
-        with pytest.raises(ValueError, match="radius must be positive and finite"):
+        with pytest.raises(ValueError, match="radius"):
             make(radius)
-    with pytest.raises(ValueError, match="scale must be positive and finite"):
+    with pytest.raises(ValueError, match="scale"):
         initializers.identity(radius)
 
 
 @pytest.mark.parametrize("max_phase", [0, -0.1, 3.2, math.nan])
 def test_refused_max_phase(max_phase):
-    with pytest.raises(ValueError, match=r"max_phase must be in \(0, π\]"):
+    with pytest.raises(ValueError, match="max_phase"):
         eigen(basis="orthogonal", max_phase=max_phase)
 
 
@@ -344,13 +344,13 @@ def test_refused_gates(key, unchecked):
             per_gate(eigen(), 2, axis=axis)(key, (4, 8))
     with pytest.raises(ValueError, match=r"shape must be \(hidden, 3 \* hidden\), of rank 2"):
         per_gate(eigen(), 3)(key, (4, 4, 12))
-    with pytest.raises(TypeError, match="axis must be an integer"):
+    with pytest.raises(TypeError, match="axis"):
         per_gate(eigen(), 2, axis=0.0)
-    with pytest.raises(ValueError, match="gates must be at least 1"):
+    with pytest.raises(ValueError, match="gates"):
         per_gate(eigen(), 0)
-    with pytest.raises(TypeError, match="gates must be an integer"):
+    with pytest.raises(TypeError, match="gates"):
         per_gate(eigen(), 2.0)
-    with pytest.raises(TypeError, match="init must be an initializer"):
+    with pytest.raises(TypeError, match="init"):
         per_gate(1.0, 2)
 
 

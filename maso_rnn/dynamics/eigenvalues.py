@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
-from maso_rnn import checks
+from maso_rnn import checks, powers
 from maso_rnn.adapters import kernels_of_network
 from maso_rnn.dynamics.eigensystem import eigensystem, eigenvalues_and_departure, horizon, square, wide, with_eigenbasis
 
@@ -81,26 +81,40 @@ def spectrum(kernel: Float[Array, "hidden hidden"], *, steps: int = 64) -> Spect
     system = eigensystem(jax.lax.stop_gradient(kernel))
     kernel = wide(kernel)
     eigenvalues, departure = eigenvalues_and_departure(kernel)
-    modulus = jnp.abs(eigenvalues)
-    radius = modulus.max()
-    # powers of the kernel at radius 1 or below first, so that an unstable one loses no digits of the difference
-    excess = _log_growth(kernel / jnp.maximum(radius, 1), steps)
-    log_growth = excess + jnp.arange(steps + 1) * jnp.log(jnp.maximum(radius, 1))
-    return Spectrum(
-        eigenvalues=eigenvalues,
-        radius=radius,
-        horizons=horizon(jnp.log(modulus)),
-        periods=2 * math.pi / jnp.abs(jnp.angle(eigenvalues)),
-        norm=jnp.linalg.norm(kernel, 2),
-        condition=system.condition,
-        departure=departure,
-        growth=jnp.exp(log_growth),
-        transient=jnp.exp(excess.max()),
-        defective=system.defective,
-    )
+    return _spectrum(kernel, eigenvalues, departure, system.condition, system.defective, steps=steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
+def _spectrum(
+    kernel: Array, eigenvalues: Array, departure: Array, condition: Array, defective: Array, *, steps: int
+) -> Spectrum:
+    # moduli, norms and powers at a size near 1, since squares of large and of small numbers leave the dtype's range
+    scale = powers.exponent(jnp.abs(kernel).max())
+    kernel = powers.scaled(kernel, -scale)
+    modulus = jnp.abs(_scaled_complex(eigenvalues, -scale))
+    log_unit = scale * math.log(2.0)
+    log_modulus = jnp.log(modulus) + log_unit
+    log_radius = jnp.maximum(log_modulus.max(), 0)
+    # powers of the kernel at radius 1 or below first, so that an unstable one loses no digits of the difference
+    excess = _log_growth(kernel * jnp.exp(log_unit - log_radius), steps)
+    return Spectrum(
+        eigenvalues=eigenvalues,
+        radius=powers.scaled(modulus.max(), scale),
+        horizons=horizon(log_modulus),
+        periods=2 * math.pi / jnp.abs(jnp.angle(_scaled_complex(eigenvalues, -scale))),
+        norm=powers.scaled(jnp.linalg.norm(kernel, 2), scale),
+        condition=condition,
+        departure=departure,
+        growth=jnp.exp(excess + jnp.arange(steps + 1) * log_radius),
+        transient=jnp.exp(excess.max()),
+        defective=defective,
+    )
+
+
+def _scaled_complex(values: Array, exponent: Array) -> Array:
+    return jax.lax.complex(powers.scaled(values.real, exponent), powers.scaled(values.imag, exponent))
+
+
 def _log_growth(kernel: Array, steps: int) -> Array:
     """The logarithm of ‖W^k‖ for k = 0 … steps, the power kept at unit size and its scale apart."""
 
@@ -218,13 +232,17 @@ def spectrum_table(found: Spectrum | Mapping[str, Spectrum]) -> str:
     periods = np.asarray(found.periods, np.float64)
     turning = periods[np.isfinite(periods)]
     largest = ", ".join(_complex_text(complex(value)) for value in np.asarray(found.eigenvalues)[:3])
-    low, high = (f"{horizons[i]:.4g}" for i in (np.argmax(_rate(horizons)), np.argmin(_rate(horizons))))
-    middle = f"{-1 / np.median(-_rate(horizons)):.4g}" if np.median(_rate(horizons)) else "inf"
+    fading = horizons[horizons >= 0]
+    growing = len(horizons) - len(fading)
+    memory = "none: all modes grow"
+    if len(fading):
+        low, high, middle = (f"{value:.4g}" for value in (fading.min(), fading.max(), np.median(fading)))
+        memory = f"{low} ... {high} steps, median {middle}" + f"; {growing} of {len(horizons)} modes grow" * (growing > 0)
     return "\n".join(
         [
             f"{len(horizons)} eigenvalues",
             f"  radius              {float(found.radius):<9.4g} largest: {largest}",
-            f"  memory horizons     {low} ... {high} steps, median {middle}",
+            f"  memory horizons     {memory}",
             "  periods             "
             + (f"{turning.min():.4g} ... {turning.max():.4g} steps" if turning.size else "no oscillation"),
             f"  2-norm              {float(found.norm):<9.4g} one step stretches by at most this",
@@ -239,12 +257,6 @@ def spectrum_table(found: Spectrum | Mapping[str, Spectrum]) -> str:
             f"k <= {len(found.growth) - 1}",
         ]
     )
-
-
-def _rate(horizons: np.ndarray) -> np.ndarray:
-    """The decay −ln|λ| of each horizon: what horizons on both sides of the unit circle are ordered by."""
-    with np.errstate(divide="ignore"):
-        return np.where(np.isinf(horizons), 0.0, 1 / horizons)
 
 
 def _complex_text(value: complex) -> str:

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-import functools
+import json
+import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
 
 from maso_rnn import checks
-from maso_rnn.dynamics.cells import Step, check_carry, flatten
+from maso_rnn.cells import Step
+from maso_rnn.dynamics import shooting
+from maso_rnn.dynamics.kinks import kinked_and_steepest
+from maso_rnn.dynamics.pieces import restarts
+from maso_rnn.dynamics.progress import Progress
+from maso_rnn.dynamics.shooting import Shooting
+from maso_rnn.dynamics.starts import Starts, checked_starts
+from maso_rnn.network import RNN
+
+MOST_RESTARTS = 16
 
 
 class FixedPoints(NamedTuple):
-    """The fixed points that a search found, most often reached first.
+    """What a search found, most often reached first: fixed points, and slow ones, which are flagged.
 
     Attributes:
-        states: a carry like the starts, with a leading axis of fixed points.
+        states: a carry like the starts, with a leading axis of points.
         residuals: (point,), ½‖step(h, x) − h‖².
         eigenvalues: (point, hidden), of the Jacobian ∂step/∂h at the point, largest modulus first.
-        stable: (point,), whether all of them are inside the unit circle.
-        reached: (point,), how many of the starts came to it.
-        outliers: how many starts ended far away from where all of them began.
-        unconverged: how many starts ended where the residual is above the tolerance.
+        stable: (point,), whether it is a fixed point, not degenerate, and all eigenvalues are inside the unit circle;
+            on a kink, those of the Jacobian of every adjacent piece that was met, which is a sign and no proof.
+        reached: (point,), from how many of the starts Newton's method or iteration came to it; 0 for one that only a
+            restart found. A start can come to one point by the one and to another by the other.
+        outliers: how many starts came only to points far away from where all of them began.
+        unconverged: how many starts came to no point.
+        slow: (point,), whether it is none, but a place where the state moves little: the residual is least there,
+            within the tolerance, and more than rounding.
+        degenerate: (point,), whether the Jacobian has an eigenvalue 1 up to half of the digits: one of a continuum of
+            fixed points, as on a line attractor, or one that is about to appear or vanish.
+        on_kink: (point,), whether the Jacobian jumps there, as that of a ReLU network does where a unit switches.
+        speeds: (point,), ‖step(h, x) − h‖, by how much the state moves in a step.
+        jacobians: (point, hidden, hidden), ∂step_i/∂h_j, of the carry flattened; on a kink as JAX has it there.
+        eigenvectors: (point, hidden, hidden), a column of unit length for each eigenvalue, in their order.
+        inputs: (point, input), the input that it is a fixed point under.
+        start_of: (point,), the first of the starts that came to it; −1 where none did.
+        unconverged_states: where the search ended from the starts that came to no point: a carry with a leading axis.
+        last_new: how many points the last restart from the pieces of those found has brought: 0 where restarts have
+            ended because nothing was new; None where the step is no piecewise affine network.
     """
 
     states: PyTree[Float[Array, "..."]]
@@ -35,48 +60,147 @@ class FixedPoints(NamedTuple):
     reached: Int[Array, " point"]
     outliers: int
     unconverged: int
+    slow: Bool[Array, " point"]
+    degenerate: Bool[Array, " point"]
+    on_kink: Bool[Array, " point"]
+    speeds: Float[Array, " point"]
+    jacobians: Float[Array, "point hidden hidden"]
+    eigenvectors: Complex[Array, "point hidden hidden"]
+    inputs: Float[Array, "point input"]
+    start_of: Int[Array, " point"]
+    unconverged_states: PyTree[Float[Array, "..."]]
+    last_new: int | None
+
+    def where(self, mask: Any) -> FixedPoints:
+        """The points that a mask (point,) chooses, as in `found.where(found.stable)`; counts of starts stay."""
+        mask = checks.array("mask", mask, "point?", {"point": len(self.stable)}, kinds=(jnp.bool_,))
+        chosen = np.flatnonzero(mask)
+        return self._replace(**{
+            name: jax.tree.map(lambda leaf: leaf[chosen], getattr(self, name)) for name in _OF_POINTS
+        })
+
+    @staticmethod
+    def concatenate(searches: Sequence[FixedPoints]) -> FixedPoints:
+        """Several searches in one, as under several inputs; points are not compared, and `start_of` stays as it is."""
+        if not searches or not all(isinstance(one, FixedPoints) for one in searches):
+            raise TypeError("searches must be FixedPoints, at least one, as maso_rnn.fixed_points makes them")
+        joined = {
+            name: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(getattr(one, name) for one in searches))
+            for name in (*_OF_POINTS, "unconverged_states")
+        }
+        known = [one.last_new for one in searches if one.last_new is not None]
+        return FixedPoints(
+            **joined,
+            outliers=sum(one.outliers for one in searches),
+            unconverged=sum(one.unconverged for one in searches),
+            last_new=sum(known) if known else None,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all to an `.npz` file, which `FixedPoints.load` reads. Carries of tuples, lists and dicts only."""
+        arrays = {name: np.asarray(getattr(self, name)) for name in _OF_POINTS if name != "states"}
+        for name in ("states", "unconverged_states"):
+            carry = getattr(self, name)
+            arrays |= {f"{name}.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
+        counts = {name: getattr(self, name) for name in ("outliers", "unconverged", "last_new")}
+        about = json.dumps({"format": "rnn-geometry fixed points", "carry": _form(self.states)} | counts)
+        with open(path, "wb") as file:
+            np.savez(file, about=np.array(about), **arrays)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> FixedPoints:
+        """Read what `save` wrote; nothing in the file is run."""
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(str(file["about"])) if "about" in file else {}
+            if about.get("format") != "rnn-geometry fixed points":
+                raise ValueError(f"{path} was not written by FixedPoints.save")
+            if file["residuals"].dtype == np.float64 and jnp.zeros(0).dtype != np.float64:
+                raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before")
+            fields = {name: jnp.asarray(file[name]) for name in _OF_POINTS if name != "states"}
+            for name in ("states", "unconverged_states"):
+                leaves = (jnp.asarray(file[f"{name}.{i}"]) for i in range(1000) if f"{name}.{i}" in file)
+                fields[name] = _filled(about["carry"], leaves)
+        return FixedPoints(**fields, **{name: about[name] for name in ("outliers", "unconverged", "last_new")})
 
 
+_OF_POINTS = tuple(
+    name
+    for name in FixedPoints._fields
+    if name not in ("outliers", "unconverged", "unconverged_states", "last_new")
+)
+
+
+def _form(carry: PyTree) -> Any:
+    """A carry as JSON: null for each array."""
+    if isinstance(carry, jax.Array | np.ndarray):
+        return None
+    if type(carry) is tuple:
+        return {"tuple": [_form(part) for part in carry]}
+    if type(carry) is list:
+        return {"list": [_form(part) for part in carry]}
+    if type(carry) is dict and all(isinstance(key, str) for key in carry):
+        return {"dict": {key: _form(carry[key]) for key in sorted(carry)}}
+    raise TypeError(f"states must be arrays in tuples, lists and dicts to be saved, got {type(carry).__name__}")
+
+
+def _filled(form: Any, leaves: Any) -> PyTree:
+    if form is None:
+        return next(leaves)
+    if "tuple" in form:
+        return tuple(_filled(part, leaves) for part in form["tuple"])
+    if "list" in form:
+        return [_filled(part, leaves) for part in form["list"]]
+    return {key: _filled(part, leaves) for key, part in form["dict"].items()}
+
+
+@np.errstate(over="ignore", invalid="ignore")  # states may run away
 def fixed_points(
-    step: Step,
+    step: Step | RNN,
     starts: PyTree[Float[Array, "..."]],
-    x: Float[Array, " input"] | None = None,
+    x: Float[Array, " input"] | Float[Array, "start input"] | None = None,
     *,
-    learning_rate: float = 0.05,
     max_steps: int = 500,
     tolerance: float = 1e-10,
     distance: float = 1e-3,
     outlier_scale: float = 10.0,
+    progress: bool = True,
 ) -> FixedPoints:
-    """Fixed points of a cell under a constant input, searched from many starts at once.
+    """Where a network comes to rest under a constant input: its fixed points, stable or not, from many starts at once.
 
-    Equation: q(h) = ½‖step(h, x) − h‖², brought down from every start by Adam; what is near zero is finished by
-    Newton's method on step(h, x) − h = 0, kept if it stays where it was, and stable if all |λ(∂step/∂h)| < 1.
+    Equation: f(h) = step(h, x) − h = 0 by damped Newton from every start, and from where plain iteration settles. It
+    is a fixed point where all |f| ≤ 4ε√n · max(median |start|, |h|, |∂step/∂h| |h|), ε the dtype's precision, which is
+    rounding; where ½‖f‖² is least, and within `tolerance` only, it is slow, and flagged. Degenerate: σ_min(J − 1) ≤
+    √ε · max(1, σ_max(J − 1)).
 
-    A host function: how many points there are is known only when it has run.
+    In float32 a place where the state moves by 1e-7 only cannot be told from a fixed point; it is then degenerate.
+    A host function: how many points there are is known only when it has run. The cost is that of a few Jacobians and
+    (hidden, hidden) solutions for each start.
 
     Args:
-        step: the cell, `(carry, x) -> carry`. The compiled search is kept for each `step` object: pass the same one
-            again rather than a new lambda. What it closes over is read when it is first searched: after training,
-            make a new one.
-        starts: carries with a leading axis of starts, as states that trajectories passed through.
-        x: (input,), the constant input, of any floating dtype that the cell takes; by default (0,), for a cell
-            without input.
-        learning_rate: of Adam, falling to 0 along a cosine; a step moves no unit by much more than this.
-        max_steps: of Adam.
-        tolerance: a point is kept if q is at most this.
-        distance: points closer than this (Euclidean) are one.
+        step: a `Cell`, a network (`maso_rnn.RNN`), or `(carry, x) -> carry`, which must always do the same. A function
+            is traced anew at each call, so that the answer is never that of old weights, and compiled once for what it
+            does. A piecewise affine network is searched again from the pieces around those of each point found, until
+            nothing is new; `all_fixed_points` has all of them, where it can.
+        starts: carries with a leading axis of starts, as states that trajectories passed through: `sample_states`.
+        x: (input,), the constant input, or (start, input), one for each start; by default none.
+        max_steps: of plain iteration, from each start.
+        tolerance: a slow point is kept if ½‖f‖² is at most this.
+        distance: points under one input are one if closer than this, relative to the norm of the states (of the
+            starts, or of the points, whichever is larger).
         outlier_scale: points further from the centroid of the starts than this many times the starts' mean distance
-            are rejected; there is nothing to measure by, and none is, where all starts are one, up to `distance`.
+            are left out; there is nothing to measure by, and none is, where all starts are one.
+        progress: whether a search that takes more than ten seconds says on stderr how far it is.
 
     Returns:
-        `FixedPoints(states, residuals, eigenvalues, stable, reached, outliers, unconverged)`; none found is an
-        empty leading axis.
+        `FixedPoints(states, residuals, eigenvalues, stable, …)`; none found is an empty leading axis.
+        `found.where(found.stable)` chooses; `found.save(path)`, `FixedPoints.load(path)` and
+        `FixedPoints.concatenate(searches)` keep and join.
 
     Raises:
-        ValueError: if there are no starts, they are not finite, or an option is not positive.
-        TypeError: if `starts` or `x` is traced or not floating, `starts` below float32, or `step` is not hashable or
-            does not return a carry like a start.
+        ValueError: if there are no starts, or no leading axis of starts; if there are not as many inputs as starts;
+            if numbers are not finite, an option is not positive, or `step` does not always do the same.
+        TypeError: if `starts` or `x` is traced or not floating, `starts` below float32, or `step` does not return a
+            carry like a start.
 
     Example:
         >>> starts = jnp.linspace(-2.0, 2.0, 8)[:, None]
@@ -86,161 +210,251 @@ def fixed_points(
 
     Source:
         Sussillo, Barak, *Opening the black box: low-dimensional dynamics in high-dimensional recurrent neural
-        networks* (2013); Golub, Sussillo, *FixedPointFinder* (2018), for outliers and unique points.
+        networks* (2013); Golub, Sussillo, *FixedPointFinder* (2018), for outliers, unique points and inputs; Eisenmann,
+        Monfared, Göring, Durstewitz, *Bifurcations and loss jumps in RNN training* (2023), for restarts from pieces.
     """
-    if not checks.is_concrete(starts, x):
-        raise TypeError(
-            "starts and x must be concrete, as the number of fixed points is not known before; call fixed_points "
-            "outside jax.jit and jax.vmap (it takes all starts at once)"
-        )
-    learning_rate = checks.number("learning_rate", learning_rate, above=0)
+    max_steps = checks.size("max_steps", max_steps)
     tolerance = checks.number("tolerance", tolerance, above=0)
     distance = checks.number("distance", distance, above=0)
     outlier_scale = checks.number("outlier_scale", outlier_scale, above=0)
-    max_steps = checks.size("max_steps", max_steps)
-    leaves = jax.tree.leaves(starts)
-    if not leaves or any(jnp.ndim(leaf) == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
-        raise ValueError(
-            "starts must be a carry with one leading axis of starts in every leaf; a single one is h[None]"
+    told = Progress(checks.flag("progress", progress))
+    found = checked_starts(step, starts, x, "fixed_points")
+    problem = Shooting(found.step, 1, float(np.median(np.abs(found.states))), len(found.states), told)
+    candidates = searched(problem, found.states, found.inputs, max_steps)
+    candidates, last_new = _from_pieces(problem, found, candidates, distance)
+    far = _far(candidates.states[:, 0], found.states, distance, outlier_scale)
+    return _described(problem, found, candidates, far, tolerance, distance)._replace(last_new=last_new)
+
+
+class Candidates(NamedTuple):
+    """Where searches have ended.
+
+    Attributes:
+        states: (candidate, period, hidden).
+        fixed: (candidate,), whether what they miss by is rounding.
+        inputs: (candidate, input).
+        start: (candidate,), the start that each comes from, −1 for none.
+        represents: (start,), the candidate that plain iteration from each start has come to, −1 for none.
+    """
+
+    states: np.ndarray
+    fixed: np.ndarray
+    inputs: np.ndarray
+    start: np.ndarray
+    represents: np.ndarray
+
+
+def searched(problem: Shooting, states: np.ndarray, inputs: np.ndarray, max_steps: int) -> Candidates:
+    """By damped Newton from every start, and from where plain iteration leads: (start, hidden) in, candidates out."""
+    count = len(states)
+    newton = shooting.descended(problem, shooting.orbits(problem, states, inputs), inputs)
+    after, settled = shooting.iterated(problem, states, inputs, max_steps)
+    # those that settle come to few places; those that Newton's method has not brought home may start anew from theirs
+    goes_on = settled | ~newton.fixed & np.isfinite(after).all(axis=1)
+    places, place_of = distinct(after, inputs, ~settled, goes_on, _reach(after, states, 1e-3))
+    again = shooting.descended(problem, shooting.orbits(problem, after[places], inputs[places]), inputs[places])
+    return Candidates(
+        np.concatenate([newton.states, again.states]),
+        np.concatenate([newton.fixed, again.fixed]),
+        np.concatenate([inputs, inputs[places]]),
+        np.concatenate([np.arange(count), places]),
+        np.where(place_of >= 0, count + place_of, -1),
+    )
+
+
+def _from_pieces(
+    problem: Shooting, found: Starts, candidates: Candidates, distance: float
+) -> tuple[Candidates, int | None]:
+    """The candidates, and those that the affine pieces around the fixed points among them lead to."""
+    if found.network is None:
+        return candidates, None
+    known, brought = 0, 0
+    random = np.random.default_rng(0)
+    for k in range(MOST_RESTARTS):
+        states, inputs = candidates.states[:, 0], candidates.inputs
+        chosen, _ = distinct(states, inputs, ~candidates.fixed, candidates.fixed, _reach(states, found.states, distance))
+        brought, known = len(chosen) - known, len(chosen)
+        problem.progress.tell(f"restarts from pieces: {known} points")
+        if k and not brought:
+            break
+        new = chosen[-brought:] if brought else chosen
+        states, inputs = restarts(found, states[new], inputs[new], random)
+        ends = shooting.descended(problem, states[:, None], inputs)
+        candidates = Candidates(
+            np.concatenate([candidates.states, ends.states[ends.fixed]]),
+            np.concatenate([candidates.fixed, ends.fixed[ends.fixed]]),
+            np.concatenate([candidates.inputs, inputs[ends.fixed]]),
+            np.concatenate([candidates.start, np.full(ends.fixed.sum(), -1)]),
+            candidates.represents,
         )
-    if not len(leaves[0]):
-        raise ValueError("starts must hold at least one start, got an empty leading axis")
-    first = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], starts)
-    x = jnp.zeros(0, leaves[0].dtype) if x is None else checks.array("x", x, "input")
-    checks.finite(x=x)
-    check_carry(step, "starts", first, x)
-    checks.finite(starts=starts)
-    starts = jax.tree.map(jnp.asarray, starts)
-    begin = np.asarray(jax.vmap(lambda carry: ravel_pytree(carry)[0])(starts))
-    if begin.dtype.itemsize < 4:
-        raise TypeError(f"starts must be float32 or float64, got {begin.dtype}; search in float32, step with it")
-    try:
-        hash(step)
-    except TypeError:
-        raise TypeError(
-            f"step must be hashable, as the compiled search is kept for it, got {type(step).__name__}; wrap it once, "
-            "as in cell = lambda h, x: step(h, x)"
-        ) from None
+    return candidates, brought
 
-    # not done yet at this point, but Newton's method knows the way from there
-    near = max(tolerance, (0.1 * distance) ** 2)
-    ends, descended = map(
-        np.asarray, _descend(step, starts, x, near / 100, learning_rate=learning_rate, max_steps=max_steps)
-    )
-    candidates, candidate_of = _distinct(ends, descended, descended <= near, distance)
-    points, residuals = ends[candidates], descended[candidates]
-    if len(points):
-        polished = _polish(step, first, _padded(points), x, 10 * distance)
-        points, residuals = (np.asarray(array)[: len(points)] for array in polished)
 
+def _far(points: np.ndarray, starts: np.ndarray, distance: float, outlier_scale: float) -> np.ndarray:
+    """Which points are further from the starts' centroid than they are, by far."""
     # from the first start on, so that equal ones are exactly at their centroid
-    offsets = begin.astype(np.float64) - begin[0]
+    offsets = starts.astype(np.float64) - starts[0]
     strays = np.linalg.norm(offsets - offsets.mean(axis=0), axis=1)
-    limit = outlier_scale * strays.mean() if strays.max() > distance else np.inf
-    far = np.linalg.norm(points - begin[0] - offsets.mean(axis=0), axis=1) > limit
-    converged = residuals <= tolerance
-    chosen, chosen_of = _distinct(points, residuals, converged & ~far, distance)
-    stand_for = np.bincount(candidate_of[candidate_of >= 0], minlength=len(candidates))  # starts of each candidate
-    reached = np.array([stand_for[chosen_of == i].sum() for i in range(len(chosen))], int)
-    chosen, reached = (array[np.argsort(-reached, kind="stable")] for array in (chosen, reached))
+    if strays.max() <= distance * np.linalg.norm(starts, axis=1).max():
+        return np.zeros(len(points), bool)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.linalg.norm(points - starts[0] - offsets.mean(axis=0), axis=1) > outlier_scale * strays.mean()
 
-    points, residuals = points[chosen], residuals[chosen]
-    if len(points):
-        jacobians = np.asarray(_jacobians(step, first, _padded(points), x), np.float64)[: len(points)]
-        eigenvalues: np.ndarray = np.linalg.eigvals(jacobians)
-        eigenvalues = np.take_along_axis(eigenvalues, np.argsort(-np.abs(eigenvalues), axis=1, kind="stable"), axis=1)
-    else:
-        eigenvalues = np.zeros((0, begin.shape[1]))
-    _, unravel = ravel_pytree(first)
+
+def _described(
+    problem: Shooting, found: Starts, candidates: Candidates, far: np.ndarray, tolerance: float, distance: float
+) -> FixedPoints:
+    """One point for all candidates that are near each other, with all that is known of it."""
+    states, inputs = candidates.states[:, 0], candidates.inputs
+    misses, _, _ = shooting.evaluated(problem, candidates.states, inputs)
+    speeds = np.linalg.norm(misses[:, 0], axis=1)
+    ends = candidates.fixed | (0.5 * speeds**2 <= tolerance)  # false for NaN
+    allowed = ends & ~far
+    order = np.where(candidates.fixed, speeds, np.inf), speeds
+    chosen, point_of = distinct(states, inputs, order, allowed, _reach(states, found.states, distance))
+
+    count = len(found.states)
+    by_newton, by_iteration = np.arange(count), candidates.represents
+    came = np.stack([by_newton, np.where(by_iteration >= 0, by_iteration, by_newton)])  # two candidates of each start
+    reached, first = arrivals(point_of[came], len(chosen))
+    at_a_point = (point_of[came] >= 0).any(axis=0)
+    left = ~at_a_point & ~ends[came].any(axis=0)
+
+    ranked = np.argsort(-reached, kind="stable")
+    chosen, reached, first = chosen[ranked], reached[ranked], first[ranked]
+    points, where = candidates.states[chosen], inputs[chosen]
+    speeds, slow = speeds[chosen], ~candidates.fixed[chosen]
+    jacobians = shooting.evaluated(problem, points, where)[1]
+    degenerate = shooting.is_degenerate(jacobians)
+    on_kink, steepest = kinked_and_steepest(problem, points, where)
+    eigenvalues, eigenvectors = eigensystems(jacobians[:, 0])
+    inside = np.maximum(np.abs(eigenvalues).max(axis=1, initial=0), steepest) < 1
+    narrow = jnp.result_type(points.dtype, jnp.complex64)
     return FixedPoints(
-        states=jax.vmap(unravel)(jnp.asarray(points)),
-        residuals=jnp.asarray(residuals),
-        eigenvalues=jnp.asarray(eigenvalues, jnp.result_type(begin.dtype, jnp.complex64)),
-        stable=jnp.asarray((np.abs(eigenvalues) < 1).all(axis=1)),
+        states=jax.vmap(found.unravel)(jnp.asarray(points[:, 0])),
+        residuals=jnp.asarray(0.5 * speeds**2),
+        eigenvalues=jnp.asarray(eigenvalues, narrow),
+        stable=jnp.asarray(inside & ~slow & ~degenerate),
         reached=jnp.asarray(reached),
-        outliers=int(stand_for[converged & far].sum()),
-        unconverged=int(len(begin) - stand_for[converged].sum()),
+        outliers=int((~at_a_point & ~left).sum()),
+        unconverged=int(left.sum()),
+        slow=jnp.asarray(slow),
+        degenerate=jnp.asarray(degenerate),
+        on_kink=jnp.asarray(on_kink),
+        speeds=jnp.asarray(speeds),
+        jacobians=jnp.asarray(jacobians[:, 0]),
+        eigenvectors=jnp.asarray(eigenvectors, narrow),
+        inputs=jnp.asarray(where),
+        start_of=jnp.asarray(first),
+        unconverged_states=jax.vmap(found.unravel)(jnp.asarray(states[:count][left])),
+        last_new=None,
     )
 
 
-@functools.partial(jax.jit, static_argnames=("step", "learning_rate", "max_steps"))
-def _descend(
-    step: Step, starts: PyTree, x: Array, enough: Array | float, *, learning_rate: float, max_steps: int
-) -> tuple[Array, Array]:
-    """Where Adam on ½‖step(h) − h‖² ends from every start, and the value there."""
-    import optax
-
-    flat, _ = flatten(step, jax.tree.map(lambda leaf: leaf[0], starts))
-    # the first gradients are the largest: remembered for as long as by b2 = 0.999, they would stall the descent
-    adam = optax.adam(optax.cosine_decay_schedule(learning_rate, max_steps), b2=0.9)
-
-    def residuals(states: Array) -> Array:
-        return 0.5 * jnp.sum((jax.vmap(lambda h: flat(h, x))(states) - states) ** 2, axis=1)
-
-    def total(states: Array) -> tuple[Array, Array]:
-        each = residuals(states)
-        return each.sum(), each  # Adam is elementwise: the sum moves every start as by itself
-
-    def body(carry: Any) -> Any:
-        k, states, memory, _ = carry
-        gradient, each = jax.grad(total, has_aux=True)(states)
-        change, memory = adam.update(gradient, memory)
-        # a start that is there stays there: Adam's next step would be as long as its last ones
-        return k + 1, jnp.where((each > enough)[:, None], states + change, states), memory, each
-
-    def unfinished(carry: Any) -> Array:
-        k, _, _, each = carry
-        return (k < max_steps) & (each > enough).any()
-
-    states = jax.vmap(lambda carry: ravel_pytree(carry)[0])(starts)
-    begin = (0, states, adam.init(states), jnp.full(len(states), jnp.inf, states.dtype))
-    _, states, _, _ = jax.lax.while_loop(unfinished, body, begin)
-    return states, residuals(states)
+def arrivals(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """From how many starts each point was reached in any of the (way, start) ways, and the first of them."""
+    reached, first = np.zeros(count, int), np.full(count, -1)
+    for i in range(count):
+        starts = np.flatnonzero((points == i).any(axis=0))
+        reached[i] = len(starts)
+        first[i] = starts[0] if len(starts) else -1
+    return reached, first
 
 
-@functools.partial(jax.jit, static_argnames="step")
-def _polish(step: Step, carry: PyTree, states: Array, x: Array, reach: Array | float) -> tuple[Array, Array]:
-    """Newton's method from every state, kept where it lessens the residual without leaving."""
-    import optimistix
-
-    flat, _ = flatten(step, carry)
-    precision = 100 * float(jnp.finfo(states.dtype).eps)
-    newton: Any = optimistix.Newton(rtol=precision, atol=precision)
-
-    def polish(h: Array) -> tuple[Array, Array]:
-        def miss(h: Array, _: None) -> Array:
-            return flat(h, x) - h
-
-        found = optimistix.root_find(miss, newton, h, max_steps=32, throw=False).value
-        before, after = (0.5 * jnp.sum(miss(at, None) ** 2) for at in (h, found))
-        better = (after <= before) & (jnp.linalg.norm(found - h) <= reach)
-        return jnp.where(better, found, h), jnp.where(better, after, before)
-
-    return jax.vmap(polish)(states)
+def eigensystems(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, largest modulus first, and eigenvectors of (point, n, n), in float64."""
+    values, vectors = np.linalg.eig(matrices.astype(np.float64))
+    order = np.argsort(-np.abs(values), axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None], axis=2)
 
 
-@functools.partial(jax.jit, static_argnames="step")
-def _jacobians(step: Step, carry: PyTree, states: Array, x: Array) -> Array:
-    flat, _ = flatten(step, carry)
-    return jax.vmap(jax.jacfwd(lambda h: flat(h, x)))(states)
+def _reach(points: np.ndarray, starts: np.ndarray, distance: float) -> np.ndarray:
+    """How near to each point another one is the same."""
+    return distance * np.maximum(np.median(np.linalg.norm(starts, axis=1)), np.linalg.norm(points, axis=1))
 
 
-def _padded(states: np.ndarray) -> np.ndarray:
-    """Filled up to a power of two, so that few sizes are ever compiled."""
-    wanted = 1 << (len(states) - 1).bit_length()
-    return np.concatenate([states, np.repeat(states[:1], wanted - len(states), axis=0)])
-
-
-def _distinct(
-    points: np.ndarray, residuals: np.ndarray, allowed: np.ndarray, distance: float
+def distinct(
+    points: np.ndarray, inputs: np.ndarray, order: Any, allowed: np.ndarray, reach: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which allowed points stand for themselves, best first, and which of these each point belongs to (-1: none)."""
+    """Which allowed points stand for themselves, first in `order` first, and which of these each belongs to (−1: none).
+
+    Args:
+        points: (candidate, hidden).
+        inputs: (candidate, input): points under different inputs are different.
+        order: (candidate,) numbers, or a tuple of them, the first of which counts first.
+        allowed: (candidate,).
+        reach: (candidate,), how near to each another one is the same.
+    """
+    ranks = np.lexsort(order[::-1]) if isinstance(order, tuple) else np.argsort(order, kind="stable")
     chosen: list[int] = []
     of = np.full(len(points), -1)
-    for i in np.argsort(residuals, kind="stable"):
-        if not allowed[i] or of[i] >= 0:
-            continue
-        near = allowed & (of < 0) & (np.linalg.norm(points - points[i], axis=1) <= distance)
-        of[near] = len(chosen)
-        chosen.append(i)
+    left = ranks[allowed[ranks]]
+    one_input = bool((inputs == inputs[:1]).all())
+    while len(left):
+        i = left[0]
+        near = np.linalg.norm(points[left] - points[i], axis=1) <= reach[i]
+        near[0] = True
+        if not one_input:
+            near &= (inputs[left] == inputs[i]).all(axis=1)
+        of[left[near]] = len(chosen)
+        chosen.append(int(i))
+        left = left[~near]
     return np.array(chosen, int), of
+
+
+def fixed_points_along(
+    step: Step | RNN,
+    starts: PyTree[Float[Array, "..."]],
+    start: Float[Array, " input"],
+    stop: Float[Array, " input"],
+    *,
+    count: int = 50,
+    **options: Any,
+) -> FixedPoints:
+    """The fixed points under inputs along a line, where points appear, vanish and change as the input moves.
+
+    Every input is searched from all starts, and then from the points found under its neighbours on the line, as long
+    as that brings new ones.
+
+    Args:
+        step: as in `fixed_points`.
+        starts: carries with a leading axis of starts.
+        start: (input,), the first input.
+        stop: (input,), the last one.
+        count: how many inputs, evenly from the first to the last, at least 2.
+        **options: those of `fixed_points`.
+
+    Returns:
+        `FixedPoints`, the input that each belongs to in `inputs`. `start_of` and `reached` are of the last round, in
+        which the points of all inputs and of their neighbours are the starts.
+
+    Raises:
+        ValueError: as `fixed_points`, or if `start` and `stop` are not of one shape.
+        TypeError: as `fixed_points`.
+
+    Example:
+        >>> starts = jnp.array([[-1.0], [0.0], [1.0]])
+        >>> line = jnp.array([-1.0]), jnp.array([1.0])
+        >>> found = fixed_points_along(lambda h, x: jnp.tanh(2.0 * h + x), starts, *line, count=9)
+        >>> [int((found.inputs[:, 0] == x).sum()) for x in (-1.0, 0.0, 1.0)]  # bistable in the middle
+        [1, 3, 1]
+
+    Source:
+        Strogatz, *Nonlinear dynamics and chaos* (1994), chapter 3.
+    """
+    sizes: dict[str, int] = {}
+    ends = [checks.array(name, value, "input", sizes) for name, value in (("start", start), ("stop", stop))]
+    count = checks.size("count", count, least=2)
+    line = jnp.linspace(*ends, count)
+    starts = checks.carry("starts", starts)
+    number = len(jax.tree.leaves(starts)[0])
+    every = jax.tree.map(lambda leaf: jnp.tile(leaf, (count, *(1,) * (leaf.ndim - 1))), starts)
+    found = fixed_points(step, every, jnp.repeat(line, number, axis=0), **options)
+    known = 0
+    while len(found.residuals) > known:
+        known = len(found.residuals)
+        place = np.argmin(np.linalg.norm(np.asarray(found.inputs)[:, None] - np.asarray(line), axis=2), axis=1)
+        around = np.concatenate([place, np.maximum(place - 1, 0), np.minimum(place + 1, count - 1)])
+        states = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 3), found.states)
+        found = fixed_points(step, states, line[around], **options)
+    return found

@@ -11,7 +11,8 @@ from jaxtyping import Array, Complex, Float
 
 from maso_rnn import checks
 from maso_rnn.cells import Step, flat_cell
-from maso_rnn.dynamics.eigensystem import horizon, square, wide, with_eigenbasis
+from maso_rnn.dynamics.eigensystem import Eigensystem, horizon, square, wide, with_eigenbasis
+from maso_rnn.functions import Traced
 
 
 class PulseDecay(NamedTuple):
@@ -48,7 +49,8 @@ def pulse_decay(
     the pulse has become in all modes together.
 
     Args:
-        step: the cell, `(h, x) -> h`, any activation: what is measured is what the network does.
+        step: the cell, `(h, x) -> h` or a `Cell`, any activation: what is measured is what the network does. A
+            function is compiled once for what it does.
         kernel: (hidden, hidden), its recurrent kernel: what the modes are taken from.
         state: (hidden,), the state that the pulse is added to.
         inputs: (time, input), what the network sees meanwhile; zeros for silence, (time, 0) for a cell without input.
@@ -80,8 +82,13 @@ def pulse_decay(
     if amplitude > (largest := float(jnp.finfo(kernel.dtype).max)):
         raise ValueError(f"amplitude must be within the range of {kernel.dtype}, {largest:.3g}, got {amplitude:.3g}")
     step, state, inputs = flat_cell(step, state, inputs)
-    system = with_eigenbasis(kernel)
+    return _pulse_decay(step, state, inputs, with_eigenbasis(kernel), amplitude)
 
+
+@jax.jit
+def _pulse_decay(
+    step: Traced, state: Array, inputs: Array, system: Eigensystem, amplitude: Array | float
+) -> PulseDecay:
     def body(carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         pulsed, state = carry
         pulsed, state = jax.vmap(lambda h: step(h, x))(pulsed), step(state, x)
@@ -94,7 +101,6 @@ def pulse_decay(
     return _decay(_left(*start, system.vectors), after, known, system.eigenvalues, root)
 
 
-@jax.jit
 def _pulsed(state: Array, inverse: Array, amplitude: Array | float) -> Array:
     """The state after a pulse into each mode, (mode, hidden)."""
     pulses = inverse.real
@@ -102,18 +108,23 @@ def _pulsed(state: Array, inverse: Array, amplitude: Array | float) -> Array:
     return state + pulses.astype(state.dtype)
 
 
-@jax.jit
 def _left(pulsed: Array, state: Array, vectors: Array) -> tuple[Array, Array]:
     """What is left in each mode, and below what it would be rounding that other modes have carried along."""
     precision = float(jnp.finfo(state.dtype).eps)
     root = math.sqrt(precision)
     change = wide(pulsed) - wide(state)
-    size = jnp.linalg.norm(wide(state)) + jnp.linalg.norm(change, axis=1)
-    floor = root * jnp.linalg.norm(change, axis=1) + min(100 * precision, root) * size
+    length = _norm(change)
+    floor = root * length + min(100 * precision, root) * (_norm(wide(state)) + length)
     return jnp.abs(jnp.einsum("mh,hm->m", change.astype(vectors.dtype), vectors)), floor
 
 
-@jax.jit
+def _norm(rows: Array) -> Array:
+    """The norm along the last axis; the squares of large and of small numbers leave the dtype's range."""
+    largest = jnp.abs(rows).max(axis=-1, keepdims=True)
+    unit = jnp.where(largest > 0, largest, 1)
+    return unit[..., 0] * jnp.linalg.norm(rows / unit, axis=-1)
+
+
 def _decay(first: Any, later: Any, known: Array, eigenvalues: Array, root: Array | float) -> PulseDecay:
     """From what is left in each mode at the start and after each step, and where that would be rounding."""
     amplitudes, floors = (jnp.concatenate([a[None], b]).T for a, b in zip(first, later, strict=True))

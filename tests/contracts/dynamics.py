@@ -37,6 +37,11 @@ def _pulse(matrix, state, inputs):
     return maso_rnn.pulse_decay(lambda h, x: jnp.tanh(h @ matrix + x.sum()), matrix, state, inputs)
 
 
+def _exponents(key, dtype):
+    """Some positive, and more negative, so that the dimension is between them."""
+    return jnp.asarray([0.5, 0.2, -1.0, -2.0], dtype) + 0.1 * jax.random.uniform(key, (4,), dtype)
+
+
 ROWS = (
     Row(
         maso_rnn.spectrum,
@@ -64,6 +69,23 @@ ROWS = (
         batched=(0, 1),
     ),
     Row(
+        maso_rnn.lyapunov_exponents,
+        _state_and_inputs,
+        call=lambda state, inputs: maso_rnn.lyapunov_exponents(_step, state, inputs, warmup=1, count=2),
+        batched=(0, 1),
+        case="count",
+    ),
+    Row(maso_rnn.kaplan_yorke_dimension, lambda key, dtype: (_exponents(key, dtype),)),
+    Row(maso_rnn.entropy_bound, lambda key, dtype: (_exponents(key, dtype),)),
+    Row(
+        maso_rnn.sample_states,
+        lambda key, dtype: (key, jax.random.normal(jax.random.fold_in(key, 1), (3, 5, HIDDEN), dtype)),
+        call=lambda key, states: maso_rnn.sample_states(key, states, 4, noise=0.1),
+        batched=(0, 1),
+        gradient=1,
+        why="the derivative is in the states",
+    ),
+    Row(
         maso_rnn.pulse_decay,
         lambda key, dtype: (kernel(key, dtype), *_state_and_inputs(key, dtype)),
         call=lambda matrix, state, inputs: _pulse(matrix, state, inputs)._replace(eigenvalues=None),
@@ -75,6 +97,9 @@ ROWS = (
 )
 
 HOST = {
+    "maso_rnn.all_fixed_points": "NumPy inside; how many points there are is known only after the search",
+    "maso_rnn.cycles": "how many cycles there are is known only after the search; refuses tracers",
+    "maso_rnn.fixed_points_along": "calls fixed_points for all inputs on a line",
     "maso_rnn.fixed_points": "how many points there are is known only after the search; refuses tracers",
     "maso_rnn.recurrent_kernels": "looks arrays up in a cell and splits them",
     "maso_rnn.spectra": "calls spectrum for each kernel that it looks up in a cell",

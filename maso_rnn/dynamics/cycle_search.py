@@ -1,0 +1,165 @@
+"""Cycles of a cell, searched from many starts at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
+
+from maso_rnn import checks
+from maso_rnn.cells import Step
+from maso_rnn.dynamics import shooting
+from maso_rnn.dynamics.fixed_point_search import arrivals, eigensystems, searched
+from maso_rnn.dynamics.kinks import around_the_cycle, kinked_and_steepest
+from maso_rnn.dynamics.progress import Progress
+from maso_rnn.dynamics.shooting import Shooting
+from maso_rnn.dynamics.starts import checked_starts
+from maso_rnn.network import RNN
+
+
+class Cycles(NamedTuple):
+    """Prime cycles of one period that a search found, each once, most often reached first.
+
+    Attributes:
+        states: a carry like the starts, with leading axes (cycle, period).
+        multipliers: (cycle, hidden), the eigenvalues of the product of the Jacobians once around, largest modulus first.
+        stable: (cycle,), whether all of them are inside the unit circle and it is not degenerate; on a kink, those of
+            every adjacent piece that was met, which is a sign and no proof.
+        residuals: (cycle,), ½ Σ ‖step(h_i, x) − h_{i+1}‖² around the cycle.
+        reached: (cycle,), from how many of the starts Newton's method or iteration came to it.
+        degenerate: (cycle,), whether a multiplier is 1 up to half of the digits: no isolated cycle.
+        on_kink: (cycle,), whether the Jacobian jumps at one of its states.
+        inputs: (cycle, input), the input that it is a cycle under.
+        unconverged: how many starts came to no cycle whose period divides `period`.
+    """
+
+    states: PyTree[Float[Array, "..."]]
+    multipliers: Complex[Array, "cycle hidden"]
+    stable: Bool[Array, " cycle"]
+    residuals: Float[Array, " cycle"]
+    reached: Int[Array, " cycle"]
+    degenerate: Bool[Array, " cycle"]
+    on_kink: Bool[Array, " cycle"]
+    inputs: Float[Array, "cycle input"]
+    unconverged: int
+
+
+@np.errstate(over="ignore", invalid="ignore")  # states may run away
+def cycles(
+    step: Step | RNN,
+    starts: PyTree[Float[Array, "..."]],
+    x: Float[Array, " input"] | Float[Array, "start input"] | None = None,
+    *,
+    period: int,
+    max_steps: int = 500,
+    distance: float = 1e-3,
+    progress: bool = True,
+) -> Cycles:
+    """The rhythms of a network under a constant input: states that come back after `period` steps, and not before.
+
+    Equation: step(h_i, x) = h_{i+1}, h_{p+1} = h_1, all p of them at once by damped Newton (multiple shooting), from the
+    first p states after every start and after where plain iteration settles. A cycle is kept where what it misses by is
+    rounding, as in `fixed_points`, and where no divisor of p brings it back.
+
+    A host function. Each step of a start costs the solution of (hidden · period) equations: (hidden · period)³. How
+    many cycles there are grows exponentially with the period where there is chaos: give many starts.
+
+    Args:
+        step: a `Cell`, a network (`maso_rnn.RNN`), or `(carry, x) -> carry`, smooth or piecewise affine.
+        starts: carries with a leading axis of starts, as states that trajectories passed through: `sample_states`.
+        x: (input,), the constant input, or (start, input), one for each start; by default none.
+        period: of the cycles; 1 for fixed points.
+        max_steps: of plain iteration, from each start.
+        distance: cycles are one, and a state has come back, if closer than this, relative to the norm of the states (of
+            the starts, or of the cycle's largest, whichever is larger).
+        progress: whether a search that takes more than ten seconds says on stderr how far it is.
+
+    Returns:
+        `Cycles(states, multipliers, stable, residuals, reached, …)`; none found is an empty leading axis.
+
+    Raises:
+        ValueError: if there are no starts, or no leading axis of starts; if there are not as many inputs as starts;
+            if numbers are not finite, an option is not positive, or `step` does not always do the same.
+        TypeError: if `starts` or `x` is traced or not floating, `starts` below float32, or `step` does not return a
+            carry like a start.
+
+    Example:
+        >>> found = cycles(lambda h, x: 3.2 * h * (1 - h), jnp.linspace(0.1, 0.9, 9)[:, None], period=2)
+        >>> sorted(round(float(h), 4) for h in found.states.ravel()), found.stable.tolist()
+        ([0.513, 0.7995], [True])
+
+    Source:
+        Stoer, Bulirsch, *Introduction to numerical analysis* (2002), section 7.3.5, for multiple shooting; Eisenmann,
+        Monfared, Göring, Durstewitz, *Bifurcations and loss jumps in RNN training* (2023), for cycles of ReLU networks.
+    """
+    period = checks.size("period", period)
+    max_steps = checks.size("max_steps", max_steps)
+    distance = checks.number("distance", distance, above=0)
+    told = Progress(checks.flag("progress", progress))
+    found = checked_starts(step, starts, x, "cycles")
+    problem = Shooting(found.step, period, float(np.median(np.abs(found.states))), len(found.states), told)
+    candidates = searched(problem, found.states, found.inputs, max_steps)
+    states, inputs = candidates.states, candidates.inputs
+    sizes = np.linalg.norm(states, axis=2).max(axis=1)
+    reach = distance * np.maximum(np.median(np.linalg.norm(found.states, axis=1)), sizes)
+    misses, _, _ = shooting.evaluated(problem, states, inputs)
+    residuals = 0.5 * (misses**2).sum(axis=(1, 2))
+    prime = candidates.fixed & is_prime(states, reach)
+    chosen, cycle_of = _distinct_cycles(states, inputs, residuals, prime, reach)
+
+    count = len(found.states)
+    by_newton, by_iteration = np.arange(count), candidates.represents
+    came = np.stack([by_newton, np.where(by_iteration >= 0, by_iteration, by_newton)])
+    reached, _ = arrivals(cycle_of[came], len(chosen))
+    ranked = np.argsort(-reached, kind="stable")
+    chosen, reached = chosen[ranked], reached[ranked]
+    states, inputs = states[chosen], inputs[chosen]
+    _, jacobians, _ = shooting.evaluated(problem, states, inputs)
+    multipliers, _ = eigensystems(around_the_cycle(jacobians))
+    degenerate = shooting.is_degenerate(jacobians)
+    on_kink, steepest = kinked_and_steepest(problem, states, inputs)
+    inside = np.maximum(np.abs(multipliers).max(axis=1, initial=0), steepest) < 1
+    return Cycles(
+        states=jax.vmap(jax.vmap(found.unravel))(jnp.asarray(states)),
+        multipliers=jnp.asarray(multipliers, jnp.result_type(states.dtype, jnp.complex64)),
+        stable=jnp.asarray(inside & ~degenerate),
+        residuals=jnp.asarray(residuals[chosen]),
+        reached=jnp.asarray(reached),
+        degenerate=jnp.asarray(degenerate),
+        on_kink=jnp.asarray(on_kink),
+        inputs=jnp.asarray(inputs),
+        unconverged=int((~candidates.fixed[came].any(axis=0)).sum()),
+    )
+
+
+def is_prime(states: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Whether no shift by a divisor of the period brings (cycle, period, hidden) states back."""
+    period = states.shape[1]
+    prime = np.ones(len(states), bool)
+    for divisor in (d for d in range(1, period) if period % d == 0):
+        back = np.linalg.norm(states - np.roll(states, -divisor, axis=1), axis=2).max(axis=1)
+        prime &= back > reach
+    return prime
+
+
+def _distinct_cycles(
+    states: np.ndarray, inputs: np.ndarray, residuals: np.ndarray, allowed: np.ndarray, reach: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which allowed cycles stand for themselves, and which of these each is, whatever state it is told from."""
+    chosen: list[int] = []
+    of = np.full(len(states), -1)
+    ranks = np.argsort(residuals, kind="stable")
+    left = ranks[allowed[ranks]]
+    while len(left):
+        i = left[0]
+        shifts = [np.roll(states[i], shift, axis=0) for shift in range(states.shape[1])]
+        apart = np.min([np.linalg.norm(states[left] - one, axis=2).max(axis=1) for one in shifts], axis=0)
+        near = (apart <= reach[i]) & (inputs[left] == inputs[i]).all(axis=1)
+        near[0] = True
+        of[left[near]] = len(chosen)
+        chosen.append(int(i))
+        left = left[~near]
+    return np.array(chosen, int), of

@@ -1,0 +1,612 @@
+"""Every fixed point and every cycle of a piecewise affine network, by going through its codes.
+
+On one code the network is affine, so that a code has at most one fixed point, or a whole continuum. Codes are assigned
+unit by unit, in a tree: assigning a unit's piece eliminates its state from the equations of all others, which the codes
+below share, and shows codes that no state can have, so that their branch ends. A cycle of period p is a fixed point of
+p copies of the network in a ring. Layers go in order: each cycle of those below drives the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float, Int, Shaped
+
+from maso_rnn import checks
+from maso_rnn.activations import PiecewiseAffine, require_pieces
+from maso_rnn.dynamics.fixed_point_search import eigensystems
+from maso_rnn.dynamics.kinks import around_the_cycle
+from maso_rnn.dynamics.progress import Progress
+from maso_rnn.network import RNN, Layer, check_form
+
+CHUNK = 2**19  # numbers of the equations that are held at once
+PIVOT = 1e-2  # an elimination by less than this waits for another unit
+DOUBT = 1e-8  # roundings of the tree, relative to its largest number; what it leaves is solved again, with pivoting
+KINKED_CODES = 2**10  # pieces around one cycle whose eigenvalues are looked at
+EPS = float(np.finfo(np.float64).eps)
+
+
+class AllFixedPoints(NamedTuple):
+    """Every fixed point, or prime cycle, of a piecewise affine network, each once.
+
+    Attributes:
+        states: for each layer (point, hidden), or (cycle, period, hidden) for a period above 1.
+        multipliers: (point, units), the eigenvalues of the Jacobian once around, of all layers' states together,
+            largest modulus first.
+        stable: (point,), whether all of them are inside the unit circle; on a kink, those of every adjacent piece
+            (the steepest and up to 1,024 others), which is a sign and no proof.
+        residuals: (point,), ½ Σ ‖step(h_i, x) − h_{i+1}‖², in float64.
+        reached: (point,), how many codes led to it: one, but more on a kink.
+        degenerate: (point,), whether it stands for a continuum of them, on one singular code.
+        on_kink: (point,), whether a unit is on a kink there, up to rounding.
+        codes: for each layer the piece of every unit, shaped as `states`; on a kink the lower one.
+        singular: how many codes had a singular equation, of those that some state may have.
+    """
+
+    states: tuple[Float[Array, "..."], ...]
+    multipliers: Complex[Array, "point units"]
+    stable: Bool[Array, " point"]
+    residuals: Float[Array, " point"]
+    reached: Int[Array, " point"]
+    degenerate: Bool[Array, " point"]
+    on_kink: Bool[Array, " point"]
+    codes: tuple[Shaped[Array, "..."], ...]
+    singular: int
+
+
+def all_fixed_points(
+    rnn: RNN,
+    x: Float[Array, " input"] | None = None,
+    *,
+    period: int = 1,
+    max_codes: int = 2**22,
+    max_points: int = 100_000,
+    prune: bool = True,
+    progress: bool = True,
+) -> AllFixedPoints:
+    """Every fixed point, or every prime cycle, of a piecewise affine network under a constant input: a proof by cases.
+
+    Equation: on codes c with slopes D and offsets o, h = D (Uᵀ h + Wᵀ x + b) + o is linear; its solution counts where
+    it has the codes c. What the tree leaves is solved by pivoted elimination in float64, and judged with the rounding
+    of that solution. A singular equation is tested for consistency and, by a linear program, for states with its code:
+    one of them then stands for all.
+
+    A host function, in NumPy and float64. Its time goes as the codes of a layer that cannot be excluded early: at most
+    pieces^(units · period), far fewer on most networks.
+
+    Args:
+        rnn: the network; its activation must be piecewise affine. For larger ones, see `fixed_points` and `cycles`.
+        x: (input,), the constant input, in the network's dtype; by default zeros.
+        period: of the cycles; 1 for fixed points.
+        max_codes: refuse a network with a layer that has more codes, pieces^(units · period).
+        max_points: stop, and refuse, where there are more points; those of a winner-take-all of 20 units are 727,138.
+        prune: whether branches without states are left early, which is exact; False goes through every code.
+        progress: whether a search that takes more than ten seconds says on stderr how far it is.
+
+    Returns:
+        `AllFixedPoints(states, multipliers, stable, residuals, reached, degenerate, on_kink, codes, singular)`.
+
+    Raises:
+        ValueError: if the activation has no pieces, `x` does not fit, concrete values are not finite, there are more
+            than `max_codes` codes or `max_points` points.
+        TypeError: if network or input is traced.
+
+    Example:
+        >>> from maso_rnn import Layer, Readout
+        >>> one = jnp.ones((1, 1))
+        >>> rnn = RNN((Layer(one, 2.0 * one, -one[0]),), Readout(one))  # h = relu(2 h − 1)
+        >>> found = all_fixed_points(rnn)
+        >>> sorted(found.states[0].ravel().tolist()), int(found.stable.sum())
+        ([0.0, 1.0], 1)
+
+    Source:
+        Eisenmann, Monfared, Göring, Durstewitz, *Bifurcations and loss jumps in RNN training* (2023), for the equation
+        of a code; the tree is this library's.
+    """
+    period = checks.size("period", period)
+    max_codes = checks.size("max_codes", max_codes)
+    max_points = checks.size("max_points", max_points)
+    prune, told = checks.flag("prune", prune), Progress(checks.flag("progress", progress))
+    if not checks.is_concrete(rnn, x):
+        raise TypeError(
+            "rnn and x must be concrete, as how many points there are is not known before; call all_fixed_points "
+            "outside jax.jit and jax.vmap"
+        )
+    sizes: dict[str, int] = {}
+    dtype = check_form(rnn, sizes, pieces=True)
+    x = np.zeros(sizes["input"], dtype) if x is None else checks.array("x", x, "input", sizes, dtype)
+    checks.finite(rnn=rnn, x=x)
+    act = require_pieces(rnn.activation)
+    for l, layer in enumerate(rnn.layers):
+        count = len(act.slopes) ** (layer.input_kernel.shape[1] * period)
+        if layer.recurrent_kernel is not None and count > max_codes:
+            raise ValueError(
+                f"rnn.layers[{l}] has {count} codes over period {period}, more than max_codes = {max_codes}; "
+                f"max_codes={count} would allow them, maso_rnn.{'fixed_points' if period == 1 else 'cycles'} searches "
+                "from starts instead"
+            )
+    rings = _rings(rnn, np.asarray(x, np.float64), act, period, max_points, prune, told)
+    return _described(rnn, rings, act, period, dtype)
+
+
+class Rings(NamedTuple):
+    """Cycles of the layers so far, shifted so that each is there once: of every period that divides the one asked for.
+
+    Attributes:
+        states: for each layer (cycle, period, hidden).
+        errors: the same, how far rounding may have moved them.
+        lower: for each layer (cycle, period, hidden), the pre-activations.
+        on_kink: for each layer (cycle, period, hidden).
+        reached: (cycle,).
+        degenerate: (cycle,).
+        singular: how many codes had a singular equation.
+    """
+
+    states: tuple[np.ndarray, ...]
+    errors: tuple[np.ndarray, ...]
+    lower: tuple[np.ndarray, ...]
+    on_kink: tuple[np.ndarray, ...]
+    reached: np.ndarray
+    degenerate: np.ndarray
+    singular: int
+
+
+def _rings(
+    rnn: RNN, x: np.ndarray, act: PiecewiseAffine, period: int, max_points: int, prune: bool, told: Progress
+) -> Rings:
+    rings = Rings((), (), (), (), np.ones(1, int), np.zeros(1, bool), 0)
+    below = np.broadcast_to(x, (1, period, len(x)))
+    errors = np.zeros_like(below)
+    for l, layer in enumerate(rnn.layers):
+        told.tell(f"layer {l}: {len(below)} cycles below")
+        found, of = _driven(layer, below, errors, act, prune, told, most=max_points * period)
+        if len(of) > max_points * period:
+            raise ValueError(
+                f"there are more than max_points = {max_points} cycles of periods that divide {period} in layer {l}; "
+                "give a larger max_points, or search from starts by maso_rnn.fixed_points"
+            )
+        shape = (len(of), period, layer.input_kernel.shape[1])
+        own = (part.reshape(shape) for part in found[:4])
+        rings = Rings(
+            *((*(old[of] for old in lower), new) for lower, new in zip(rings[:4], own, strict=True)),
+            reached=rings.reached[of] * found.reached,
+            degenerate=rings.degenerate[of] | found.degenerate,
+            singular=rings.singular + found.singular,
+        )
+        rings = _each_once(rings)
+        below, errors = rings.states[-1], rings.errors[-1]
+    return rings
+
+
+def _driven(
+    layer: Layer, below: np.ndarray, errors: np.ndarray, act: PiecewiseAffine, prune: bool, told: Progress, most: int
+) -> tuple[Solutions, np.ndarray]:
+    """What each of the (cycle, period, input) states below can make a layer do, and which of them it is made by.
+
+    It ends early, with more than `most` solutions, where there are more.
+    """
+    kernel = np.asarray(layer.input_kernel, np.float64)
+    drives = below @ kernel + (0 if layer.bias is None else np.asarray(layer.bias, np.float64))
+    rounding = 2 * EPS * (len(kernel) + 1) * (np.abs(below) @ np.abs(kernel) + np.abs(drives))
+    rounding = rounding + errors @ np.abs(kernel)
+    ring = _ring_kernel(layer, below.shape[1])
+    none = np.zeros((0, len(ring)))
+    found, of = [Solutions(none, none, none, none > 0, np.zeros(0, int), np.zeros(0, bool), 0)], [np.zeros(0, int)]
+    for i, (drive, error) in enumerate(zip(drives, rounding, strict=True)):
+        for some in _solutions(ring, drive.ravel(), error.ravel(), act, prune, told):
+            found.append(some)
+            of.append(np.full(len(some.states), i))
+            if sum(map(len, of)) > most:
+                break
+    *parts, counts = zip(*found, strict=True)
+    return Solutions(*map(np.concatenate, parts), sum(counts)), np.concatenate(of)
+
+
+def _ring_kernel(layer: Layer, period: int) -> np.ndarray:
+    """What the states (period · hidden) of a cycle, one after the other, give to the pre-activations: p = K h + c."""
+    hidden = layer.input_kernel.shape[1]
+    kernel = np.zeros((period, hidden, period, hidden))
+    if layer.recurrent_kernel is not None:
+        for t in range(period):
+            kernel[t, :, t - 1] = np.asarray(layer.recurrent_kernel, np.float64).T
+    return kernel.reshape(period * hidden, period * hidden)
+
+
+def _each_once(rings: Rings) -> Rings:
+    """Cycles that are shifts of each other, or one point on several codes, become one."""
+    count, period = rings.states[0].shape[:2]
+    states, errors = (np.concatenate(parts, axis=2) for parts in (rings.states, rings.errors))
+    along = np.random.default_rng(0).standard_normal(states.shape[2])
+    along /= np.linalg.norm(along)
+    heights = states @ along
+    shift = heights.argmax(axis=1)  # the cycle is told from its highest state on
+    turned = (shift[:, None] + np.arange(period)) % period
+    rows = np.arange(count)[:, None]
+    states, errors = states[rows, turned], errors[rows, turned]
+    reach = 4 * np.abs(errors).sum(axis=(1, 2)) + 1e-13 * np.abs(states).max(axis=(1, 2), initial=0)
+    height = heights.max(axis=1)
+    order = np.argsort(height, kind="stable")
+    keep, reached = [], rings.reached.copy()
+    for i in order:
+        for j in reversed(keep):
+            if height[j] < height[i] - reach[i] - reach[j]:
+                keep_i = True
+                break
+            if np.abs(states[i] - states[j]).max() <= reach[i] + reach[j]:
+                reached[j] += reached[i]
+                keep_i = False
+                break
+        else:
+            keep_i = True
+        if keep_i:
+            keep.append(i)
+    kept = np.sort(np.array(keep, int))
+    chosen = [tuple(part[kept[:, None], turned[kept]] for part in parts) for parts in rings[:4]]
+    return Rings(*chosen, reached[kept], rings.degenerate[kept], rings.singular)
+
+
+class Solutions(NamedTuple):
+    """Solutions of h = act(K h + c), with their pre-activations, roundings and kinks; see `Rings`."""
+
+    states: np.ndarray
+    errors: np.ndarray
+    lower: np.ndarray
+    on_kink: np.ndarray
+    reached: np.ndarray
+    degenerate: np.ndarray
+    singular: int
+
+
+def _solutions(
+    kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine, prune: bool, told: Progress
+) -> Iterator[Solutions]:
+    """Every solution of h = act(K h + c), c known up to an error, once for each code that has it."""
+    if not kernel.any():  # nothing is recurrent: one solution, and no code to go through
+        state = np.asarray(_value(act, _pieces_of(act, drive), drive))
+        on_kink = (np.abs(drive[:, None] - np.array(act.breakpoints)) <= error[:, None]).any(axis=1)
+        moved = np.abs(act.slopes).max() * error
+        one = np.ones(1, int)
+        yield Solutions(state[None], moved[None], drive[None], on_kink[None], one, np.zeros(1, bool), 0)
+        return
+    for codes in _candidates(kernel, drive, error, act, prune, told):
+        yield _solved(codes, kernel, drive, error, act)
+
+
+class Branch(NamedTuple):
+    """Codes of the first units, and the equations that are left: p = T h_left + c for all units.
+
+    Attributes:
+        codes: (branch, assigned).
+        waiting: units that are assigned but not eliminated yet; the first columns of T are theirs.
+        matrix: T, (branch, unit, left).
+        constant: c, (branch, unit).
+        grown: (branch,), the largest number that T has had.
+        size: (branch,), the largest number that c has had.
+    """
+
+    codes: np.ndarray
+    waiting: tuple[int, ...]
+    matrix: np.ndarray
+    constant: np.ndarray
+    grown: np.ndarray
+    size: np.ndarray
+
+    def rows(self, chosen: np.ndarray | slice) -> Branch:
+        """Some of the branches."""
+        return Branch(self.codes[chosen], self.waiting, *(part[chosen] for part in self[2:]))
+
+
+def _candidates(
+    kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine, prune: bool, told: Progress
+) -> Iterator[np.ndarray]:
+    """The codes (code, unit) that the tree cannot exclude, in chunks."""
+    units = len(kernel)
+    size = float((np.abs(drive) + error).max())
+    stack = [
+        Branch(
+            np.zeros((1, 0), np.uint8),
+            (),
+            kernel[None],
+            drive[None],
+            np.full(1, max(1.0, float(np.abs(kernel).max()))),
+            np.full(1, size),
+        )
+    ]
+    while stack:
+        branch = stack.pop()
+        assigned = branch.codes.shape[1]
+        most = max(1, CHUNK // (units * (units - assigned + 1)))
+        if len(branch.codes) > most:
+            stack += [branch.rows(slice(i, i + most)) for i in range(0, len(branch.codes), most)]
+            continue
+        ahead = sum(len(one.codes) * float(len(act.slopes)) ** -one.codes.shape[1] for one in [branch, *stack])
+        told.tell(f"codes: {100 * (1 - ahead):.0f} % gone through")
+        grown: dict[tuple[int, ...], list[Branch]] = {}
+        for piece in range(len(act.slopes)):
+            for part in _assigned(branch, piece, act):
+                left = part.rows(_possible(part, act, error)) if prune or assigned + 1 == units else part
+                if len(left.codes):
+                    grown.setdefault(left.waiting, []).append(left)
+        for waiting, parts in grown.items():
+            codes, _, *numbers = map(np.concatenate, (zip(*(p._replace(waiting=()) for p in parts), strict=True)))
+            if assigned + 1 == units:
+                yield codes
+            else:
+                stack.append(Branch(codes, waiting, *numbers))
+
+
+def _assigned(branch: Branch, piece: int, act: PiecewiseAffine) -> Iterator[Branch]:
+    """The branches with the next unit on that piece, and what can be eliminated so eliminated."""
+    unit, first = branch.codes.shape[1], len(branch.waiting)
+    codes = np.concatenate([branch.codes, np.full((len(branch.codes), 1), piece, np.uint8)], axis=1)
+    slope, offset = act.slopes[piece], act.offsets[piece]
+    column = branch.matrix[:, :, first]
+    rest = np.delete(branch.matrix, first, axis=2)
+    branch = branch._replace(codes=codes)
+    if slope == 0:
+        constant = branch.constant + column * offset if offset else branch.constant
+        yield branch._replace(matrix=rest, constant=constant, size=_largest(branch.size, constant))
+        return
+    group = (*branch.waiting, unit)
+    slopes, offsets = (np.array(values)[codes[:, group]] for values in (act.slopes, act.offsets))
+    system = np.eye(len(group)) - slopes[:, :, None] * branch.matrix[:, group][:, :, : len(group)]
+    if len(group) == 1:
+        good = np.abs(system[:, 0, 0]) >= PIVOT
+    else:
+        good = np.linalg.svd(system, compute_uv=False)[:, -1] >= PIVOT
+    if good.any():
+        some = branch.rows(good) if not good.all() else branch
+        moving = some.matrix[:, :, : len(group)]
+        after = some.matrix[:, :, len(group) :]
+        wanted = slopes[good, :, None] * np.concatenate([after[:, group], some.constant[:, group, None]], axis=2)
+        wanted[:, :, -1] += offsets[good]
+        solved = wanted / system[good] if len(group) == 1 else np.linalg.solve(system[good], wanted)
+        moved = moving @ solved if len(group) > 1 else moving * solved
+        matrix, constant = after + moved[:, :, :-1], some.constant + moved[:, :, -1]
+        yield Branch(
+            some.codes, (), matrix, constant, _largest(some.grown, matrix), _largest(some.size, moved[:, :, -1])
+        )
+    if not good.all():
+        yield branch.rows(~good)._replace(waiting=group)
+
+
+def _largest(before: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.maximum(before, np.abs(values).reshape(len(values), -1).max(axis=1, initial=0))
+
+
+def _possible(branch: Branch, act: PiecewiseAffine, error: np.ndarray) -> np.ndarray:
+    """Which branches some state may have: where no assigned unit is off its piece whatever the others do.
+
+    A piece holds its upper end, not its lower one; where rounding counts, both.
+    """
+    assigned = branch.codes.shape[1]
+    lows, highs = _ends(act)
+    ranges = [_image(act, range(len(act.slopes)))] * (branch.matrix.shape[2] - len(branch.waiting))
+    matrix, constant = branch.matrix[:, :assigned], branch.constant[:, :assigned]
+    # a coefficient of the size of rounding may have either sign; one that is exactly zero has none
+    doubt = (1e-3 * DOUBT * branch.grown)[:, None]
+    least, most = constant.copy(), constant.copy()
+    for k in range(branch.matrix.shape[2]):
+        if k < len(branch.waiting):
+            images = np.array([_image(act, [r]) for r in range(len(act.slopes))])[branch.codes[:, branch.waiting[k]]]
+            low, high = images[:, :1], images[:, 1:]
+        else:
+            low, high = (np.full((1, 1), end) for end in ranges[k - len(branch.waiting)])
+        values = matrix[:, :, k]
+        up, down = np.where(values > -doubt, values, 0), np.where(values < doubt, values, 0)
+        with np.errstate(invalid="ignore"):
+            for into, one, other in ((most, high, low), (least, low, high)):
+                into += _times(np.maximum(up, 0), one, (values > -doubt) & (values != 0))
+                into += _times(np.minimum(down, 0), other, (values < doubt) & (values != 0))
+    slack = (DOUBT * branch.size)[:, None] + (branch.grown[:, None] * error.max() if error.any() else 0)
+    low, high = (np.array(ends)[branch.codes] for ends in (lows, highs))
+    with np.errstate(invalid="ignore"):
+        off = (most + slack <= low) | (least - slack > high)
+    return ~off.any(axis=1)
+
+
+def _times(values: np.ndarray, ends: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Coefficients times the end of a range, which may be infinite; 0 times infinity is 0 where nothing is there."""
+    infinite = np.isinf(ends)
+    product = values * np.where(infinite, 0.0, ends)
+    return np.where(infinite & there, np.sign(1.0) * ends * np.where(values < 0, -1.0, 1.0), product)
+
+
+def _ends(act: PiecewiseAffine) -> tuple[list[float], list[float]]:
+    """The lower and the upper end of each piece."""
+    return [-np.inf, *act.breakpoints], [*act.breakpoints, np.inf]
+
+
+def _image(act: PiecewiseAffine, pieces: object) -> tuple[float, float]:
+    """The least and the largest value on some pieces."""
+    lows, highs = _ends(act)
+    values = []
+    for r in pieces:  # type: ignore[attr-defined]
+        slope, offset = act.slopes[r], act.offsets[r]
+        values += [offset] if slope == 0 else [slope * end + offset for end in (lows[r], highs[r])]
+    return min(values), max(values)
+
+
+def _pieces_of(act: PiecewiseAffine, p: np.ndarray) -> np.ndarray:
+    return np.searchsorted(np.array(act.breakpoints), p, side="left") if act.breakpoints else np.zeros(p.shape, int)
+
+
+def _value(act: PiecewiseAffine, codes: np.ndarray, p: np.ndarray) -> np.ndarray:
+    return np.array(act.slopes)[codes] * p + np.array(act.offsets)[codes]
+
+
+def _solved(
+    codes: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine
+) -> Solutions:
+    """The solutions that lie on their codes (code, unit), up to the rounding of the pivoted solution."""
+    units = len(kernel)
+    slopes, offsets = (np.array(values)[codes] for values in (act.slopes, act.offsets))
+    system = np.eye(units) - slopes[:, :, None] * kernel
+    right = slopes * drive + offsets
+    # |det| against its largest value, the product of the rows' norms: small where singular, and rarely elsewhere
+    with np.errstate(under="ignore"):
+        suspect = np.abs(np.linalg.det(system)) <= 1e-8 * np.linalg.norm(system, axis=2).prod(axis=1)
+    singular = np.zeros(len(codes), bool)
+    if suspect.any():
+        sizes = np.linalg.svd(system[suspect], compute_uv=False)
+        singular[suspect] = sizes[:, -1] <= 8 * units * EPS * sizes[:, 0]
+    regular = ~singular
+    inverse = np.linalg.inv(system[regular])
+    states = np.zeros((len(codes), units))
+    errors = np.zeros((len(codes), units))
+    h = np.einsum("cij,cj->ci", inverse, right[regular])
+    h = h + np.einsum("cij,cj->ci", inverse, right[regular] - np.einsum("cij,cj->ci", system[regular], h))
+    summed = np.einsum("cij,cj->ci", np.abs(system[regular]), np.abs(h)) + np.abs(right[regular])
+    doubt = 4 * units * EPS * summed + np.abs(slopes[regular]) * error
+    states[regular], errors[regular] = h, np.einsum("cij,cj->ci", np.abs(inverse), doubt)
+    lower, blurred = _pre_activations(states, errors, kernel, drive, error)
+    low, high = (np.array(ends)[codes] for ends in _ends(act))
+    inside = ((lower + blurred > low) & (lower - blurred <= high)).all(axis=1) & regular
+    for i in np.flatnonzero(singular):
+        found = _representative(system[i], right[i], kernel, drive, error, low[i], high[i])
+        if found is not None:
+            states[i], errors[i] = found
+            inside[i] = True
+    lower, blurred = _pre_activations(states, errors, kernel, drive, error)
+    breakpoints = np.array(act.breakpoints)
+    on_kink = (np.abs(lower[..., None] - breakpoints) <= blurred[..., None]).any(axis=2)
+    return Solutions(
+        states[inside],
+        errors[inside],
+        lower[inside],
+        on_kink[inside],
+        np.ones(inside.sum(), int),
+        singular[inside],
+        int(singular.sum()),
+    )
+
+
+def _pre_activations(
+    states: np.ndarray, errors: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pre-activations (code, unit), and how far rounding may have moved them."""
+    lower = states @ kernel.T + drive
+    rounding = 2 * EPS * len(kernel) * (np.abs(states) @ np.abs(kernel.T) + np.abs(drive))
+    return lower, rounding + errors @ np.abs(kernel.T) + error
+
+
+def _representative(
+    system: np.ndarray,
+    right: np.ndarray,
+    kernel: np.ndarray,
+    drive: np.ndarray,
+    error: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """One of the solutions of a singular equation that lie on its code, as far inside as any; None where none does."""
+    from scipy.optimize import linprog
+
+    units = len(system)
+    left, sizes, basis = np.linalg.svd(system)
+    null = sizes <= 8 * units * EPS * sizes[0]
+    allowed = 64 * units * EPS * (np.abs(right).max() + sizes[0]) + error.sum()
+    if np.abs(left[:, null].T @ right).max() > (allowed if right.any() else 0):
+        return None
+    start = basis[~null].T @ ((left[:, ~null].T @ right) / sizes[~null])
+    along = basis[null].T
+    lower, moved = kernel @ start + drive, kernel @ along
+    # maximise s, at most 1, with low + s ≤ lower + moved y ≤ high − s
+    bounded_low, bounded_high = np.isfinite(low), np.isfinite(high)
+    matrix = np.concatenate([-moved[bounded_low], moved[bounded_high]])
+    limits = np.concatenate([(lower - low)[bounded_low], (high - lower)[bounded_high]])
+    free = along.shape[1]
+    if len(matrix):
+        matrix = np.concatenate([matrix, np.ones((len(matrix), 1))], axis=1)
+        objective = np.zeros(free + 1)
+        objective[-1] = -1.0
+        bounds = [(None, None)] * free + [(-1.0, 1.0)]
+        found = linprog(objective, A_ub=matrix, b_ub=limits, bounds=bounds, method="highs")
+        if not found.success or found.x[-1] < -1e-9 * max(1.0, np.abs(limits).max()):
+            return None
+        start = start + along @ found.x[:free]
+    return start, np.full(units, 1e-9 * max(1.0, np.abs(start).max()))
+
+
+def _described(rnn: RNN, rings: Rings, act: PiecewiseAffine, period: int, dtype: object) -> AllFixedPoints:
+    """The prime ones among the cycles, with all that is known of them."""
+    states = np.concatenate(rings.states, axis=2)
+    reach = 4 * np.concatenate(rings.errors, axis=2).sum(axis=(1, 2)) + 1e-13 * np.abs(states).max(axis=(1, 2))
+    prime = np.ones(len(states), bool)
+    for divisor in (d for d in range(1, period) if period % d == 0):
+        prime &= np.abs(states - np.roll(states, -divisor, axis=1)).max(axis=(1, 2)) > reach
+    parts = [tuple(part[prime] for part in group) for group in rings[:4]]
+    states, _, lower, on_kink = (np.concatenate(group, axis=2) for group in parts)
+    # what is on a kink up to rounding has the lower piece
+    breakpoints = np.array(act.breakpoints)
+    codes = _pieces_of(act, lower)
+    if len(breakpoints):
+        nearest = np.abs(lower[..., None] - breakpoints).argmin(axis=-1)
+        codes = np.where(on_kink, nearest, codes)
+    values = _value(act, codes, lower)
+    jacobians = _jacobians(rnn, np.array(act.slopes)[codes])
+    multipliers, _ = eigensystems(around_the_cycle(jacobians))
+    largest = np.abs(multipliers).max(axis=1, initial=0)
+    for i in np.flatnonzero(on_kink.any(axis=(1, 2))):
+        largest[i] = max(largest[i], _steepest(rnn, act, codes[i], on_kink[i]))
+    splits = np.cumsum([layer.input_kernel.shape[1] for layer in rnn.layers])[:-1]
+
+    def by_layer(array: np.ndarray, dtype: object) -> tuple[Array, ...]:
+        array = array[:, 0] if period == 1 else array
+        return tuple(jnp.asarray(part.astype(dtype)) for part in np.split(array, splits, axis=-1))
+
+    return AllFixedPoints(
+        states=by_layer(states, dtype),
+        multipliers=jnp.asarray(multipliers, jnp.result_type(dtype, jnp.complex64)),
+        stable=jnp.asarray((largest < 1) & ~rings.degenerate[prime]),
+        residuals=jnp.asarray(0.5 * ((values - states) ** 2).sum(axis=(1, 2)), dtype),
+        reached=jnp.asarray(rings.reached[prime]),
+        degenerate=jnp.asarray(rings.degenerate[prime]),
+        on_kink=jnp.asarray(on_kink.any(axis=(1, 2))),
+        codes=by_layer(codes, bool if len(act.slopes) <= 2 else np.uint8),
+        singular=rings.singular,
+    )
+
+
+def _jacobians(rnn: RNN, slopes: np.ndarray) -> np.ndarray:
+    """The Jacobian of one step at every state of every cycle, from the slopes (cycle, period, unit) after the step.
+
+    The slopes of state i are those of the step that leads to it, so that state i's own step has those of state i + 1.
+    """
+    slopes = np.roll(slopes, -1, axis=1)
+    units = slopes.shape[2]
+    rows, first, below = [], 0, None
+    for layer in rnn.layers:
+        hidden = layer.input_kernel.shape[1]
+        own = np.zeros((hidden, units))
+        if layer.recurrent_kernel is not None:
+            own[:, first : first + hidden] = np.asarray(layer.recurrent_kernel, np.float64).T
+        through = own if below is None else own + np.asarray(layer.input_kernel, np.float64).T @ below
+        below = slopes[:, :, first : first + hidden, None] * through
+        rows.append(below)
+        first += hidden
+    return np.concatenate(rows, axis=2)
+
+
+def _steepest(rnn: RNN, act: PiecewiseAffine, codes: np.ndarray, on_kink: np.ndarray) -> float:
+    """The largest |multiplier| of the pieces around one cycle that is on kinks."""
+    at = np.argwhere(on_kink)
+    slopes = np.array(act.slopes)
+    choices = itertools.islice(itertools.product((0, 1), repeat=len(at)), KINKED_CODES)
+    around = np.repeat(slopes[codes][None], 1, axis=0)
+    options = []
+    for up in choices:
+        one = around[0].copy()
+        for (t, unit), above in zip(at, up, strict=True):
+            one[t, unit] = slopes[codes[t, unit] + above]
+        options.append(one)
+    steepest = around[0].copy()
+    for t, unit in at:
+        both = slopes[codes[t, unit]], slopes[codes[t, unit] + 1]
+        steepest[t, unit] = max(both, key=abs)
+    products = around_the_cycle(_jacobians(rnn, np.stack([*options, steepest])))
+    return float(np.abs(np.linalg.eigvals(products)).max())

@@ -1,0 +1,203 @@
+"""Where a search for fixed points or cycles starts: states of trajectories, checked against the step."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PyTree
+
+from maso_rnn import checks, functions, network
+from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.cells import Cell, Step, traced_step
+from maso_rnn.network import RNN
+
+
+def sample_states(
+    key: Array,
+    trajectories: PyTree[Float[Array, "..."]],
+    count: int,
+    *,
+    noise: float | Array = 0.0,
+    mask: Bool[Array, "..."] | None = None,
+) -> PyTree[Float[Array, "..."]]:
+    """Starts for `fixed_points` and `cycles`: states that trajectories passed through, drawn at random.
+
+    Args:
+        key: a random key.
+        trajectories: states (trial, time, hidden), or (time, hidden); of a cell with several states a pytree of them.
+        count: how many states to draw, each at most once.
+        noise: standard deviation of the Gaussian numbers that are added, in the units of the states.
+        mask: (trial, time), or (time,): which states may be drawn; padding, for one, may not.
+
+    Returns:
+        The pytree with leaves (start, hidden). Where a traced `mask` leaves too few states, the rest are NaN.
+
+    Raises:
+        ValueError: if shapes do not fit, values are not finite, or there are fewer states than `count`.
+        TypeError: if `trajectories` is not floating, or `key` no key.
+
+    Example:
+        >>> states = jnp.arange(6.0).reshape(2, 3, 1)  # two trials of three steps
+        >>> sample_states(jax.random.key(0), states, 4).shape
+        (4, 1)
+
+    Source:
+        Golub, Sussillo, *FixedPointFinder* (2018), `sample_states`.
+    """
+    key = checks.random_key("key", key)
+    count = checks.size("count", count)
+    noise = checks.scale("noise", noise)
+    trajectories = checks.carry("trajectories", trajectories)
+    leading = {leaf.shape[:-1] for leaf in jax.tree.leaves(trajectories)}
+    if len(leading) > 1 or not 1 <= len(shape := leading.pop()) <= 2:
+        got = jax.tree.map(jnp.shape, trajectories)
+        raise ValueError(f"trajectories must be (trial, time, hidden) or (time, hidden) in every leaf, got {got}")
+    total = int(np.prod(shape))
+    if mask is not None:
+        mask = checks.array("mask", mask, "trial time" if len(shape) == 2 else "time", kinds=(jnp.bool_,))
+        if mask.shape != shape:
+            raise ValueError(f"mask must be {shape}, as the trajectories are, got {mask.shape}")
+        total = int(mask.sum()) if checks.is_concrete(mask) else total
+    if count > total:
+        raise ValueError(f"count must be at most the {total} states that may be drawn, got {count}")
+    checks.finite(trajectories=trajectories)
+    return _sampled(key, trajectories, noise, mask, count)
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def _sampled(key: Array, trajectories: PyTree, noise: Array | float, mask: Array | None, count: int) -> PyTree:
+    choice_key, noise_key = jax.random.split(key)
+    leaves, structure = jax.tree.flatten(trajectories)
+    rows = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
+    allowed = jnp.ones(len(rows[0]), bool) if mask is None else mask.ravel()
+    chosen = jax.lax.top_k(jnp.where(allowed, jax.random.uniform(choice_key, allowed.shape), -1), count)[1]
+    there = allowed[chosen][:, None]
+    drawn = [
+        jnp.where(there, row[chosen] + noise * jax.random.normal(key, (count, row.shape[1]), row.dtype), jnp.nan)
+        for row, key in zip(rows, jax.random.split(noise_key, len(rows)), strict=True)
+    ]
+    return structure.unflatten([one.astype(row.dtype) for one, row in zip(drawn, rows, strict=True)])
+
+
+class Starts(NamedTuple):
+    """Starts of a search, and the step that they fit.
+
+    Attributes:
+        step: the cell on flat carries, traced now.
+        states: (start, hidden), flat.
+        inputs: (start, input).
+        unravel: a carry of a flat state.
+        network: the network behind the step, where it has affine pieces; else None.
+    """
+
+    step: functions.Traced
+    states: np.ndarray
+    inputs: np.ndarray
+    unravel: Any
+    network: RNN | None
+
+
+def checked_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
+    """Starts, inputs and step once they are known to fit; `call` is the name of the function that is given them."""
+    if not checks.is_concrete(starts, x):
+        raise TypeError(
+            f"starts and x must be concrete, as how many points there are is not known before; call {call} outside "
+            "jax.jit and jax.vmap (it takes all starts at once, and x (start, input) with an input for each)"
+        )
+    rnn = step if isinstance(step, RNN) else getattr(step, "params", None) if isinstance(step, Cell) else None
+    if isinstance(step, RNN):
+        network.check_network(step)
+        step = jax.tree_util.Partial(_step_of_network, step)
+    starts = checks.carry("starts", starts)
+    leaves = jax.tree.leaves(starts)
+    if any(leaf.ndim == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
+        raise ValueError(f"starts must have one leading axis of starts in every leaf; {_SINGLE}")
+    if len({leaf.dtype for leaf in leaves}) > 1 or leaves[0].dtype.itemsize < 4:
+        got = ", ".join(sorted({leaf.dtype.name for leaf in leaves}))
+        raise TypeError(f"starts must be all float32 or all float64, got {got}; search in float32, step with it")
+    count = len(leaves[0])
+    x = np.zeros(0, leaves[0].dtype) if x is None else x
+    per_start = jnp.ndim(x) > 1
+    x = checks.array("x", x, "start input?" if per_start else "input?", {"start": count})
+    checks.finite(starts=starts, x=x)
+    first = jax.tree.map(lambda leaf: leaf[0], starts)
+    inputs = np.asarray(x) if per_start else np.broadcast_to(np.asarray(x), (count, x.shape[0]))
+    stepped = _fitting_step(step, starts, first, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
+    _, unravel = ravel_pytree(first)
+    flat = np.asarray(_flat(starts))
+    _require_same_twice(step, stepped, first, inputs[0])
+    on_flat = functions.traced("step", lambda h, x: ravel_pytree(stepped(unravel(h), x))[0], flat[0], inputs[0])
+    pieces = isinstance(rnn, RNN) and isinstance(rnn.activation, PiecewiseAffine)
+    return Starts(on_flat, flat, inputs, unravel, rnn if pieces else None)
+
+
+_SINGLE = "a single state is given as jax.tree.map(lambda leaf: leaf[None], state)"
+
+
+def _step_of_network(rnn: RNN, states: Any, x: Array) -> Any:
+    return network.step(rnn, states, x)[0]
+
+
+@jax.jit
+def _flat(starts: PyTree) -> Array:
+    return jax.vmap(lambda carry: ravel_pytree(carry)[0])(starts)
+
+
+def _fitting_step(step: Step, starts: PyTree, first: PyTree, x: Any) -> functions.Traced:
+    """The step, traced on one start, if it takes one; else what the starts seem to be, and the call that is right."""
+    given = str(jax.tree.map(jnp.shape, starts))
+    if isinstance(step, Cell):
+        wanted, got = (jax.tree.map(jnp.ndim, tree) for tree in (step.initial, first))
+        if wanted != got and jax.tree.structure(wanted) == jax.tree.structure(got):
+            shapes = jax.tree.map(jnp.shape, step.initial)
+            raise ValueError(
+                f"starts must be carries {shapes} of the cell with one leading axis of starts, got {given}; "
+                f"{_SINGLE}, and maso_rnn.sample_states draws starts from (trial, time, hidden)"
+            )
+    try:
+        found = traced_step(step, "starts", first, x)
+    except Exception:
+        if _takes(step, starts, x):
+            raise ValueError(
+                f"starts must have a leading axis of starts in every leaf, got one carry of the step, {given}; {_SINGLE}"
+            ) from None
+        raise
+    inner = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim > 1 else None, first)
+    if all(leaf.ndim > 1 for leaf in jax.tree.leaves(first)) and _takes(step, inner, x):
+        alone = functions.traced("step", step, inner, x)
+        silent = jnp.zeros(x.shape, x.dtype)
+        rows, row = found(first, silent), alone(inner, silent)
+        if all(np.array_equal(a[0], b) for a, b in zip(jax.tree.leaves(rows), jax.tree.leaves(row), strict=True)):
+            raise ValueError(
+                f"starts must be (start, hidden), got {given}, whose rows the step takes one by one; "
+                "maso_rnn.sample_states draws starts from (trial, time, hidden)"
+            )
+    return found
+
+
+def _takes(step: Step, carry: PyTree, x: Any) -> bool:
+    """Whether the step returns a carry like this one, given it."""
+    try:
+        traced_step(step, "starts", carry, x)
+    except Exception:  # whatever the caller's function does with what is not for it
+        return False
+    return True
+
+
+def _require_same_twice(step: Step, found: functions.Traced, carry: PyTree, x: np.ndarray) -> None:
+    again = functions.traced("step", step, carry, x)
+    if jax.tree.structure(found) == jax.tree.structure(again) and all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(found.constants, again.constants, strict=True)
+    ):
+        return
+    one, two = (jax.tree.leaves(run(carry, x)) for run in (found, again))
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, two, strict=True)):
+        raise ValueError(
+            "step must give the same carry whenever it is given the same: two calls differ; give it a fixed random "
+            "key, and switch dropout off"
+        )
