@@ -11,7 +11,7 @@ from types import ModuleType
 
 # imported by name, not by their package
 BY_NAME = {
-    "maso_rnn": ["adapters", "files", "batches", "initializers", "plots", "style", "report"],
+    "maso_rnn": ["adapters", "files", "batches", "initializers", "plots", "plots_dynamics", "style", "report"],
     "path_opt": ["plots"],
     "srnn": ["plots"],
 }
