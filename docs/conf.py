@@ -36,6 +36,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 
 autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # shapes stand in the lists of arguments
+autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_custom_sections = ["Source"]

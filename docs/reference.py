@@ -11,7 +11,7 @@ from types import ModuleType
 
 # imported by name, not by their package
 BY_NAME = {
-    "maso_rnn": ["adapters", "files", "batches", "initializers", "plots", "style", "report"],
+    "maso_rnn": ["adapters", "files", "batches", "initializers", "plots", "plots_dynamics", "style", "report"],
     "path_opt": ["plots"],
     "srnn": ["plots"],
 }
@@ -23,7 +23,9 @@ def questions(package: ModuleType) -> dict[str, list[str]]:
     told = inspect.getdoc(package) or ""
     for heading, block in re.findall(r"^(\S[^\n]*[?:](?: \([^)]*\))?)\n((?:    [^\n]*\n)+)", told, flags=re.M):
         names = [name for name in re.findall(r"`([A-Za-z_]+)`", block) if name in package.__all__]
-        groups[heading.rstrip(":")] = [*dict.fromkeys(names)]
+        names = [name for name in names if not inspect.ismodule(getattr(package, name))]
+        known = {name for others in groups.values() for name in others}
+        groups[heading.rstrip(":")] = [name for name in dict.fromkeys(names) if name not in known]
     if not groups:
         for name in package.__all__:
             module = sys.modules[getattr(package, name).__module__]

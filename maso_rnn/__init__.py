@@ -65,6 +65,7 @@ from maso_rnn.affine import (
     match,
     template_margin,
 )
+from maso_rnn.adapters import cell
 from maso_rnn.attribution import (
     Attribution,
     integrated_gradients,

@@ -6,15 +6,17 @@ more than it may is refused then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
-from maso_rnn import checks
+from maso_rnn import checks, functions
 
 __all__ = ["map_batches"]
 
@@ -25,6 +27,7 @@ def map_batches(
     examples: PyTree,
     *,
     batch_size: int,
+    lengths: Int[np.ndarray | Array, " example"] | None = None,
     devices: Sequence[jax.Device] | None = None,
     memory: int = 2**30,
 ) -> Iterator[PyTree]:
@@ -33,7 +36,7 @@ def map_batches(
     Equation: `function(shared, example)` for each example, by one compiled `jax.vmap` with the examples sharded over
     the devices. The last batch is filled up with its last example, and what comes of that is cut off.
 
-    A host function. Each batch leaves the devices before the next begins: write it to a memory-mapped array, or keep
+    A host function. The program is compiled once for what the function does and for these shapes. Each batch leaves the devices before the next begins: write it to a memory-mapped array, or keep
     what it adds to a mean. Wrapped in `tqdm.tqdm`, it shows how far it is.
 
     Args:
@@ -43,6 +46,8 @@ def map_batches(
         examples: (example, ...), an array or a pytree of arrays with one leading axis; a memory-mapped one stays on
             disk.
         batch_size: how many examples at a time, over all devices; a multiple of their number.
+        lengths: (example,), how many steps of each example count; the function is then called with `length=`, as every
+            function of one sequence here takes it.
         devices: where to run; by default all devices of this process, `jax.local_devices()`.
         memory: the most bytes that the arguments, results and temporaries of a batch may take on all devices together.
 
@@ -51,7 +56,7 @@ def map_batches(
 
     Raises:
         ValueError: at the call, before anything has run, if a batch needs more than `memory`, the devices do not divide
-            `batch_size`, or there are no examples or no common number of them.
+            `batch_size`, there are no examples or no common number of them, or a length is below 1 or beyond them.
         TypeError: if `function` is none, or `batch_size` or `memory` is not an integer.
 
     Example:
@@ -60,9 +65,6 @@ def map_batches(
         >>> devices = jax.devices()[:1]
         >>> [len(found) for found in map_batches(boundary_distance, rnn, xs, batch_size=4, devices=devices)]
         [4, 4, 2]
-
-    Source:
-        `jax.vmap`, `jax.sharding` and `jax.stages.Compiled.memory_analysis`.
     """
     checks.function("function", function)
     batch_size, memory = checks.size("batch_size", batch_size), checks.size("memory", memory)
@@ -79,26 +81,55 @@ def map_batches(
         )
     batch_size = min(batch_size, -(-count // mesh.size) * mesh.size)
 
+    if lengths is not None:
+        steps = min(leaf.shape[1] if leaf.ndim > 1 else 1 for leaf in jax.tree.leaves(examples))
+        lengths = np.asarray(checks.lengths(jnp.asarray(lengths), count, steps))
     shared = jax.device_put(shared, whole)
-    batch = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(
-            (batch_size, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype), sharding=rows
-        ),
-        examples,
-    )
-    batched = jax.vmap(function, in_axes=(None, 0))
-    program = jax.jit(batched, out_shardings=rows).lower(shared, batch).compile()
+    arguments = (examples, lengths)
+    one = jax.tree.map(lambda leaf: _form(leaf.shape[1:], leaf.dtype), arguments)
+    mapped = functions.traced("function", _called(function), shared, one)
+    mapped = jax.device_put(mapped, whole)
+    batch = jax.tree.map(lambda leaf: _form((batch_size, *leaf.shape[1:]), leaf.dtype, rows), arguments)
+    program = _compiled(mapped, shared, batch, rows)
     _require_room(program, shared, batch_size, mesh.size, memory)
-    return _run(program, shared, examples, count, batch_size, rows)
+    return _run(lambda batch: program(mapped, shared, batch), arguments, count, batch_size, rows)
+
+
+def _called(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """The function of the shared arguments, and of an example with its length."""
+
+    def call(shared: PyTree, given: tuple[PyTree, Any]) -> PyTree:
+        example, length = given
+        return function(shared, example) if length is None else function(shared, example, length=length)
+
+    return call
+
+
+def _form(shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype), sharding=sharding)
+
+
+def _compiled(mapped: functions.Traced, shared: PyTree, batch: PyTree, rows: NamedSharding) -> jax.stages.Compiled:
+    """The program for a batch; kept by what the function does, not by which object it is."""
+    leaves, structure = jax.tree.flatten((mapped, shared, batch))
+    forms = tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves)
+    return _compiled_for(structure, forms, rows)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_for(structure: Any, forms: tuple[Any, ...], rows: NamedSharding) -> jax.stages.Compiled:
+    given = structure.unflatten([jax.ShapeDtypeStruct(*form[:2], sharding=form[2]) for form in forms])
+    batched = jax.vmap(lambda mapped, shared, row: mapped(shared, row), in_axes=(None, None, 0))
+    return jax.jit(batched, out_shardings=rows).lower(*given).compile()
 
 
 def _run(
-    program: jax.stages.Compiled, shared: PyTree, examples: PyTree, count: int, batch_size: int, rows: NamedSharding
+    program: Callable[[PyTree], PyTree], examples: PyTree, count: int, batch_size: int, rows: NamedSharding
 ) -> Iterator[PyTree]:
     for first in range(0, count, batch_size):
         chosen = np.minimum(np.arange(first, first + batch_size), count - 1)
         batch = jax.device_put(jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen], examples), rows)
-        found = program(shared, batch)
+        found = program(batch)
         yield jax.tree.map(lambda leaf, left=count - first: np.asarray(leaf)[:left], found)
 
 

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from maso_rnn import checks, functions
-from maso_rnn.network import until
+from maso_rnn.network import Inputs, embedded, until
 
 
 @struct.dataclass
@@ -31,6 +31,8 @@ class Cell:
         step: `(params, carry, x) -> carry`, static.
         readout: `(params, carry) -> (output,)`, static.
         initial: the carry before the first step.
+        embedding: (token, input), what each token stands for, or None. Sequences of integers are embedded by it, and
+            whatever is said of inputs is said of the embedded ones.
 
     Example:
         >>> cell = Cell(jnp.full(2, 0.5), lambda w, h, x: w * h + x, lambda w, h: h, jnp.zeros(2))
@@ -42,6 +44,7 @@ class Cell:
     step: Callable[[PyTree, PyTree, Array], PyTree] = struct.field(pytree_node=False)
     readout: Callable[[PyTree, PyTree], Array] = struct.field(pytree_node=False)
     initial: PyTree
+    embedding: PyTree = None
 
     def __call__(self, carry: PyTree, x: Array) -> PyTree:
         """The carry after one step."""
@@ -74,9 +77,9 @@ class Linearization(NamedTuple):
 
 def linearize(
     step: Step,
-    readout: Callable[[PyTree], Float[Array, " output"]] | Float[Array, "time input"] | None = None,
+    readout: Callable[[PyTree], Float[Array, " output"]] | Inputs | None = None,
     h0: PyTree[Float[Array, "..."]] = None,
-    xs: Float[Array, "time input"] | None = None,
+    xs: Inputs | None = None,
     *,
     length: int | Int[Array, ""] | None = None,
 ) -> Linearization:
@@ -91,7 +94,8 @@ def linearize(
             one that does something else is compiled again.
         readout: the output of a carry, `carry -> (output,)`; it is read after the last step.
         h0: the initial carry, any pytree of floating arrays.
-        xs: (time, input), one sequence, in any floating dtype that the cell takes.
+        xs: (time, input), one sequence, in any floating dtype that the cell takes; or (time,), tokens, where the cell
+            embeds them.
         length: how many steps of `xs` count; the rest is padding, with zero slope. May be traced.
 
     Returns:
@@ -126,9 +130,9 @@ def _linearize(step: Any, readout: Any, h0: PyTree, xs: Array, length: Array | N
 def linearization_error(
     linearization: Linearization,
     step: Step,
-    readout: Callable[[PyTree], Float[Array, " output"]] | Float[Array, "time input"] | None = None,
+    readout: Callable[[PyTree], Float[Array, " output"]] | Inputs | None = None,
     h0: PyTree[Float[Array, "..."]] = None,
-    xs: Float[Array, "time input"] | None = None,
+    xs: Inputs | None = None,
     *,
     length: int | Int[Array, ""] | None = None,
 ) -> Float[Array, " output"]:
@@ -203,6 +207,7 @@ def _checked(step: Any, readout: Any, h0: Any, xs: Any, length: Any) -> tuple[An
     if isinstance(step, Cell):
         readout, xs = (None, readout) if xs is None else (readout, xs)
         readout, h0 = readout or step.read, step.initial if h0 is None else h0
+        xs = embedded("xs", xs, step.embedding)
     xs = checks.array("xs", xs, "time input")
     h0 = checks.carry("h0", h0)
     if length is not None:
@@ -229,6 +234,7 @@ def traced_step(step: Step, name: str, carry: PyTree, x: Array | jax.ShapeDtypeS
 
 def flat_cell(step: Step, state: PyTree, inputs: Any) -> tuple[functions.Traced, Array, Array]:
     """The step on flat carries, traced now, the state, flat, and the inputs, once they are known to fit."""
+    inputs = embedded("inputs", inputs, step.embedding) if isinstance(step, Cell) else inputs
     inputs = checks.array("inputs", inputs, "time input?")
     state = checks.carry("state", state)
     checks.finite(state=state, inputs=inputs)

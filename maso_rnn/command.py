@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pickle
 import platform
@@ -27,8 +28,8 @@ from maso_rnn.report.reading import check
 class Parser(argparse.ArgumentParser):
     """Arguments as argparse reads them; what is wrong with them is one line and exit status 2."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         """End the program."""
@@ -63,7 +64,10 @@ def parser() -> tuple[Parser, Parser]:
         "linear readout, as safetensors or as torch.save(model.state_dict(), ...)",
     )
     one.add_argument(
-        "--data", type=Path, required=True, help="the sequences, .npy or .npz, (example, time, input), floating"
+        "--data",
+        type=Path,
+        required=True,
+        help="the sequences, .npy or .npz: numbers (example, time, input), or tokens (example, time)",
     )
     one.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder of the report; an earlier report is replaced"
@@ -74,7 +78,13 @@ def parser() -> tuple[Parser, Parser]:
         "--activation",
         help="the nonlinearity of an nn.RNN, which its weights do not show: relu, tanh, leaky_relu, abs, ...",
     )
-    one.add_argument("--readout", help="the name of a PyTorch network's readout, where more than one matrix fits")
+    one.add_argument(
+        "--order",
+        nargs="+",
+        metavar="NAME",
+        help="the names of the modules, first to last, with functions between them, as encoder relu rnn head; "
+        "where the weights do not show it",
+    )
     one.add_argument("--image", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="what a sequence folds into")
     one.add_argument("--seed", type=int, default=0, help="of the random initial states that are tried")
     one.add_argument("--json", action="store_true", help="print the numbers on standard output too")
@@ -102,7 +112,7 @@ def inspect(settings: argparse.Namespace, at: Parser) -> None:
     except OSError as error:
         at.error(f"--output: {error}")
     try:
-        network = load_network(settings.model, activation=settings.activation, readout=settings.readout)
+        network = load_network(settings.model, activation=settings.activation, order=settings.order)
         xs = load_array(settings.data, "inputs")
         labels = None if settings.labels is None else load_array(settings.labels, "labels")
         lengths = None if settings.lengths is None else load_array(settings.lengths, "lengths")
@@ -160,7 +170,7 @@ def _described(network: RNN | Cell) -> str:
     )
 
 
-def load_network(path: Path, *, activation: str | None = None, readout: str | None = None) -> RNN | Cell:
+def load_network(path: Path, *, activation: str | None = None, order: Sequence[str] | None = None) -> RNN | Cell:
     """The network in a file: one of ours, or PyTorch weights as safetensors or as a state dict.
 
     Raises:
@@ -178,26 +188,23 @@ def load_network(path: Path, *, activation: str | None = None, readout: str | No
         except (safetensors.SafetensorError, TypeError) as error:
             raise ValueError(f"{path} is not a whole safetensors file of dtypes that NumPy has: {error}") from None
         if ours:
-            if activation is not None or readout is not None:
-                raise ValueError(f"{path} holds its own activation and readout; leave out --activation and --readout")
+            if activation is not None or order is not None:
+                raise ValueError(f"{path} holds its own activation and order; leave out --activation and --order")
             return files.load(path)
     else:
         weights = _state_dict(path, head)
     gates = {
         value.shape[0] // value.shape[1] for name, value in weights.items() if re.search(r"weight_hh(_l\d+)?$", name)
     }
+    if gates == {1} and activation is None:
+        raise ValueError(
+            f"--activation must be given for {path}: PyTorch's weights do not show it; nn.RNN's own is tanh, and "
+            "others are relu, leaky_relu, abs, hard_tanh, identity"
+        )
     try:
-        if gates in ({3}, {4}):
-            if activation is not None:
-                raise ValueError("a GRU or LSTM has activations of its own; leave out --activation")
-            cell = adapters.torch_cell(weights, readout=readout)
-            return Cell((), lambda _, carry, x: cell.step(carry, x), lambda _, carry: cell.readout(carry), cell.carry)
-        if activation is None:
-            raise ValueError(
-                "--activation must be given: PyTorch's weights do not show it; nn.RNN's own is tanh, and others are "
-                "relu, leaky_relu, abs, hard_tanh, identity"
-            )
-        return adapters.from_torch(weights, activation=activation, readout=readout)
+        with contextlib.suppress(TypeError, ValueError):  # it has no pieces; or `cell` says what is wrong
+            return adapters.from_torch(weights, activation=activation, order=order)
+        return adapters.cell(weights, activation=activation, order=order)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -24,8 +24,8 @@ _SMOOTH = ("tanh",)
 def save(path: str | os.PathLike[str], rnn: RNN) -> None:
     """Write a network to a file, whole or not at all.
 
-    Layout: safetensors; `layers.0.input_kernel`, …, `readout.kernel`, `readout.bias`, `initial.0`, …, kernels as
-    (in, out); metadata `format`, `version`, `activation`.
+    Layout: safetensors; `layers.0.input_kernel`, …, `readout.kernel`, `readout.bias`, `initial.0`, …, `embedding`,
+    kernels as (in, out); metadata `format`, `version`, `activation`. What a network has none of is not there.
 
     Args:
         path: the file; an earlier one there is replaced in one step.
@@ -33,6 +33,7 @@ def save(path: str | os.PathLike[str], rnn: RNN) -> None:
 
     Raises:
         ValueError: if the activation is neither piecewise affine nor tanh, or the network's shapes do not fit.
+        TypeError: if `rnn` is no `RNN`, or of a dtype that a file does not hold.
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be written; an earlier one is then as it was.
 
@@ -45,16 +46,13 @@ def save(path: str | os.PathLike[str], rnn: RNN) -> None:
         ...     again = load(f"{folder}/rnn.safetensors")
         >>> bool((again.readout.kernel == rnn.readout.kernel).all())
         True
-
-    Source:
-        The safetensors format.
     """
     from safetensors.flax import save as to_bytes
 
     check_network(rnn)
     path = Path(path)
     metadata = {"format": "rnn-geometry", "version": VERSION, "activation": _activation_text(rnn)}
-    data = to_bytes({name: jnp.asarray(leaf) for name, leaf in _named(rnn).items()}, metadata)
+    data = to_bytes({name: jnp.asarray(np.array(leaf, order="C")) for name, leaf in _named(rnn).items()}, metadata)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -78,8 +76,8 @@ def load(path: str | os.PathLike[str]) -> RNN:
 
     Raises:
         ValueError: if the file is not one of ours, is truncated, of a later version, or does not hold a network whose
-            shapes fit; if its header is above 1 MiB or the whole above 64 GiB; or if it is float64 and JAX is not set
-            to hold that.
+            shapes fit; if its header is above 1 MiB or the whole above 64 GiB; or if its dtype is none that JAX computes
+            in, or float64 and JAX is not set to hold that.
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be read.
 
@@ -90,9 +88,6 @@ def load(path: str | os.PathLike[str]) -> RNN:
         ...     rnn = load(f"{folder}/rnn.safetensors")
         >>> rnn.layers[0].recurrent_kernel.shape
         (8, 8)
-
-    Source:
-        The safetensors format.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -127,12 +122,17 @@ def _check_size(path: Path) -> None:
 
 def _check_metadata(path: Path, metadata: dict[str, str]) -> None:
     if metadata.get("format") != "rnn-geometry" or "activation" not in metadata:
-        raise ValueError(f"{path} was not written by maso_rnn.save; maso_rnn.adapters reads other libraries' networks")
+        raise ValueError(
+            f"{path} was not written by maso_rnn.files.save; read the weights by safetensors.numpy.load_file and give them "
+            "to maso_rnn.adapters.from_torch or maso_rnn.cell"
+        )
     if metadata.get("version") != VERSION:
         raise ValueError(f"{path} has layout version {metadata.get('version')}; this library reads {VERSION}")
 
 
 def _check_dtypes(path: Path, dtypes: set[str]) -> None:
+    if unknown := dtypes - {"F16", "BF16", "F32", "F64"}:
+        raise ValueError(f"{path} holds {sorted(unknown)}; a network is float16, bfloat16, float32 or float64")
     if "F64" in dtypes and not jax.config.jax_enable_x64:  # type: ignore[attr-defined] # set by jax at run time
         raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before loading it")
 
@@ -146,6 +146,7 @@ def _named(rnn: RNN) -> dict[str, Any]:
     named["readout.kernel"], named["readout.bias"] = rnn.readout.kernel, rnn.readout.bias
     for l, state in enumerate(rnn.initial or ()):
         named[f"initial.{l}"] = state
+    named["embedding"] = rnn.embedding
     return {name: leaf for name, leaf in named.items() if leaf is not None}
 
 
@@ -156,16 +157,17 @@ def _assemble(arrays: dict[str, Any], act: Any) -> RNN:
     layers = tuple(
         Layer(
             input_kernel=left.pop(f"layers.{l}.input_kernel"),
-            recurrent_kernel=left.pop(f"layers.{l}.recurrent_kernel"),
+            recurrent_kernel=left.pop(f"layers.{l}.recurrent_kernel", None),
             bias=left.pop(f"layers.{l}.bias", None),
         )
         for l in range(depth)
     )
     readout = Readout(left.pop("readout.kernel"), left.pop("readout.bias", None))
     initial = tuple(left.pop(f"initial.{l}") for l in range(depth)) if "initial.0" in left else None
+    embedding = left.pop("embedding", None)
     if left:
         raise ValueError(f"arrays of unknown name {sorted(left)}")
-    return RNN(layers=layers, readout=readout, initial=initial, activation=act)
+    return RNN(layers=layers, readout=readout, initial=initial, activation=act, embedding=embedding)
 
 
 def _activation_text(rnn: RNN) -> str:

@@ -66,7 +66,7 @@ class Traced:
         out: what it returned when it was traced, as `jax.ShapeDtypeStruct`s.
     """
 
-    def __init__(self, constants: list[Array], program: _Program):
+    def __init__(self, constants: list[Any], program: _Program):
         self.constants, self._program = constants, program
 
     @property
@@ -79,12 +79,12 @@ class Traced:
         leaves = _run(self._program.jaxpr, [*self.constants, *jax.tree.leaves(arguments)])
         return self._program.out_tree.unflatten(leaves)
 
-    def tree_flatten(self) -> tuple[tuple[list[Array]], _Program]:
+    def tree_flatten(self) -> tuple[tuple[list[Any]], _Program]:
         """The arrays that it reads, and its program."""
         return (self.constants,), self._program
 
     @classmethod
-    def tree_unflatten(cls, program: _Program, children: tuple[list[Array]]) -> Traced:
+    def tree_unflatten(cls, program: _Program, children: tuple[list[Any]]) -> Traced:
         """The inverse of `tree_flatten`."""
         return cls(*children, program)
 

@@ -34,6 +34,10 @@ else:
     States = PyTree[Float[Array, "?hidden"], "layers"]
 
 
+Inputs: TypeAlias = Float[Array, "time input"] | Int[Array, " time"]
+"""One sequence: of vectors, or of tokens where the network embeds them."""
+
+
 @struct.dataclass
 class Layer:
     """One layer: `act(x @ input_kernel + h @ recurrent_kernel + bias)`.
@@ -71,12 +75,15 @@ class RNN:
         readout: the readout from the last layer.
         initial: the learned initial state, one (hidden,) for each layer, or None for zeros.
         activation: the activation of every layer, static.
+        embedding: (token, input), what each token stands for, or None. Sequences of integers are embedded by it, and
+            whatever is said of inputs (slopes, distances, lines) is said of the embedded ones.
     """
 
     layers: tuple[Layer, ...]
     readout: Readout
     initial: Leaf = None
     activation: Activation = struct.field(pytree_node=False, default=relu)
+    embedding: Leaf = None
 
     def __repr__(self) -> str:
         kernels = [*(layer.input_kernel for layer in self.layers), self.readout.kernel]
@@ -229,7 +236,7 @@ def read_out(rnn: RNN, h: Float[Array, "*batch hidden"]) -> Float[Array, "*batch
 
 
 def forward(
-    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+    rnn: RNN, xs: Inputs, h0: States | None = None, *, length: int | Int[Array, ""] | None = None
 ) -> Float[Array, "time output"]:
     """The output of every step; where only the last one is wanted, `last_output` is cheaper.
 
@@ -237,7 +244,7 @@ def forward(
 
     Args:
         rnn: the network, of any activation.
-        xs: (time, input), one sequence, in the network's dtype.
+        xs: (time, input), one sequence, in the network's dtype; or (time,), tokens, where the network embeds them.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
         length: how many steps of `xs` count; the rest is padding, and its rows are zero. May be traced.
 
@@ -282,7 +289,7 @@ def until(length: Array | None, rows: PyTree) -> PyTree:
 
 
 def last_output(
-    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+    rnn: RNN, xs: Inputs, h0: States | None = None, *, length: int | Int[Array, ""] | None = None
 ) -> Float[Array, " output"]:
     """The output of the last step: the many-to-one network.
 
@@ -291,7 +298,7 @@ def last_output(
 
     Args:
         rnn: the network, of any activation.
-        xs: (time, input), one sequence, in the network's dtype.
+        xs: (time, input), one sequence, in the network's dtype; or (time,), tokens, where the network embeds them.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
         length: how many steps of `xs` count; the rest is padding. May be traced.
 
@@ -327,7 +334,7 @@ def _last_output(rnn: RNN, xs: Array, state: States, length: Array | None) -> Ar
 
 
 def trajectory(
-    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+    rnn: RNN, xs: Inputs, h0: States | None = None, *, length: int | Int[Array, ""] | None = None
 ) -> Trajectory:
     """The outputs, states and codes of every step, all from one pass.
 
@@ -335,7 +342,7 @@ def trajectory(
 
     Args:
         rnn: the network, of any activation.
-        xs: (time, input), one sequence, in the network's dtype.
+        xs: (time, input), one sequence, in the network's dtype; or (time,), tokens, where the network embeds them.
         h0: one (hidden,) for each layer; by default the learned state, else zeros.
         length: how many steps of `xs` count; the rest is padding, and its rows are zero. May be traced.
 
@@ -391,7 +398,10 @@ def checked_sequences(
     sizes: dict[str, Any] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
     asked = dtype if same_dtype else None
-    arrays = [checks.array(name, xs, "time input", sizes, asked) for name, xs in sequences.items()]
+    arrays = [
+        checks.array(name, embedded(name, xs, rnn.embedding), "time input", sizes, asked)
+        for name, xs in sequences.items()
+    ]
     state = _checked_state("h0", h0, rnn, dtype) if h0 is not None else _first_state(rnn)
     if length is not None:
         length, inside = checks.index("length", length, 1, sizes["time"] + 1)
@@ -401,6 +411,25 @@ def checked_sequences(
             arrays, state = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
     checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
     return _with_static_activation(rnn), arrays, state, length
+
+
+def embedded(name: str, xs: Any, embedding: Any) -> Any:
+    """A sequence of tokens (time,) as rows (time, input) of the table; any other sequence as it is.
+
+    A token beyond the table is refused where it is concrete; a traced one gives a row of NaN.
+    """
+    if not isinstance(xs, jax.Array | np.ndarray) or not jnp.issubdtype(xs.dtype, jnp.integer):
+        return xs
+    if embedding is None:
+        raise TypeError(
+            f"{name} must be floating, got {xs.dtype}: this network has no embedding of tokens; "
+            "jax.nn.one_hot makes numbers of them"
+        )
+    tokens, count = checks.array(name, xs, "time", kinds=(jnp.integer,)), len(embedding)
+    if checks.is_concrete(tokens) and not checks.concretely(lambda: bool(((tokens >= 0) & (tokens < count)).all())):
+        raise ValueError(f"{name} must be tokens in [0, {count}), as the embedding has {count} rows")
+    tokens = jnp.where(tokens < 0, count, tokens.astype(int))  # negative ones would count from the end
+    return checks.concretely(lambda *given: jnp.take(*given, axis=0, mode="fill"), embedding, tokens)
 
 
 def check_network(rnn: Any, *, pieces: bool = False) -> None:
@@ -435,6 +464,8 @@ def check_form(rnn: Any, sizes: dict[str, Any] | None = None, *, pieces: bool = 
         checks.array("rnn.readout.bias", rnn.readout.bias, "output", own, dtype)
     if rnn.initial is not None:
         _checked_state("rnn.initial", rnn.initial, rnn, dtype)
+    if rnn.embedding is not None:
+        checks.array("rnn.embedding", rnn.embedding, "token input", {"input": sizes["input"]}, dtype)
     return dtype
 
 

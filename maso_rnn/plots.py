@@ -14,20 +14,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from maso_rnn.style import (
-    COLOURS,
-    DIVERGING,
-    GREY,
-    HIGHLIGHT,
-    INK,
-    MARKERS,
-    PALE,
-    SEQUENTIAL,
-    SMALL,
-    legend,
-    new_axes,
-    new_figure,
-)
+from maso_rnn.slices import Decisions
+from maso_rnn.style import COLOURS as COLOURS
+from maso_rnn.style import DIVERGING as DIVERGING
+from maso_rnn.style import GREY, HIGHLIGHT, INK, MARKERS, PALE, SMALL, legend
+from maso_rnn.style import SEQUENTIAL as SEQUENTIAL
+from maso_rnn.style import new_axes as new_axes
+from maso_rnn.style import new_figure as new_figure
 
 ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}  # a legend over the axes hides no data
 
@@ -502,7 +495,7 @@ def eigenvalue_cloud(eigenvalues: Mapping[str, np.ndarray], *, axes: Axes | None
     # the first largest and on top, so that one place that many share is seen
     for (name, values), colour, marker, size in zip(eigenvalues.items(), COLOURS, "o^s", (110, 45, 14), strict=False):
         values = np.asarray(values)
-        size = size if len(eigenvalues) > 1 else max(12, 600 / len(values))
+        size = size if len(eigenvalues) > 1 else max(12, 600 // len(values))
         outside = (np.abs(values) > 1 + 1e-6).sum()
         axes.scatter(
             values.real,
@@ -658,7 +651,8 @@ def memory_measured(
     axes.set_yticks([*powers, high], ticks)
     axes.minorticks_off()
     axes.text(0.97, 0.03, "forgotten sooner", color=GREY, fontsize=SMALL, ha="right", transform=axes.transAxes)
-    axes.text(0.03, 0.80, "remembered longer", color=GREY, fontsize=SMALL, transform=axes.transAxes)
+    axes.text(0.03, 0.84, "remembered longer", color=GREY, fontsize=SMALL, transform=axes.transAxes)
+    legend(axes, loc="upper left", bbox_to_anchor=(0.0, 0.82))
     return axes
 
 
@@ -701,8 +695,8 @@ def regions_through_time(counts: Mapping[Any, np.ndarray], *, sequences: int, ax
 def scores_along(
     places: np.ndarray,
     outputs: np.ndarray,
+    decisions: Decisions | None = None,
     *,
-    changes: np.ndarray | None = None,
     shown: int = 6,
     axes: Axes | None = None,
 ) -> Axes:
@@ -711,8 +705,8 @@ def scores_along(
     Args:
         places: (point,), positions along the line, the breakpoints and both ends.
         outputs: (point, output), the scores there.
-        changes: (change,), where the decision changes, as `Decisions.places` has them; by default the crossings of the
-            scores, which are straight between the points.
+        decisions: where the largest score changes, from `maso_rnn.decisions`; by default nothing is looked for between
+            the points, and changes are not marked.
         shown: at most this many classes are coloured: those that lead, longest first, then the closest rivals.
         axes: where to draw.
 
@@ -720,7 +714,8 @@ def scores_along(
         The axes.
 
     Example:
-        >>> drawn = scores_along(np.array([0.0, 1.0]), np.array([[1.0, 0.0], [0.0, 1.0]]))
+        >>> found = Decisions(np.array([0.5]), np.array([0, 1]))
+        >>> drawn = scores_along(np.array([0.0, 1.0]), np.array([[1.0, 0.0], [0.0, 1.0]]), found)
         >>> [float(line.get_xdata()[0]) for line in drawn.lines if line.get_linestyle() == "--"]
         [0.5]
 
@@ -729,20 +724,21 @@ def scores_along(
     """
     axes = new_axes(axes)
     places, outputs = np.asarray(places, float), np.asarray(outputs, float)
-    crossings, leaders = upper_envelope(places, outputs)
-    changes = crossings if changes is None else np.asarray(changes)
-    spans = np.diff(np.concatenate([places[:1], crossings, places[-1:]]))
+    if decisions is None:
+        changes, leaders, spans = np.empty(0), outputs.argmax(axis=1), np.gradient(places)
+    else:
+        changes, leaders = np.asarray(decisions.places), np.asarray(decisions.classes)
+        spans = np.diff(np.concatenate([places[:1], changes, places[-1:]]))
     lengths = np.bincount(leaders, spans, outputs.shape[1])
     behind = (outputs.max(axis=1, keepdims=True) - outputs).min(axis=0)
     ranking = sorted(range(outputs.shape[1]), key=lambda c: (c not in leaders, -lengths[c], behind[c]))
-    leading = len(set(leaders))
-    coloured = ranking[: min(shown, max(leading, 2))]
+    coloured = ranking[: min(shown, max(len(set(leaders.tolist())), 2))]
     for c in ranking[len(coloured) :]:
         axes.plot(places, outputs[:, c], color=PALE, linewidth=0.8, zorder=1)
     for rank, (c, colour) in enumerate(zip(coloured, itertools.cycle(COLOURS))):
         name = f"class {c}" + (": leads" if c in leaders else ": closest rival")
-        style = "-" if c in leaders else "-."
-        axes.plot(places, outputs[:, c], color=colour, linewidth=2, linestyle=style, label=name, zorder=3 - rank / 100)
+        line = "-" if c in leaders else "-."
+        axes.plot(places, outputs[:, c], color=colour, linewidth=2, linestyle=line, label=name, zorder=3 - rank / 100)
     for i, at in enumerate(changes):
         axes.axvline(at, color=INK, linestyle="--", linewidth=1, label=None if i else "the decision changes")
     if len(coloured) < outputs.shape[1]:
@@ -750,35 +746,6 @@ def scores_along(
     axes.set_ylabel("class score (logits)")
     legend(axes, outside=True)
     return axes
-
-
-def upper_envelope(places: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the largest of several scores becomes another one, and which ones lead, of scores straight in between.
-
-    Args:
-        places: (point,), ascending.
-        outputs: (point, output), the scores there.
-
-    Returns:
-        The places of the changes (change,), and the leaders (change + 1,) in order.
-
-    Example:
-        >>> changes, leaders = upper_envelope(np.array([0.0, 1.0]), np.array([[1.0, 0.6, 0.0], [0.0, 0.6, 1.0]]))
-        >>> changes.tolist(), leaders.tolist()
-        ([0.4, 0.6], [0, 1, 2])
-    """
-    changes, leaders = [], [int(outputs[0].argmax())]
-    for (start, stop), (first, last) in zip(itertools.pairwise(places), itertools.pairwise(outputs), strict=True):
-        pace, at = last - first, 0.0
-        while True:
-            lead, gain = first[leaders[-1]] - first, pace - pace[leaders[-1]]
-            overtakes = np.where(gain > 0, lead / np.where(gain > 0, gain, 1), np.inf).clip(at)
-            at = overtakes.min()
-            if at > 1 or not np.isfinite(at):
-                break
-            leaders.append(int(np.flatnonzero(overtakes == at)[gain[overtakes == at].argmax()]))
-            changes.append(float(start + at * (stop - start)))
-    return np.array(changes), np.array(leaders)
 
 
 def breakpoint_density(breakpoints: np.ndarray, *, bins: int = 100, axes: Axes | None = None) -> Axes:
@@ -844,7 +811,7 @@ def plane(
     order = present if classes_shown is None else np.union1d(classes_shown, present)
     left, right, bottom, top = extent
     middles = np.linspace(left, right, classes.shape[1]), np.linspace(bottom, top, classes.shape[0])
-    handles = []
+    handles: list[Any] = []
     for c in present:
         colour = COLOURS[np.searchsorted(order, c) % len(COLOURS)]
         lead = scores[..., c] - np.delete(scores, c, axis=-1).max(axis=-1, initial=-np.inf)
@@ -1028,75 +995,6 @@ def rounds_by_length(
     axes.set_xticks(list(lengths), [str(length) for length in lengths])
     axes.set_yticks(powers, [str(power) for power in powers])
     axes.minorticks_off()
-    legend(axes, outside=True)
-    return axes
-
-
-def states(
-    trajectories: Sequence[np.ndarray],
-    points: np.ndarray | None = None,
-    stable: np.ndarray | None = None,
-    *,
-    classes: np.ndarray | None = None,
-    axes: Axes | None = None,
-) -> Axes:
-    """Trajectories in the plane of their two leading principal components, and the fixed points there.
-
-    Args:
-        trajectories: each (time, hidden), flat carries of one network.
-        points: (point, hidden), fixed points.
-        stable: (point,), whether each draws near states in (full) or lets some go (hollow).
-        classes: (trajectory,), the class of each; by default they are all grey.
-        axes: where to draw.
-
-    Returns:
-        The axes.
-
-    Example:
-        >>> drawn = states([np.eye(3)], np.zeros((1, 3)), np.array([True]))
-        >>> drawn.get_legend().get_texts()[0].get_text()
-        '1 stable fixed point'
-    """
-    axes = new_axes(axes, width=6, height=5.5)
-    paths = [np.asarray(path, float) for path in trajectories]
-    every = np.concatenate(paths)
-    _, shares, directions = principal_components(every)
-
-    def place(path: np.ndarray) -> np.ndarray:
-        return (path - every.mean(axis=0)) @ directions.T
-
-    names = [] if classes is None else list(np.unique(classes)[: len(COLOURS)])
-    for i, path in enumerate(paths):
-        known = classes is not None and classes[i] in names
-        colour = COLOURS[names.index(classes[i])] if classes is not None and known else GREY
-        x, y = place(path).T
-        axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.6)
-        axes.plot(x[-1], y[-1], ".", color=colour, markersize=7)
-    if points is not None and not len(points):
-        axes.set_title("the search found no fixed point", loc="left")
-    elif points is not None:
-        spots, attracts = place(np.asarray(points, float)), np.asarray(stable, bool)
-        for chosen, name, face in ((attracts, "stable", HIGHLIGHT), (~attracts, "unstable", "white")):
-            if chosen.any():
-                axes.scatter(
-                    *spots[chosen].T,
-                    s=90,
-                    marker="o",
-                    facecolor=face,
-                    edgecolor=INK,
-                    linewidths=1.5,
-                    zorder=4,
-                    label=f"{chosen.sum()} {name} fixed point{'' if chosen.sum() == 1 else 's'}",
-                )
-    for name, colour in zip(names, COLOURS, strict=False):
-        axes.plot([], [], color=colour, label=f"class {name}")
-    axes.plot([], [], ".", color=GREY, label="where a sequence ends")
-    axes.set(
-        xlabel=f"first component, {shares[0]:.0%} of the variance",
-        ylabel=f"second component, {shares[1]:.0%}",
-        xticks=[],
-        yticks=[],
-    )
     legend(axes, outside=True)
     return axes
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from maso_rnn.style import COLOURS, DIVERGING, GREY, INK, MARKERS, PALE, legend, new_axes
+from maso_rnn.style import COLOURS as COLOURS
+from maso_rnn.style import DIVERGING, GREY, INK, MARKERS, PALE, legend, new_axes
 from srnn.memory import Timescales
 from srnn.response import Kernel
 

@@ -1,3 +1,5 @@
+"""Networks of flax, equinox, and of weights alone: the same outputs, or a refusal that names the layer."""
+
 import functools
 
 import equinox
@@ -11,175 +13,417 @@ import maso_rnn
 from maso_rnn import adapters
 from tests.test_network import network, states
 
-KEY = jax.random.key(6)
 XS = jax.random.normal(jax.random.key(5), (9, 3), "float32")
+TOKENS = np.arange(9) % 4
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # float32, two libraries' orders of summing
 
 
-def nnx_stack(activation_fn, rngs, **options):
-    cells = [nnx.SimpleCell(a, b, activation_fn=activation_fn, rngs=rngs, **options) for a, b in [(3, 7), (7, 4)]]
-    for cell in cells:
-        cell.dense_i.bias[...] = jax.random.normal(rngs.params(), cell.dense_i.bias.shape, "float32")
-    return [nnx.RNN(cell) for cell in cells], nnx.Linear(4, 2, rngs=rngs)
+def assert_last_output(network, wanted, xs=XS):
+    """Of a network that reads its last step, or every step."""
+    if isinstance(network, maso_rnn.RNN):
+        got = maso_rnn.last_output(network, xs)
+    else:
+        got = maso_rnn.linearize(network, xs).output
+    np.testing.assert_allclose(got, np.asarray(wanted).reshape(-1, got.shape[0])[-1], **CLOSE)
 
 
-def run_nnx(layers, readout, xs):
-    for layer in layers:
-        xs = layer(xs[None])[0]
-    return readout(xs)
+# flax nnx
+
+
+class Model(nnx.Module):
+    """An encoder, a recurrent layer, a norm, dropout, a head of two layers that is read once."""
+
+    def __init__(self, kind=nnx.SimpleCell, norm=None, *, embeds=False, loops=False, function=nnx.relu, residual=False):
+        rngs = nnx.Rngs(0)
+        options = {"activation_fn": nnx.relu, "residual": residual} if kind is nnx.SimpleCell else {}
+        self.embedding = nnx.Embed(4, 3, rngs=rngs) if embeds else None
+        self.encoder = nnx.Linear(3, 5, rngs=rngs)
+        self.cell = kind(5, 7, rngs=rngs, **options)
+        self.rnn = None if loops else nnx.RNN(self.cell)
+        self.norm = None if norm is None else norm(7, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.head = nnx.List([nnx.Linear(7, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)])
+        self.function = function
+        if isinstance(self.norm, nnx.BatchNorm):
+            self.norm.mean[...] = jnp.linspace(-1, 1, 7, dtype=jnp.float32)
+            self.norm.var[...] = jnp.linspace(0.5, 2, 7, dtype=jnp.float32)
+        self.eval()
+
+    def __call__(self, xs):
+        xs = xs if self.embedding is None else self.embedding(xs)
+        xs = self.function(self.encoder(xs))
+        if self.rnn is None:
+            carry, states = self.cell.initialize_carry(xs[:, 0].shape, nnx.Rngs(0)), []
+            for t in range(xs.shape[1]):
+                carry, h = self.cell(carry, xs[:, t])
+                states.append(h)
+            xs = jnp.stack(states, axis=1)
+        else:
+            xs = self.rnn(xs)
+        xs = xs if self.norm is None else self.norm(xs)
+        return self.head[1](nnx.relu(self.head[0](self.dropout(xs)[:, -1])))
+
+
+NNX = {
+    "plain": (Model(), True),
+    "residual": (Model(residual=True), True),
+    "batch norm": (Model(norm=nnx.BatchNorm), True),
+    "embedding": (Model(embeds=True), True),
+    "a loop": (Model(loops=True), True),
+    "GRU": (Model(nnx.GRUCell), "rnn"),
+    "LSTM": (Model(nnx.LSTMCell), "rnn"),
+    "fast LSTM": (Model(nnx.OptimizedLSTMCell), "rnn"),
+    "layer norm": (Model(norm=nnx.LayerNorm), "norm"),
+    "RMS norm": (Model(norm=nnx.RMSNorm), "norm"),
+    "two activations": (Model(function=nnx.tanh), "one activation"),
+}
+
+
+@pytest.mark.parametrize("name", NNX)
+def test_an_nnx_model_is_composed_or_refused_by_name_and_always_a_cell(name, unchecked):
+    model, has_pieces = NNX[name]
+    xs = TOKENS if name == "embedding" else XS
+    wanted = model(jnp.asarray(xs)[None])
+    assert_last_output(maso_rnn.cell(model), wanted, xs)
+    if has_pieces is True:
+        rnn = adapters.from_nnx(model)
+        assert_last_output(rnn, wanted, xs)
+        assert [layer.recurrent_kernel is None for layer in rnn.layers] == [True, False, True]
+    else:
+        with pytest.raises(ValueError, match=has_pieces):
+            adapters.from_nnx(model)
+
+
+def test_a_list_of_nnx_modules_is_taken_in_its_order():
+    model = Model(norm=nnx.BatchNorm)
+    parts = [model.encoder, nnx.relu, model.rnn, model.norm, model.dropout, model.head[0], "relu", model.head[1]]
+    for made in (adapters.from_nnx(parts), maso_rnn.cell(parts)):
+        assert_last_output(made, model(XS[None]))
 
 
 @pytest.mark.parametrize("activation", [nnx.relu, nnx.tanh, nnx.leaky_relu, nnx.relu6, jnp.abs, nnx.hard_tanh])
-def test_from_nnx_gives_the_same_outputs(activation):
-    layers, readout = nnx_stack(activation, nnx.Rngs(0))
-    rnn = adapters.from_nnx(layers, readout)
-    np.testing.assert_allclose(maso_rnn.forward(rnn, XS), run_nnx(layers, readout, XS), **CLOSE)
+def test_stacked_nnx_cells_give_the_same_outputs(activation):
+    rngs = nnx.Rngs(0)
+    cells = [nnx.SimpleCell(a, b, activation_fn=activation, rngs=rngs) for a, b in [(3, 7), (7, 4)]]
+    for cell in cells:
+        cell.dense_i.bias[...] = jax.random.normal(rngs.params(), cell.dense_i.bias.shape, "float32")
+    head, ys = nnx.Linear(4, 2, rngs=rngs), XS[None]
+    for cell in cells:
+        ys = nnx.RNN(cell)(ys)
+    rnn = adapters.from_nnx([*cells, head])
+    np.testing.assert_allclose(maso_rnn.forward(rnn, XS), head(ys)[0], **CLOSE)
 
 
 def test_to_nnx_and_back(key):
     rnn = network(key, 2, dtype="float32")
     layers, readout = adapters.to_nnx(rnn)
-    np.testing.assert_allclose(run_nnx(layers, readout, XS), maso_rnn.forward(rnn, XS), **CLOSE)
-    again = adapters.from_nnx(layers, readout)
+    again = adapters.from_nnx([*layers, readout])
     jax.tree.map(np.testing.assert_array_equal, again, rnn)
 
 
-def test_linen_both_ways(key):
-    cell, head = linen.SimpleCell(7, activation_fn=linen.relu), linen.Dense(2)
-    layer, readout = cell.init(key, jnp.zeros(7), XS[0]), head.init(key, jnp.zeros(7))
-    h, outputs = jnp.zeros(7), []
-    for x in XS:
-        h, _ = cell.apply(layer, h, x)
-        outputs.append(head.apply(readout, h))
-    rnn = adapters.from_linen([layer["params"]], readout["params"], activation="relu")
-    np.testing.assert_allclose(maso_rnn.forward(rnn, XS), jnp.stack(outputs), **CLOSE)
-    layers, back = adapters.to_linen(rnn)
-    jax.tree.map(np.testing.assert_array_equal, (layers[0], back), (layer["params"], readout["params"]))
-
-
-def test_what_an_rnn_cannot_hold_is_refused_by_name(key, unchecked):
+def test_nnx_modules_that_no_network_here_is_are_refused_by_name(unchecked):
     rngs = nnx.Rngs(0)
-    layers, readout = nnx_stack(nnx.relu, rngs)
-    gru, residual = nnx.GRUCell(3, 7, rngs=rngs), nnx.SimpleCell(3, 7, residual=True, rngs=rngs)
-    both_ways = nnx.Bidirectional(layers[0], layers[0])
-    for cells, head, error, message in [
-        ([gru], readout, TypeError, "GRUCell; maso_rnn.linearize"),
-        ([both_ways], readout, TypeError, "Bidirectional"),
-        ([nnx.Dropout(0.5)], readout, TypeError, "Dropout"),
-        ([residual], readout, ValueError, "residual"),
-        ([nnx.RNN(layers[0].cell, reverse=True)], readout, ValueError, "reverse"),
-        ([layers[0], nnx.SimpleCell(7, 4, rngs=rngs)], readout, ValueError, "one activation"),
-        ([nnx.SimpleCell(3, 4, activation_fn=nnx.gelu, rngs=rngs)], readout, TypeError, "gelu is not known"),
-        (layers, gru, TypeError, "readout must be an nnx.Linear"),
-        (layers[:1], readout, ValueError, "readout.kernel must be"),
+    cell, head = nnx.SimpleCell(3, 7, activation_fn=nnx.relu, rngs=rngs), nnx.Linear(7, 2, rngs=rngs)
+    training = nnx.BatchNorm(7, rngs=rngs)
+    for modules, error, message in [
+        ([nnx.Bidirectional(nnx.RNN(cell), nnx.RNN(cell)), head], ValueError, r"\[0\] \(Bidirectional\)"),
+        ([nnx.RNN(cell, reverse=True), head], ValueError, r"\[0\] runs in reverse"),
+        ([cell, nnx.Dropout(0.5, rngs=rngs), head], ValueError, r"\[1\] \(Dropout\) is in training mode"),
+        ([cell, training, head], ValueError, r"\[1\] \(BatchNorm\) is in training mode"),
+        ([cell, nnx.Conv(7, 7, 3, rngs=rngs), head], TypeError, r"\[1\] \(Conv\) is not known"),
+        ([cell, nnx.log_softmax, head], ValueError, r"\[1\] \(log_softmax\)"),
+        ([cell, nnx.Linear(4, 2, rngs=rngs)], ValueError, "readout"),
+        ([cell, nnx.Embed(3, 7, rngs=rngs)], ValueError, r"\[1\] is an embedding"),
+        ([head], ValueError, "recurrent layer"),
     ]:
         with pytest.raises(error, match=message):
-            adapters.from_nnx(cells, head)
-    with pytest.raises(ValueError, match="SimpleCell's parameters"):
-        adapters.from_linen([{"ii": {}}], {"kernel": jnp.ones((4, 2))}, activation="relu")
-    learned = network(key, 1)
-    learned = learned.replace(initial=states(key, learned))
-    for function in (adapters.to_nnx, adapters.to_linen, adapters.to_torch):
-        with pytest.raises(ValueError, match="learned initial state"):
-            function(learned)
+            adapters.from_nnx(modules)
+    with pytest.raises(ValueError, match="rnn is not given what encoder returns"):
+        adapters.from_nnx(Model(function=jnp.sin))
+    with pytest.raises(ValueError, match="something else than its modules"):
+        adapters.from_nnx(Model(), order=("encoder", "rnn", "head.0", "relu", "head.1"))
+    with pytest.raises(ValueError, match=r"order must name .*\['tail'\]"):
+        adapters.from_nnx(Model(), order=("encoder", "tail"))
+    with pytest.raises(TypeError, match="maso_rnn.Cell"):
+        maso_rnn.cell(object())
 
 
-def torch_module(kind, **options):
-    import torch
-
-    torch.manual_seed(0)
-    return torch.nn.ModuleDict({"body": getattr(torch.nn, kind)(3, 7, **options), "head": torch.nn.Linear(7, 2)})
+# flax linen
 
 
-def run_torch(module):
-    import torch
+class Linen(linen.Module):
+    kind: type = linen.SimpleCell
+    norm: type | None = None
+    embeds: bool = False
 
-    with torch.no_grad():
-        xs = torch.from_numpy(np.array(XS))
-        out, _ = module["body"](xs[None] if module["body"].batch_first else xs[:, None])
-        return module["head"](out).reshape(9, 2).numpy()
-
-
-@pytest.mark.slow  # needs PyTorch
-@pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])
-@pytest.mark.parametrize(
-    "options", [{}, {"num_layers": 3}, {"bias": False}, {"batch_first": True, "num_layers": 2, "dropout": 0.5}]
-)
-def test_torch_both_ways(tmp_path, nonlinearity, options):
-    import torch
-    from safetensors.numpy import load_file
-    from safetensors.torch import save_file
-
-    module = torch_module("RNN", nonlinearity=nonlinearity, **options).eval()
-    wanted = run_torch(module)
-    save_file(module.state_dict(), tmp_path / "m.safetensors")
-    for rnn in (
-        adapters.from_torch(module),
-        adapters.from_torch(module.state_dict(), activation=nonlinearity),
-        adapters.from_torch(load_file(tmp_path / "m.safetensors"), activation=nonlinearity, readout="head"),
-    ):
-        np.testing.assert_allclose(maso_rnn.forward(rnn, XS), wanted, **CLOSE)
-    again = torch_module("RNN", nonlinearity=nonlinearity, **options).eval()
-    state = adapters.to_torch(rnn, layers="body", readout="head")
-    again.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    np.testing.assert_allclose(run_torch(again), wanted, **CLOSE)
+    @linen.compact
+    def __call__(self, xs):
+        options = {"activation_fn": linen.relu} if self.kind is linen.SimpleCell else {}
+        xs = linen.Embed(4, 3)(xs) if self.embeds else xs
+        xs = linen.relu(linen.Dense(5)(xs))
+        xs = linen.RNN(self.kind(7, **options))(xs)
+        if self.norm is not None:
+            xs = self.norm(**({"use_running_average": True} if self.norm is linen.BatchNorm else {}))(xs)
+        xs = linen.Dropout(0.5, deterministic=True)(xs)
+        xs = linen.relu(linen.Dense(4)(xs[:, -1]))
+        return linen.Dense(2)(xs)
 
 
-@pytest.mark.slow  # needs PyTorch
-@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"bias": False}])
-def test_torch_gated_cells_linearize(kind, options):
-    import torch
-
-    module = torch_module(kind, **options)
-    cell = adapters.torch_cell(module)
-    linear = maso_rnn.linearize(cell.step, cell.readout, cell.carry, XS)
-    np.testing.assert_allclose(linear.output, run_torch(module)[-1], **CLOSE)
-    slope = torch.autograd.functional.jacobian(
-        lambda xs: module["head"](module["body"](xs[:, None])[0][-1, 0]), torch.from_numpy(np.array(XS))
-    )
-    np.testing.assert_allclose(linear.slope, slope.numpy(), **CLOSE)
-
-
-@pytest.mark.slow  # needs PyTorch
-def test_torch_models_that_an_rnn_cannot_hold_are_refused_by_name(unchecked):
-    for kind, options, train, message in [
-        ("RNN", {"bidirectional": True}, False, "bidirectional"),
-        ("LSTM", {"proj_size": 2}, False, "projections"),
-        ("RNN", {"num_layers": 2, "dropout": 0.5}, True, r"dropout switched on; call model.eval\(\)"),
-        ("GRU", {}, False, "is a GRU, not an nn.RNN; .*torch_cell"),
-        ("LSTM", {}, False, "is a LSTM"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            adapters.from_torch(torch_module(kind, **options).train(train))
-    with pytest.raises(ValueError, match=r"not a GRU or LSTM; use maso_rnn\.adapters\.from_torch"):
-        adapters.torch_cell(torch_module("RNN"))
-    module = torch_module("RNN")
-    with pytest.raises(ValueError, match="activation must be given"):
-        adapters.from_torch(module.state_dict())
-    with pytest.raises(ValueError, match=r"readout 'tail' is not in the model; it has \['head.bias', 'head.weight'\]"):
-        adapters.from_torch(module, readout="tail")
-
-
-RNGS = nnx.Rngs(0)
-HIDDEN = jnp.zeros(5, "float32")
-GATED = {
-    "nnx GRU": (nnx.GRUCell(3, 5, rngs=RNGS), lambda cell, carry, x: cell(carry, x)[0], HIDDEN),
-    "nnx LSTM": (nnx.LSTMCell(3, 5, rngs=RNGS), lambda cell, carry, x: cell(carry, x)[0], (HIDDEN, HIDDEN)),
-    "equinox GRU": (equinox.nn.GRUCell(3, 5, key=KEY, dtype="float32"), lambda cell, carry, x: cell(x, carry), HIDDEN),
-    "equinox LSTM": (
-        equinox.nn.LSTMCell(3, 5, key=KEY, dtype="float32"),
-        lambda cell, carry, x: cell(x, carry),
-        (HIDDEN, HIDDEN),
-    ),
+LINEN = {
+    "plain": (Linen(), True),
+    "batch norm": (Linen(norm=linen.BatchNorm), True),
+    "embedding": (Linen(embeds=True), True),
+    "GRU": (Linen(linen.GRUCell), "GRUCell_0"),
+    "LSTM": (Linen(linen.LSTMCell), "LSTMCell_0"),
+    "layer norm": (Linen(norm=linen.LayerNorm), "LayerNorm_0"),
 }
 
 
-@pytest.mark.parametrize("name", GATED)
-def test_gated_cells_of_flax_and_equinox_linearize(name):
-    cell, call, carry = GATED[name]
-    step = functools.partial(call, cell)
-    linear = maso_rnn.linearize(step, lambda h: jax.tree.leaves(h)[0], carry, XS)
-    for x in XS:
-        carry = step(carry, x)
-    np.testing.assert_allclose(linear.output, jax.tree.leaves(carry)[0], **CLOSE)
+@pytest.mark.parametrize("name", LINEN)
+def test_a_linen_model_is_composed_or_refused_by_name_and_always_a_cell(key, name, unchecked):
+    module, has_pieces = LINEN[name]
+    xs = TOKENS if name == "embedding" else XS
+    model = module.bind(module.init(key, jnp.asarray(xs)[None]))
+    wanted = model(jnp.asarray(xs)[None])
+    assert_last_output(maso_rnn.cell(model), wanted, xs)
+    if has_pieces is True:
+        assert_last_output(adapters.from_linen(model), wanted, xs)
+    else:
+        with pytest.raises(ValueError, match=has_pieces):
+            adapters.from_linen(model)
+
+
+def test_linen_variables_need_an_order_and_an_activation(key, unchecked):
+    module = Linen(norm=linen.BatchNorm)
+    variables = module.init(key, XS[None])
+    order = ("Dense_0", "relu", "SimpleCell_0", "BatchNorm_0", "Dense_1", "relu", "Dense_2")
+    for read in (adapters.from_linen, maso_rnn.cell):
+        assert_last_output(read(variables, order=order, activation="relu"), module.apply(variables, XS[None]))
+        with pytest.raises(ValueError, match="order must be given.*BatchNorm_0"):
+            read(variables, activation="relu")
+        with pytest.raises(ValueError, match="activation must be given.*SimpleCell_0"):
+            read(variables, order=order)
+        with pytest.raises(ValueError, match=r"lacks \['BatchNorm_0'\]"):
+            read(variables, order=(*order[:3], *order[4:]), activation="relu")
+
+
+def test_linen_cells_that_are_none_here_are_refused_by_name(key):
+    both = linen.Bidirectional(linen.RNN(linen.GRUCell(4)), linen.RNN(linen.GRUCell(4)))
+    for module, error, message in [(Linen(linen.MGUCell), TypeError, "MGUCell"), (both, ValueError, "Bidirectional")]:
+        with pytest.raises(error, match=message):
+            maso_rnn.cell(module.bind(module.init(key, XS[None])))
+
+
+def test_to_linen_and_back(key):
+    rnn = network(key, 2, dtype="float32")
+    again = adapters.from_linen(adapters.to_linen(rnn), order=("layers_0", "layers_1", "readout"), activation="relu")
+    jax.tree.map(np.testing.assert_array_equal, again, rnn)
+
+
+def test_what_other_libraries_have_no_place_for_is_refused(key):
+    rnn = network(key, 1)
+    for odd, message in [
+        (rnn.replace(initial=states(key, rnn)), "learned initial state"),
+        (rnn.replace(embedding=jnp.ones((4, 3))), "embedding"),
+        (rnn.replace(layers=(rnn.layers[0].replace(recurrent_kernel=None),)), "no recurrent kernel"),
+    ]:
+        for function in (adapters.to_nnx, adapters.to_linen, adapters.to_torch):
+            with pytest.raises(ValueError, match=message):
+                function(odd)
+
+
+# equinox
+
+
+class Equinox(equinox.Module):
+    encoder: equinox.nn.Linear
+    cell: equinox.Module
+    norm: equinox.nn.LayerNorm
+    head: equinox.nn.Linear
+
+    def __call__(self, xs):
+        zeros = jnp.zeros(7, xs.dtype)
+
+        def step(carry, x):
+            return self.cell(self.encoder(x), carry), None
+
+        carry, _ = jax.lax.scan(step, zeros if isinstance(self.cell, equinox.nn.GRUCell) else (zeros, zeros), xs)
+        return self.head(self.norm(jax.tree.leaves(carry)[0]))
+
+
+@pytest.mark.parametrize("kind", [equinox.nn.GRUCell, equinox.nn.LSTMCell])
+def test_equinox_modules_and_lists_of_them_are_cells(key, kind):
+    keys, options = jax.random.split(key, 3), {"dtype": "float32"}
+    parts = [
+        equinox.nn.Linear(3, 5, key=keys[0], **options),
+        kind(5, 7, key=keys[1], **options),
+        equinox.nn.LayerNorm(7, **options),
+        equinox.nn.Linear(7, 2, key=keys[2], **options),
+    ]
+    wanted = Equinox(*parts)(XS)
+    assert_last_output(maso_rnn.cell(parts), wanted)
+    assert_last_output(maso_rnn.cell(Equinox(*parts)), wanted)
+    with pytest.raises(ValueError, match="something else than its modules"):
+        maso_rnn.cell(Equinox(*parts), order=("encoder", "cell", "head"))
+
+
+# our own
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_our_own_network_as_a_cell(key, activation):
+    rnn = network(key, 2, activation)
+    xs = XS.astype(float)
+    linear = maso_rnn.linearize(maso_rnn.cell(rnn), xs)
+    slope = jax.jacobian(functools.partial(maso_rnn.last_output, rnn))(xs)
+    np.testing.assert_allclose(linear.slope, slope, rtol=1e-10, atol=1e-12)  # float64
+    np.testing.assert_allclose(linear.output, maso_rnn.last_output(rnn, xs), rtol=1e-12)
+
+
+def test_the_weights_of_a_cell_are_leaves(key):
+    rnn = network(key, 1)
+    xs = XS.astype(float)
+
+    def loss(rnn, linearized):
+        output = maso_rnn.linearize(maso_rnn.cell(rnn), xs).output if linearized else maso_rnn.last_output(rnn, xs)
+        return (output**2).sum()
+
+    got, wanted = (jax.grad(loss)(rnn, linearized) for linearized in (True, False))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), got, wanted)  # float64
+
+
+def test_a_cell_with_new_weights_is_not_compiled_again():
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    rngs = nnx.Rngs(0)
+    cells = [maso_rnn.cell([nnx.GRUCell(3, 5, rngs=rngs), nnx.Linear(5, 2, rngs=rngs)]) for _ in range(2)]
+    maso_rnn.linearize(cells[0], XS)
+    before = len(compiled)
+    assert before
+    maso_rnn.linearize(cells[1], XS)
+    assert len(compiled) == before
+
+
+# layers without recurrence, and tokens
+
+
+def encoded(key, dtype="float64"):
+    """Encoder, two recurrent layers, head; and the same by hand."""
+    rnn = network(key, 2, dtype=dtype)
+    first, second = rnn.layers
+    keys = jax.random.split(key, 4)
+    hidden = first.input_kernel.shape[0]
+    encoder = maso_rnn.Layer(jax.random.normal(keys[0], (3, hidden), dtype), None, jnp.ones(hidden, dtype))
+    width = second.recurrent_kernel.shape[0]
+    head = maso_rnn.Layer(jax.random.normal(keys[1], (width, 6), dtype), None, None)
+    readout = maso_rnn.Readout(jax.random.normal(keys[2], (6, 2), dtype))
+    return rnn.replace(layers=(encoder, first, second, head), readout=readout)
+
+
+def test_a_cell_carries_the_recurrent_layers_only(key):
+    rnn = encoded(key)
+    cell = maso_rnn.cell(rnn)
+    assert [h.shape for h in cell.initial] == [layer.recurrent_kernel.shape[:1] for layer in rnn.layers[1:3]]
+    xs = XS.astype(float)
+    np.testing.assert_allclose(maso_rnn.linearize(cell, xs).output, maso_rnn.last_output(rnn, xs), rtol=1e-12)
+
+
+def test_tokens_are_embedded_and_analysed_as_what_they_are_embedded_to(key, unchecked):
+    rnn = network(key, 1)
+    table = jax.random.normal(key, (4, rnn.layers[0].input_kernel.shape[0]))
+    with_table = rnn.replace(embedding=table)
+    cell = maso_rnn.cell(with_table)
+    for function, one in [(maso_rnn.forward, rnn), (maso_rnn.affine_map, rnn), (maso_rnn.boundary_distance, rnn)]:
+        jax.tree.map(np.testing.assert_array_equal, function(with_table, TOKENS), function(one, table[TOKENS]))
+    slope = maso_rnn.linearize(cell, TOKENS).slope
+    np.testing.assert_allclose(slope, maso_rnn.affine_map(rnn, table[TOKENS]).slope, rtol=1e-10, atol=1e-12)
+    assert np.isnan(jax.jit(maso_rnn.forward)(with_table, jnp.array([0, 4]))).any()
+    for beyond in (np.array([0, 4]), np.array([-1])):
+        for function, given in ((maso_rnn.forward, with_table), (maso_rnn.linearize, cell)):
+            with pytest.raises(ValueError, match=r"xs must be tokens in \[0, 4\)"):
+                function(given, beyond)
+    with pytest.raises(TypeError, match="one_hot"):
+        maso_rnn.forward(rnn, TOKENS)
+
+
+# weights alone
+
+
+def state(**extra):
+    random = np.random.default_rng(0)
+    shapes = {"rnn.weight_ih_l0": (8, 3), "rnn.weight_hh_l0": (8, 8), "rnn.bias_ih_l0": (8,), "rnn.bias_hh_l0": (8,)}
+    shapes |= {"head.weight": (2, 8), "head.bias": (2,)}
+    return {name: random.standard_normal(shape).astype("float32") for name, shape in shapes.items()} | extra
+
+
+def test_weights_left_over_are_named(unchecked):
+    ones = np.ones(8, "float32")
+    norm = {"norm.weight": ones, "norm.bias": ones}
+    other = {"other.weight": np.ones((2, 8), "float32")}
+    statistics = {"norm.running_mean": ones, "norm.running_var": ones, "norm.num_batches_tracked": np.array(3)}
+    for read in (adapters.from_torch, maso_rnn.cell):
+        for extra in (norm, other, {"initial": ones}):
+            with pytest.raises(ValueError, match="order must be given"):
+                read(state(**extra), activation="relu")
+            with pytest.raises(ValueError, match="order must name every module.*lacks"):
+                read(state(**extra), activation="relu", order=("rnn", "head"))
+        with pytest.raises(ValueError, match="norm holds weight"):
+            read(state(**norm), activation="relu", order=("rnn", "norm", "head"))
+        read(state(**norm, **statistics), activation="relu", order=("rnn", "norm", "head"))
+    with pytest.raises(ValueError, match="activation must be given"):
+        adapters.from_torch(state())
+
+
+def test_odd_weights_are_told_what_came_and_what_to_do(unchecked):
+    plain = state()
+    rnn = adapters.from_torch(plain, activation="relu")
+    big = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in plain.items()}
+    jax.tree.map(np.testing.assert_array_equal, adapters.from_torch(big, activation="relu"), rnn)
+    half = {name: array.astype(jnp.bfloat16) for name, array in plain.items()}
+    assert adapters.from_torch(half, activation="relu").readout.kernel.dtype == jnp.bfloat16
+    wide = {name: array.astype("float64") for name, array in plain.items()}
+    assert adapters.from_torch(wide, activation="relu").readout.kernel.dtype == jnp.float64
+    with jax.enable_x64(False), pytest.raises(ValueError, match="weight_ih_l0.*float64 needs .*jax_enable_x64"):
+        adapters.from_torch(wide, activation="relu")
+    no_bias = {name: array for name, array in plain.items() if name != "rnn.bias_hh_l0"}
+    for weights, error, message in [
+        (no_bias, ValueError, r"rnn lacks \['bias_hh'\]"),
+        (state(**{"rnn.weight_hh_l0_orig": np.ones((8, 8))}), ValueError, "weight_hh_l0_orig.*prune.remove"),
+        (state(**{"rnn.weight_ih_l0_g": np.ones((8, 1))}), ValueError, "remove_weight_norm"),
+        (state(**{"rnn.parametrizations.weight_hh_l0.original0": np.ones((8, 1))}), ValueError, "parametrize"),
+        (state(**{"head.weight": np.ones((2, 8), jnp.float8_e4m3fn)}), TypeError, "head.weight must be .*float8"),
+        (state(**{"head.weight": np.ones((2, 8), int)}), TypeError, "head.weight must be .*int64"),
+        (state(**{"head.weight": np.full((2, 8), np.nan, "float32")}), ValueError, "head.weight must be finite"),
+        (state(**{"rnn.weight_ih_l0_reverse": np.ones((8, 3))}), ValueError, "rnn is bidirectional"),
+        (state(**{"rnn.weight_hr_l0": np.ones((2, 8))}), ValueError, "projections"),
+        ({}, ValueError, "empty"),
+    ]:
+        with pytest.raises(error, match=message):
+            adapters.from_torch(weights, activation="relu")
+
+
+def test_to_torch_is_in_c_order(key, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    rnn = jax.tree.map(np.asarray, network(key, 2, dtype="float32"))
+    arrays = adapters.to_torch(rnn)
+    assert all(array.flags.c_contiguous for array in arrays.values())
+    save_file(arrays, tmp_path / "rnn.safetensors")
+    again = adapters.from_torch(load_file(tmp_path / "rnn.safetensors"), activation="relu")
+    jax.tree.map(np.testing.assert_array_equal, again, rnn)
+
+
+@pytest.mark.parametrize("gates", [3, 4])
+def test_a_state_dict_of_gates_is_a_cell(gates):
+    random = np.random.default_rng(0)
+    shapes = {"weight_ih_l0": (8 * gates, 3), "weight_hh_l0": (8 * gates, 8), "weight_ih_l1": (8 * gates, 8)}
+    shapes |= {"weight_hh_l1": (8 * gates, 8)}
+    weights = {f"body.{name}": random.standard_normal(shape) for name, shape in shapes.items()}
+    cell = maso_rnn.cell(weights | {"head.weight": random.standard_normal((2, 8))})
+    assert maso_rnn.linearize(cell, XS.astype(float)).slope.shape == (2, 9, 3)
+    names = "rzn" if gates == 3 else "ifgo"
+    assert list(maso_rnn.recurrent_kernels(cell)) == [f"layer {l} {gate}" for l in (0, 1) for gate in names]
+    with pytest.raises(ValueError, match="body .* is not piecewise affine; maso_rnn.cell"):
+        adapters.from_torch(weights)

@@ -210,7 +210,7 @@ def test_recurrent_kernels_of_every_cell(key):
             linen.RNN(linen.GRUCell(4, recurrent_kernel_init=init)).init(key, jnp.ones((1, 2, 3), jnp.float32)),
             ["r", "z", "n"],
         ),
-        "rnn": (maso_rnn.init(key, 3, [4, 4], 2, recurrent_init=init), ["layer 1", "layer 2"]),
+        "rnn": (maso_rnn.init(key, 3, [4, 4], 2, recurrent_init=init), ["layer 0", "layer 1"]),
     }
     torch_like = equinox.nn.LSTMCell(3, 4, key=key)
     weight = per_gate(init, 4, axis=0)(key, (16, 4))

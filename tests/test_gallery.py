@@ -4,16 +4,18 @@ To judge a picture, show it alone with its caption to someone who has not seen t
 """
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 import maso_rnn.plots
+import maso_rnn.plots_dynamics
 import path_opt.plots
 import srnn.plots
 
 GALLERY = (Path(__file__).parent.parent / "docs" / "gallery.md").read_text()
-NOT_PICTURES = {"as_image", "barcode_order", "principal_components", "upper_envelope"}
+NOT_PICTURES = {"as_image", "barcode_order", "kinds", "principal_components"}
 
 # what to ask of the picture in the gallery, or of the demo's, and what a reader should say
 QUESTIONS = {
@@ -42,7 +44,12 @@ QUESTIONS = {
     "maso_rnn.horizon_histogram": ("How many modes keep for 1,000 steps or more?", "the number in the legend"),
     "maso_rnn.power_growth": ("Do powers grow more than the radius says?", "where full lines lie above dashed ones"),
     "maso_rnn.memory_measured": ("Is memory as long as predicted?", "on the diagonal; below it, shorter"),
-    "maso_rnn.states": ("Where does the network settle, and how many points are stable?", "full dots; the legend"),
+    "maso_rnn.fixed_points_among_states": (
+        "Where does the network settle?",
+        "at the full dots; the legend counts them",
+    ),
+    "maso_rnn.eigenvalues_of_points": ("Which points let go of states?", "those with eigenvalues outside the circle"),
+    "maso_rnn.fixed_points_along_line": ("At which input does a point vanish?", "where its line ends"),
     "maso_rnn.perturbation_growth": ("Does a change fade?", "yes where the lines fall below 1"),
     "maso_rnn.linear_errors": ("How far may the input move for an error of a tenth?", "where the line crosses 0.1"),
     "path_opt.draw_graph": ("Which weights are frozen?", "the thick orange and black ones"),
@@ -56,16 +63,16 @@ QUESTIONS = {
 
 def plotting_functions():
     """By package and name, all public functions that draw."""
-    for module in (maso_rnn.plots, path_opt.plots, srnn.plots):
+    for module in (maso_rnn.plots, maso_rnn.plots_dynamics, path_opt.plots, srnn.plots):
         for name, value in vars(module).items():
             is_own = inspect.isfunction(value) and value.__module__ == module.__name__
             if is_own and not name.startswith("_") and name not in NOT_PICTURES:
-                yield f"{module.__name__.removesuffix('.plots')}.{name}"
+                yield f"{module.__name__.split('.')[0]}.{name}"
 
 
 @pytest.mark.parametrize("name", list(plotting_functions()))
 def test_the_gallery_has_it_and_a_reader_can_be_asked(name):
-    assert f"plots.{name.split('.')[1]}(" in GALLERY
+    assert re.search(rf"plots(_dynamics)?\.{name.split('.')[1]}\(", GALLERY)
     assert name in QUESTIONS
 
 

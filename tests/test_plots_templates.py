@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 
+import maso_rnn
 from maso_rnn import plots, style
 
 
@@ -67,30 +68,16 @@ def test_distances_that_are_all_equal_are_drawn():
     assert drawn.get_xlim()[0] < 0 < drawn.get_xlim()[1]
 
 
-def test_where_the_decision_changes_is_exact_and_the_runner_up_named():
-    # scores (-x, 1/2, x, -9) from -1 to 1 in one piece, and again cut at places where nobody overtakes
-    for places in (np.array([-1.0, 1.0]), np.linspace(-1, 1, 8)):
-        outputs = np.stack([-places, np.full(len(places), 0.5), places, np.full(len(places), -9.0)], axis=1)
-        changes, leaders = plots.upper_envelope(places, outputs)
-        np.testing.assert_allclose(changes, [-0.5, 0.5], atol=1e-12)
-        assert leaders.tolist() == [0, 1, 2]
-        axes = plots.scores_along(places, outputs)
-        named = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert {"class 0: leads", "class 1: leads", "class 2: leads", "other classes"} <= set(named)
+def test_who_leads_is_coloured_and_the_runner_up_named():
+    # scores (-x, 1/2, x, -9) from -1 to 1 in one piece: the second leads between the ends only
+    outputs = np.array([[1.0, 0.5, -1.0, -9.0], [-1.0, 0.5, 1.0, -9.0]])
+    found = maso_rnn.slices.Decisions(np.array([0.25, 0.75]), np.array([0, 1, 2]))
+    axes = plots.scores_along(np.array([0.0, 1.0]), outputs, found)
+    named = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert named == {"class 0: leads", "class 1: leads", "class 2: leads", "other classes", "the decision changes"}
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [0.25, 0.75]
     steady = plots.scores_along(np.array([0.0, 1.0]), np.array([[3.0, 1.0, 0.0], [3.0, 0.0, 2.0]]))
     assert [t.get_text() for t in steady.get_legend().get_texts()][:2] == ["class 0: leads", "class 2: closest rival"]
-
-
-def test_winners_of_random_scores_are_those_of_a_fine_grid():
-    """Every class that leads somewhere is found: a fine grid finds none that is not among them."""
-    draw = np.random.default_rng(0)
-    for _ in range(20):
-        places, outputs = np.linspace(0, 1, 5), draw.standard_normal((5, 4))
-        changes, leaders = plots.upper_envelope(places, outputs)
-        fine = np.linspace(0, 1, 4001)
-        winners = np.stack([np.interp(fine, places, column) for column in outputs.T]).argmax(axis=0)
-        wanted = leaders[np.searchsorted(changes, fine)]
-        assert (winners == wanted)[np.abs(fine[:, None] - changes).min(axis=1, initial=1) > 1e-9].all()
 
 
 def test_walls_nearer_than_each_distance():

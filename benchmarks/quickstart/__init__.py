@@ -133,7 +133,7 @@ def accuracies(trained: Trained, data: Dataset) -> Section:
     plots.over_training(epochs, trained.accuracies, label="validation accuracy", axes=right)
     reading = "; ".join(f"{name}: {test[name]:.3f} ± {error[name]:.3f}" for name in test)
     (_, plain), (_, noisy) = test.items()
-    certain = abs(noisy - plain) > 2 * float(np.hypot(*error.values()))
+    certain = abs(noisy - plain) > 2 * float(np.linalg.norm(list(error.values())))
     better = ("Yes." if noisy > plain else "No.") if certain else "That cannot be told from one seed."
     return Section(
         "accuracy",

@@ -102,10 +102,10 @@ def cost(trained: Trained, data: Dataset, settings: Quickstart) -> Section:
 class Cost(NamedTuple):
     """Over sequences, for each scale: the loss that noise adds, its standard error, the penalty, who left."""
 
-    measured: Array
-    stderr: Array
-    predicted: Array
-    left: Array
+    measured: Any
+    stderr: Any
+    predicted: Any
+    left: Any
 
 
 def measured_cost(
@@ -164,7 +164,7 @@ def _cost(rnn: RNN, xs: Array, labels: Array, states: Any, key: Array, scales: A
 
         def run(noise: Any) -> tuple[Array, Array]:
             there = trajectory(rnn, x, jax.tree.map(jnp.add, h0, noise))
-            left = jnp.stack([(a != b).any() for a, b in zip(there.codes, here.codes, strict=True)]).any()
+            left = jnp.stack([(a != b).any() for a, b in zip(there.codes or (), here.codes or (), strict=True)]).any()
             return loss(there.outputs[-1], label) - loss(here.outputs[-1], label), left.astype(x.dtype)
 
         def at(scale: Array, key: Array) -> Cost:

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
 from maso_rnn import checks, powers
+from maso_rnn.adapters import kernels_of_network
 from maso_rnn.dynamics.eigensystem import eigensystem, eigenvalues_and_departure, horizon, square, wide, with_eigenbasis
-from maso_rnn.network import RNN
 
 
 class Spectrum(NamedTuple):
@@ -132,15 +132,15 @@ def _log_growth(kernel: Array, steps: int) -> Array:
 
 
 def recurrent_kernels(cell: Any) -> dict[str, Array]:
-    """The recurrent kernel of every layer or gate of a cell, (in, out) each, by name.
+    """The recurrent kernel of every layer or gate of a network, (in, out) each, by name.
 
     Args:
-        cell: a `maso_rnn.RNN`; a flax nnx `SimpleCell`, `GRUCell`, `LSTMCell` or `OptimizedLSTMCell`; the parameters
-            of the linen cell of that name; or an equinox `GRUCell` or `LSTMCell`; what else it holds is not looked at.
+        cell: a `maso_rnn.RNN`, or whatever `maso_rnn.cell` takes: a cell, module or weights of PyTorch, flax, equinox or
+            Keras, or a `Cell` that it made; what else it holds is not looked at. A residual flax cell adds the identity.
 
     Returns:
-        Kernels by name: "layer 1", … of an `RNN`, "h" of a simple cell, "r", "z", "n" of a GRU (reset, update, new),
-        "i", "f", "g", "o" of an LSTM (input, forget, cell, output).
+        Kernels by name: "layer 0", … of an `RNN`; of one recurrent layer "h" of a simple one, "r", "z", "n" of a GRU
+        (reset, update, new), "i", "f", "g", "o" of an LSTM (input, forget, cell, output); of several "layer 0 r" and so on.
 
     Raises:
         TypeError: if there is no recurrent kernel in `cell`, or one is not a floating array.
@@ -151,54 +151,12 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
         >>> kernels = recurrent_kernels(nnx.GRUCell(1, 4, rngs=nnx.Rngs(0)))
         >>> {name: kernel.shape for name, kernel in kernels.items()}
         {'r': (4, 4), 'z': (4, 4), 'n': (4, 4)}
-
-    Source:
-        The layouts are those of flax 0.12 and equinox 0.13.
     """
-    found = _kernels_by_name(cell)
+    found = {f"cell: the recurrent kernel {name!r}": kernel for name, kernel in kernels_of_network(cell).items()}
     for name, kernel in found.items():
-        where = f"cell: the recurrent kernel {name!r}"
-        if checks.array(where, kernel, "hidden other").shape != (len(kernel),) * 2:
-            raise ValueError(f"{where} must be (hidden, hidden), got shape {kernel.shape}")
-        checks.finite(**{where: kernel})
-    return found
-
-
-def _kernels_by_name(cell: Any) -> dict[str, Array]:
-    if isinstance(cell, RNN) and isinstance(cell.layers, tuple | list) and cell.layers:
-        return {f"layer {l}": layer.recurrent_kernel for l, layer in enumerate(cell.layers, start=1)}
-    if isinstance(cell, Mapping):  # linen's parameters: one kernel for each gate, h or h<gate>
-        found = {
-            name[1:] or name: jnp.asarray(leaf["kernel"])
-            for name, leaf in cell.items()
-            if name in _LINEN and isinstance(leaf, Mapping) and "kernel" in leaf
-        }
-        for inner in ("params", "cell"):
-            if not found and inner in cell:
-                return _kernels_by_name(cell[inner])
-        if found:
-            return {name: found[name] for name in sorted(found, key="hrznifgo".index)}
-    elif hasattr(cell, "dense_h"):  # nnx: one kernel, (hidden, gates * hidden)
-        return _named(jnp.asarray(cell.dense_h.kernel[...]), axis=1)
-    elif all(hasattr(cell, name) for name in ("hi", "hf", "hg", "ho")):
-        return {gate: jnp.asarray(getattr(cell, f"h{gate}").kernel[...]) for gate in "ifgo"}
-    elif hasattr(cell, "weight_hh"):  # equinox: (gates * hidden, hidden), times columns
-        return {gate: kernel.T for gate, kernel in _named(cell.weight_hh, axis=0).items()}
-    raise TypeError(
-        f"cell must be a maso_rnn.RNN, a flax cell or its parameters, or an equinox cell, got {type(cell).__name__}; "
-        "maso_rnn.spectrum takes one (hidden, hidden) kernel"
-    )
-
-
-_LINEN = ("h", "hr", "hz", "hn", "hi", "hf", "hg", "ho")
-
-
-def _named(kernel: Array, axis: int) -> dict[str, Array]:
-    hidden = kernel.shape[1 - axis]
-    gates = {1: "h", 3: "rzn", 4: "ifgo"}.get(kernel.shape[axis] // max(hidden, 1), "")
-    if kernel.shape[axis] != hidden * len(gates) or not gates:
-        raise TypeError(f"cell has a recurrent kernel of shape {kernel.shape}, which is not that of 1, 3 or 4 gates")
-    return dict(zip(gates, jnp.split(kernel, len(gates), axis=axis), strict=True))
+        checks.array(name, kernel, "hidden hidden")
+    checks.finite(**found)
+    return {name.split("'")[1]: kernel for name, kernel in found.items()}
 
 
 def spectra(cell: Any, *, steps: int = 64) -> dict[str, Spectrum]:

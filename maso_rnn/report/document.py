@@ -221,7 +221,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 60rem; m
 figure { margin: 1.5rem 0; } img { max-width: 100%; } a { color: #0072B2; }
 figcaption { font-weight: 600; } .reading { margin: .2rem 0 0; }
 .summary { background: #f4f6f8; padding: .5rem 1rem 1rem; } .summary li { margin: .2rem 0; }
-.summary a { color: inherit; text-decoration-color: #0072B2; } .summary img { margin-top: 1rem; }
+.summary li a { color: inherit; text-decoration: none; } .summary li a::after { content: " →"; color: #0072B2; }
+.summary img { margin-top: 1rem; }
 .warning { background: #fff4ce; border-left: 4px solid #b35900; padding: .4rem .8rem; }
 details { margin: 1rem 0; overflow-x: auto; } summary { cursor: pointer; color: #0072B2; }
 table { border-collapse: collapse; font-size: 14px; } td, th { padding: .1rem .8rem .1rem 0; text-align: left; }

@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from maso_rnn import plots, style
+from maso_rnn import plots, plots_dynamics, style
 from maso_rnn.activations import Activation
 from maso_rnn.activations import activation as activation_of
 from maso_rnn.cells import Linearization, linearization_error, linearize
@@ -113,8 +113,8 @@ def _cloud(spectra: Mapping[str, Spectrum]) -> Picture:
     plots.eigenvalue_cloud(clouds, axes=figure.add_subplot())
     outside = {name: int((np.abs(values) > 1 + 1e-6).sum()) for name, values in clouds.items()}
     reading = "; ".join(
-        f"{_of(name, spectra)}{outside[name]} of {len(values)} eigenvalues are outside the unit circle, the largest modulus is "
-        f"{np.abs(values).max():.3g}"
+        f"{_of(name, spectra)}{outside[name]} of {len(values)} eigenvalues are outside the unit circle, the largest "
+        f"modulus is {np.abs(values).max():.3g}"
         for name, values in clouds.items()
     )
     return Picture("eigenvalue-cloud", "Which modes of the recurrent kernel grow?", figure, f"{_capital(reading)}.")
@@ -157,8 +157,6 @@ def _memory(decays: Mapping[str, Mapping[str, PulseDecay]]) -> Picture:
             title=f"the kernel under {act}",
             axes=axes,
         )
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=style.SMALL, frameon=False)
     reading = "; ".join(
         f"{name}: " + ", ".join(f"{act} {_share(decay[act])}" for act in ACTIVATIONS) for name, decay in decays.items()
     )
@@ -279,21 +277,23 @@ def settling(found: Reading) -> Section | None:
     count = found.affordable(500 * found.work / found.xs.shape[1] + 20 * n**3, 64)
     if count < 4:
         return None
-    chosen = found.of_different_classes(10)
-    paths = [np.asarray(carries(cell, found.sequence(i))) for i in chosen]
+    paths = [np.asarray(carries(cell, found.sequence(i))) for i in found.of_different_classes(10)]
     flat = np.concatenate(paths)
     starts = flat[np.unique(np.linspace(0, len(flat) - 1, count).round().astype(int))]
     _, unravel = ravel_pytree(cell.initial)
     there = np.arange(found.xs.shape[1]) < found.lengths[:1000, None]
     held = jnp.asarray(np.asarray(found.xs[:1000])[there].mean(axis=0), flat.dtype)
-    points = fixed_points(lambda carry, x: cell(carry, x), jax.vmap(unravel)(jnp.asarray(starts)), held)
-    states = np.asarray(jax.vmap(lambda carry: ravel_pytree(carry)[0])(points.states)).reshape(-1, n)
+    points = fixed_points(cell, jax.vmap(unravel)(jnp.asarray(starts)), held, progress=False)
+    points = points.where(~np.asarray(points.slow))
     stable, reached = np.asarray(points.stable), np.asarray(points.reached)
+    longest = max(map(len, paths))
+    trials = np.stack([np.concatenate([path, np.repeat(path[-1:], longest - len(path), axis=0)]) for path in paths])
     figure = style.new_figure(9, 5.5)
-    plots.states(paths, states, stable, classes=found.truth[chosen], axes=figure.add_subplot())
+    flat_points = points._replace(states=jax.vmap(lambda carry: ravel_pytree(carry)[0])(points.states))
+    plots_dynamics.fixed_points_among_states(flat_points, trials, axes=figure.add_subplot())
     counted = (
-        f"{len(states)} fixed point{'s' * (len(states) != 1)}, {stable.sum()} of them stable"
-        if len(states)
+        f"{len(stable)} fixed point{'s' * (len(stable) != 1)}, {stable.sum()} of them stable"
+        if len(stable)
         else "no fixed point"
     )
     answer = f"With its input held at the mean, a search from {len(starts)} states found {counted}."
@@ -317,7 +317,7 @@ def settling(found: Reading) -> Section | None:
             "input": held,
             "stable": stable,
             "reached": reached,
-            "largest_modulus": np.abs(np.asarray(points.eigenvalues)).max(axis=1) if len(states) else [],
+            "largest_modulus": np.abs(np.asarray(points.eigenvalues)).max(axis=1) if len(stable) else [],
             "searches_without_a_point": int(points.unconverged),
         },
         [f"{points.unconverged} of {len(starts)} searches found no point."] * bool(points.unconverged),

@@ -20,7 +20,7 @@ OF_ANY = (dynamics.kernels, dynamics.settling, dynamics.stability)
 
 def inspect(
     network: RNN | Cell,
-    xs: Float[np.ndarray, "example time input"],
+    xs: Float[np.ndarray, "example time input"] | Int[np.ndarray, "example time"],
     labels: Int[np.ndarray, " example"] | None = None,
     *,
     lengths: Int[np.ndarray, " example"] | None = None,
@@ -38,7 +38,7 @@ def inspect(
 
     Args:
         network: an `RNN`, or a `Cell` for any other network.
-        xs: (example, time, input), the sequences.
+        xs: (example, time, input), the sequences; or tokens (example, time), for a network that embeds them.
         labels: (example,), their classes; by default what the network says.
         lengths: (example,), how many steps of each count; the rest is padding. By default all.
         image_shape: how a sequence folds into an image.
@@ -67,4 +67,8 @@ def inspect(
     reading = read(network, xs, labels, lengths, image_shape, noise_scale, key, progress)
     makers = (*(OF_PIECES if has_pieces(network) else (dynamics.linear_templates,)), *OF_ANY)
     made = (make(reading) for make in progress(makers, desc="making the sections"))
-    return [section for section in made if section is not None]
+    sections = [section for section in made if section is not None]
+    if xs.ndim == 2:
+        told = "The inputs are tokens: what is said of inputs is said of their embeddings."
+        sections[0] = sections[0]._replace(warnings=[*sections[0].warnings, told])
+    return sections

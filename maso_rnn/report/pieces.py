@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from maso_rnn.distances import boundary_distance
 from maso_rnn.network import RNN, initial_state, last_output, trajectory
 from maso_rnn.report.document import Picture, Section
 from maso_rnn.report.reading import BATCH_BYTES, CODE_BYTES, PIECES, Pieces, Reading
-from maso_rnn.slices import partition_plane, walk_line
+from maso_rnn.slices import decision_boundary, decisions, partition_plane, walk_line
 
 COMPARED = 1e10  # bytes of codes compared, over all pairs twice
 WALLS = 100  # sequences whose nearest wall is looked for, over fewer steps where need be
@@ -342,10 +343,12 @@ def walk(found: Reading) -> Section | None:
     if walked.overflow:
         beyond = np.linspace(float(walked.reached), 1, SAMPLED + 1)[1:]
         places, outputs = np.append(places, beyond), np.concatenate([outputs, _scores_at(rnn, start, stop, beyond)])
-    changes, said = plots.upper_envelope(places, outputs)
+    changes = None if walked.overflow else decisions(walked)
+    winners = outputs.argmax(axis=1) if changes is None else changes.classes
+    said = [int(c) for c, _ in itertools.groupby(winners)]
     figure = style.new_figure(10, 5)
     upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
-    plots.scores_along(places, outputs, changes=changes, axes=upper)
+    plots.scores_along(places, outputs, changes, axes=upper)
     plots.breakpoint_density(np.asarray(walked.breakpoints), axes=lower)
     if walked.overflow:
         for axes in (upper, lower):
@@ -370,7 +373,7 @@ def walk(found: Reading) -> Section | None:
             "shortest_piece": shortest,
             "median_piece": median,
             "classes_along": said,
-            "decision_changes_at": changes,
+            "decision_changes_at": [] if changes is None else changes.places,
         },
         _cut_short("walk", bool(walked.overflow), cap),
         [f"Between two inputs of different classes lie {walked.pieces} pieces."] if not walked.overflow else [],
@@ -411,6 +414,7 @@ def plane(found: Reading) -> Section | None:
     plots.plane(
         _score_grid(rnn, patch, side * u, side * v, resolution),
         polygons=[corner + side * polygon for polygon in cut.polygons],
+        boundary=None if cut.overflow else corner + side * decision_boundary(cut).segments,
         extent=extent,
         classes_shown=np.unique(whole.argmax(axis=-1)),
         axes=right,
@@ -554,12 +558,10 @@ def _last_outputs(rnn: RNN, xs: Array) -> Array:
 
 def _score_grid(rnn: RNN, origin: np.ndarray, u: np.ndarray, v: np.ndarray, resolution: int) -> np.ndarray:
     """(place, place, output): the output on a grid over the parallelogram, rows along v."""
-    return _grid(rnn, *(jnp.asarray(x, rnn.readout.kernel.dtype) for x in (origin, u, v)), resolution)
-
-
-def _grid(rnn: RNN, origin: Array, u: Array, v: Array, resolution: int) -> np.ndarray:
-    places = np.linspace(0, 1, resolution).astype(origin.dtype)
-    return np.stack([np.asarray(_row(rnn, origin, u, v, places, b)) for b in places])
+    dtype = rnn.readout.kernel.dtype
+    corner, along, up = (jnp.asarray(x, dtype) for x in (origin, u, v))
+    places = jnp.linspace(0, 1, resolution, dtype=dtype)
+    return np.stack([np.asarray(_row(rnn, corner, along, up, places, b)) for b in places])
 
 
 @jax.jit

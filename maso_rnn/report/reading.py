@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.adapters import cell as cell_of
 from maso_rnn.affine import affine_map, match, template_margin
 from maso_rnn.cells import Cell
 from maso_rnn.codes import pack
@@ -138,29 +139,14 @@ def dtype_of(cell: Cell) -> Any:
     return jnp.result_type(*jax.tree.leaves(cell.initial))
 
 
+def embedded(network: RNN | Cell, xs: np.ndarray) -> np.ndarray:
+    """Sequences of tokens (example, time) as sequences of their embeddings; others as they are."""
+    return xs if xs.ndim == 3 or network.embedding is None else np.asarray(network.embedding)[xs]
+
+
 def has_pieces(network: RNN | Cell) -> bool:
     """Whether the network is piecewise affine."""
     return isinstance(network, RNN) and isinstance(network.activation, PiecewiseAffine)
-
-
-def as_cell(network: RNN | Cell) -> Cell:
-    """The network as a cell."""
-    return network if isinstance(network, Cell) else Cell(network, _step, _readout, initial_state(network))
-
-
-def _step(rnn: RNN, carry: PyTree, x: Array) -> PyTree:
-    states = []
-    for layer, h in zip(rnn.layers, carry, strict=True):
-        p = x @ layer.input_kernel
-        p = p if layer.recurrent_kernel is None else p + h @ layer.recurrent_kernel
-        x = rnn.activation(p if layer.bias is None else p + layer.bias)
-        states.append(x)
-    return tuple(states)
-
-
-def _readout(rnn: RNN, carry: PyTree) -> Array:
-    z = carry[-1] @ rnn.readout.kernel
-    return z if rnn.readout.bias is None else z + rnn.readout.bias
 
 
 def check(
@@ -171,7 +157,11 @@ def check(
     image_shape: tuple[int, int] | None,
 ) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
-    cell = as_cell(network)
+    cell, count = cell_of(network), len(xs)
+    if xs.ndim == 2 and np.issubdtype(xs.dtype, np.integer) and network.embedding is not None:
+        if xs.min() < 0 or xs.max() >= len(network.embedding):
+            raise ValueError(f"the data must be tokens in [0, {len(network.embedding)}), got {xs.min()} to {xs.max()}")
+        xs = embedded(network, xs[:1])
     if xs.ndim != 3 or not xs.size:
         raise ValueError(f"the data must be (example, time, input) and not empty, got shape {xs.shape}")
     if not np.issubdtype(xs.dtype, np.floating):
@@ -195,8 +185,8 @@ def check(
     for name, found, low, high in (("labels", labels, 0, classes - 1), ("lengths", lengths, 1, xs.shape[1])):
         if found is None:
             continue
-        if found.shape != (len(xs),):
-            raise ValueError(f"the {name} must be one for each of the {len(xs)} sequences, got shape {found.shape}")
+        if found.shape != (count,):
+            raise ValueError(f"the {name} must be one for each of the {count} sequences, got shape {found.shape}")
         if not np.issubdtype(found.dtype, np.integer):
             raise ValueError(f"the {name} must be integers, got {found.dtype}")
         if found.min() < low or found.max() > high:
@@ -291,8 +281,9 @@ def read(
     progress: Callable[..., Iterable[Any]],
 ) -> Reading:
     """The pass over the sequences."""
+    xs = embedded(network, xs)
     examples, time, inputs = xs.shape
-    cell = as_cell(network)
+    cell = cell_of(network)
     dtype = dtype_of(cell)
     known = np.full(examples, -1) if labels is None else labels
     lengths = np.full(examples, time) if lengths is None else lengths
@@ -311,7 +302,7 @@ def read(
         places = slice(*np.searchsorted(kept, [first, first + batch]))
         packed[places] = found.packed[kept[places] - first]
         parts.append(jax.tree.map(lambda leaf, count=examples - first: leaf[:count], found._replace(packed=None)))
-    whole: _Found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    whole: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     broken = ~np.isfinite(whole.output).all(axis=1)
     if broken.any():
         raise FloatingPointError(

@@ -1,0 +1,107 @@
+"""Equinox: cells and layers in the order of the data, and modules that run on one sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from maso_rnn.adapters.flax_nnx import arrays_of, unknown
+from maso_rnn.adapters.parts import GRU, LSTM, Affine, Embedding, LayerNorm, Part, Pointwise, activation_of, weight
+from maso_rnn.adapters.wiring import Run, Source
+
+
+def source(model: Any) -> Source:
+    """A module or a list of them, as the readers look at it."""
+    import equinox
+
+    if isinstance(model, equinox.nn.Sequential):
+        model = list(model.layers)
+    if not isinstance(model, equinox.Module):
+        return Source({f"[{place}]": entry for place, entry in enumerate(model)}, _parts, None, is_chain=True)
+    if type(model).__name__ in _KNOWN:
+        return Source({type(model).__name__: model}, _parts, None)
+    modules = dict(_leaves(model, ""))
+
+    def run(batch: np.ndarray) -> Run:
+        return Run([], arrays_of(model(jnp.asarray(batch))))
+
+    return Source(modules, _parts, run)
+
+
+def _leaves(module: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The modules that compute something, in the order of their fields."""
+    import equinox
+
+    if type(module).__name__ in _KNOWN or not isinstance(module, equinox.Module | list | tuple):
+        yield name, module
+        return
+    children = enumerate(module) if isinstance(module, list | tuple) else vars(module).items()
+    held = [(key, child) for key, child in children if isinstance(child, equinox.Module | list | tuple)]
+    if not held:
+        yield name, module
+    for key, child in held:
+        yield from _leaves(child, f"{name}.{key}".lstrip("."))
+
+
+def _parts(name: str, module: Any) -> list[Part]:
+    """What a module is made of."""
+    import equinox
+
+    if isinstance(module, equinox.Module):
+        kind = type(module).__name__
+        if kind not in _KNOWN or not type(module).__module__.startswith("equinox."):
+            raise TypeError(unknown(name, kind))
+        return _KNOWN[kind](name, module)
+    return [Pointwise(activation_of(f"the function {name}", module))]
+
+
+def _array(where: str, value: Any) -> Array | None:
+    return None if value is None else weight(where, value)
+
+
+def _gru(name: str, cell: Any) -> list[Part]:
+    W, U, b, c = (_array(f"{name}.{f}", getattr(cell, f)) for f in ("weight_ih", "weight_hh", "bias", "bias_n"))
+    return [GRU(W.T, U.T, b, None if c is None else jnp.concatenate([jnp.zeros(2 * len(c), c.dtype), c]))]
+
+
+def _lstm(name: str, cell: Any) -> list[Part]:
+    W, U, b = (_array(f"{name}.{field}", getattr(cell, field)) for field in ("weight_ih", "weight_hh", "bias"))
+    return [LSTM(W.T, U.T, b)]
+
+
+def _linear(name: str, module: Any) -> list[Part]:
+    if "scalar" in (module.in_features, module.out_features):
+        raise ValueError(f"{name} (Linear) takes or gives a scalar; give it width 1")
+    return [Affine(_array(f"{name}.weight", module.weight).T, _array(f"{name}.bias", module.bias))]
+
+
+def _layer_norm(name: str, module: Any) -> list[Part]:
+    fields = [_array(f"{name}.{field}", getattr(module, field)) for field in ("weight", "bias")]
+    return [LayerNorm(*fields, float(module.eps), type(module).__name__ == "LayerNorm")]
+
+
+def _dropout(name: str, module: Any) -> list[Part]:
+    if module.p and not module.inference:
+        raise ValueError(f"{name} (Dropout) is in training mode; call equinox.nn.inference_mode(model) first")
+    return []
+
+
+def _function(name: str, module: Any) -> list[Part]:
+    return [Pointwise(activation_of(f"the function {name}", module.fn))]
+
+
+_KNOWN: dict[str, Any] = {
+    "GRUCell": _gru,
+    "LSTMCell": _lstm,
+    "Linear": _linear,
+    "LayerNorm": _layer_norm,
+    "RMSNorm": _layer_norm,
+    "Dropout": _dropout,
+    "Identity": lambda name, module: [],
+    "Embedding": lambda name, module: [Embedding(_array(f"{name}.weight", module.weight))],
+    "Lambda": _function,
+}

@@ -1,0 +1,262 @@
+"""In which order data pass through a network's modules: as it is run, as it is said, or not known and asked for.
+
+Another library's network is looked at as a `Source`: its modules by name, what each is made of, and a way to run it. A
+run shows which module is called after which and what stands between them: what a module is given must be what the one
+before it returned, or a known function of that. The chain so found is then held against the network itself on another
+batch, and refused where the outputs differ by more than rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.adapters.parts import FUNCTIONS, Affine, Embedding, Named, Part, Pointwise, Recurrent
+from maso_rnn.cells import Cell
+from maso_rnn.network import RNN, embedded, forward
+
+Network = TypeVar("Network", RNN, Cell)
+
+EXAMPLES, BATCH, TIME = 64, 3, 5  # many examples of one step to see the wiring by, few of several to compare
+
+
+class NotAChain(ValueError):
+    """A module is given something else than what the one before it returned."""
+
+
+class Call(NamedTuple):
+    """A module at work: what it was given, what it returned, and the state that it began with, where it was given one."""
+
+    name: str
+    given: np.ndarray
+    returned: np.ndarray
+    state: Any = None
+
+
+class Run(NamedTuple):
+    """A network at work on a batch: the calls of its modules, and every floating array that it returned."""
+
+    calls: list[Call]
+    outputs: list[np.ndarray]
+
+
+class Source(NamedTuple):
+    """A network of another library.
+
+    Attributes:
+        modules: those that compute something, by name, in the order in which they were made.
+        parts: what a module is made of, from its name and itself; it refuses by name what is not known.
+        run: the network at work on a batch; without calls where the library does not show them. None where there is
+            nothing to be run.
+        is_chain: whether data pass through the modules in that order, as through a list of them.
+        training: a module in training mode, where what it computes is random or depends on the batch.
+    """
+
+    modules: dict[str, Any]
+    parts: Callable[[str, Any], list[Part]]
+    run: Callable[[np.ndarray], Run] | None
+    is_chain: bool = False
+    training: str | None = None
+
+
+def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list[Named]], Network]) -> Network:
+    """The network that `build` makes of the parts in their order, held against the source where that can be run."""
+    if source.training is not None:
+        raise ValueError(f"{source.training} is in training mode; call model.eval() first")
+    said = None if order is None else _said(source, order)
+    if source.run is None:
+        if said is None:
+            said = _said(source, list(source.modules) if source.is_chain else _only_order(source))
+        return build(said)
+    failures: list[Any] = []
+    nearest, tried = np.inf, [*source.modules]
+    for batch, one_step, layout in _batches(source):
+        try:
+            short, long = source.run(one_step), source.run(batch)
+        except Exception as error:  # of any library: another layout of the data may be the right one
+            failures.append(f"{type(error).__name__}: {str(error).strip()[:200]}")
+            continue
+        try:
+            named = said or (_seen(source, short, long) if short.calls else _said(source, list(source.modules)))
+        except NotAChain as error:
+            failures.insert(0, error)
+            continue
+        network = build(_with_states(named, short.calls))
+        returned = [call.returned for call in long.calls if call.name == named[-1][0]]
+        theirs = [*long.outputs, *([np.stack(returned)] if returned else [])]
+        difference = _difference(_outputs(network, layout(batch)), theirs)
+        if difference <= 1:
+            return network
+        nearest, tried = min(nearest, difference), [name for name, _ in named]
+    if nearest < np.inf:
+        raise ValueError(
+            f"network does something else than its modules one after the other, {tried}: its outputs differ by "
+            f"{nearest:.2g} times what rounding explains. Where it is a known function between them, say so: "
+            "order=(module, 'relu', module, …)"
+        )
+    if failures and isinstance(failures[0], NotAChain):
+        raise failures[0]
+    raise ValueError(
+        f"network could not be run on a batch of sequences ({failures[0] if failures else 'no module takes an input'}); "
+        f"give its weights with their order, or its modules, of {tried}, as a list in the order of the data"
+    )
+
+
+def _said(source: Source, order: Sequence[str]) -> list[Named]:
+    """The parts in the order that was asked for: names of modules, and of functions between them."""
+    if isinstance(order, str) or not all(isinstance(entry, str) for entry in order):
+        raise TypeError(f"order must be a sequence of names, as ('rnn', 'head'), got {order!r}")
+    unknown = [entry for entry in order if entry not in source.modules and entry not in FUNCTIONS]
+    if unknown or not order:
+        raise ValueError(
+            f"order must name modules, of {sorted(source.modules)}, or functions, of {sorted(FUNCTIONS)}, got "
+            f"{unknown or 'nothing'}"
+        )
+    left = [name for name in source.modules if name not in order]
+    if left and source.run is None:
+        raise ValueError(
+            f"order must name every module, as no weight is left out in silence; it lacks {left}. Take what is not part "
+            "of the network out of the weights first"
+        )
+    named: list[Named] = []
+    for entry in order:
+        named += _named(source, entry) if entry in source.modules else [(entry, Pointwise(FUNCTIONS[entry]))]
+    return named
+
+
+def _named(source: Source, name: str) -> list[Named]:
+    return [(name, part) for part in source.parts(name, source.modules[name])]
+
+
+def _only_order(source: Source) -> list[str]:
+    """A recurrent module and its readout: all that there is only one order for."""
+    kinds: dict[str, list[Part]] = {}
+    if len(source.modules) <= 2:
+        kinds = {name: source.parts(name, module) for name, module in source.modules.items()}
+    first = [name for name, parts in kinds.items() if all(isinstance(part, Recurrent) for part in parts)]
+    then = [name for name, parts in kinds.items() if [type(part) for part in parts] == [Affine]]
+    if len(first) == 1 and len(first + then) == len(kinds):
+        return first + then
+    raise ValueError(
+        f"order must be given: weights do not show in which order data pass through {sorted(source.modules)}; "
+        "name them first to last, with functions without weights, as 'relu', in their places"
+    )
+
+
+def _seen(source: Source, short: Run, long: Run) -> list[Named]:
+    """The parts in the order in which their modules were called, with the functions between them."""
+    named: list[Named] = []
+    runs = [short, long] if len(short.calls) == len(long.calls) else [short]  # of loops there are as many as steps
+    for place, call in enumerate(short.calls):
+        if place:
+            between = [(run.calls[place - 1].returned, run.calls[place].given) for run in runs]
+            name = _function(between)
+            if name is None:
+                before = short.calls[place - 1].name
+                raise NotAChain(
+                    f"{call.name} is not given what {before} returns, nor a known function of it: the network is not one "
+                    "module after the other. Where a part of it is, give that part's modules as a list or by `order`"
+                )
+            named += _unless_identity(name, short.calls[place - 1].name)
+        named += _named(source, call.name)
+    # what is done to the output otherwise shows when the two networks are compared
+    name = _function([(run.calls[-1].returned, run.outputs[0]) for run in runs])
+    return named + _unless_identity(name or "identity", short.calls[-1].name)
+
+
+def _function(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str | None:
+    """The function that makes what is given of what was returned before, in the first of the runs and wherever it shows.
+
+    Of one step, the numbers stand in one order wherever the axis of time is. Of several they need not, and then they
+    say nothing; but a unit that is silent in one step may speak in the next.
+    """
+    found = [name for name, compute in FUNCTIONS.items() if _is_made(compute, *pairs[0])]
+    for pair in pairs[1:]:
+        found = [name for name in found if _is_made(FUNCTIONS[name], *pair)] or found
+    return found[0] if found else None
+
+
+def _is_made(compute: Callable[..., Any], returned: np.ndarray, given: np.ndarray) -> bool:
+    if returned.size != given.size:
+        return False
+    values = np.asarray(compute(jnp.asarray(returned)), np.float64).ravel()
+    exact = isinstance(compute, PiecewiseAffine)  # other libraries round smooth functions otherwise
+    return np.allclose(given.ravel(), values, rtol=1e-5, atol=0 if exact else 1e-6)
+
+
+def _unless_identity(name: str, before: str) -> list[Named]:
+    return [] if name == "identity" else [(f"{name} after {before}", Pointwise(FUNCTIONS[name]))]
+
+
+def _with_states(named: list[Named], calls: list[Call]) -> list[Named]:
+    """The parts with the states that their modules were given at the start, where these are the same for all data."""
+    states = {call.name: call.state for call in calls if call.state is not None}
+    found: list[Named] = []
+    for place, (name, part) in enumerate(named):
+        if name in states and isinstance(part, Recurrent):
+            number = sum(name == other for other, _ in named[:place])
+            own = jax.tree.map(lambda leaf, number=number: leaf[number], states[name])
+            if any(np.ptp(leaf, axis=0).any() for leaf in jax.tree.leaves(own)):
+                raise ValueError(f"{name} begins with a state that depends on the data, which a network here does not")
+            if any(leaf.any() for leaf in jax.tree.leaves(own)):
+                part = part.replace(initial=jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), own))
+        found.append((name, part))
+    return found
+
+
+def _batches(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]]:
+    """Batches that the network may take: of several steps, of one step, and how to make (example, time, …) of them."""
+    random, tried = np.random.default_rng(0), set()
+    for name, module in list(source.modules.items()):  # a run may meet more
+        try:
+            first = source.parts(name, module)[:1]
+        except (TypeError, ValueError):  # refused by name once it is met
+            continue
+        for part in first:
+            kernel = getattr(part, "input_kernel", getattr(part, "kernel", getattr(part, "table", None)))
+            if kernel is None or (kind := (kernel.shape[0], isinstance(part, Embedding))) in tried:
+                continue
+            tried.add(kind)
+            if isinstance(part, Embedding):
+                batch = random.integers(0, kernel.shape[0], (EXAMPLES, TIME))
+            else:  # small and large, so that functions that saturate do
+                batch = random.standard_normal((EXAMPLES, TIME, kernel.shape[0]))
+                batch = (batch * np.resize([0.5, 2, 8], (EXAMPLES, 1, 1))).astype(kernel.dtype)
+            short, batch = batch[:, :1], batch[:BATCH]
+            yield batch, short, lambda xs: xs
+            yield batch.swapaxes(0, 1), short.swapaxes(0, 1), lambda xs: xs.swapaxes(0, 1)
+            yield batch[0], short[0], lambda xs: xs[None]
+
+
+def _outputs(network: RNN | Cell, batch: np.ndarray) -> np.ndarray:
+    """(example, time, output)."""
+    xs = jax.vmap(lambda tokens: embedded("xs", tokens, network.embedding))(jnp.asarray(batch))
+    if isinstance(network, RNN):
+        return np.asarray(jax.vmap(forward, (None, 0))(network, xs))
+
+    def one(cell: Cell, xs: jax.Array) -> jax.Array:
+        def body(carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+            carry = cell(carry, x)
+            return carry, cell.read(carry)
+
+        return jax.lax.scan(body, cell.initial, xs)[1]
+
+    return np.asarray(jax.jit(jax.vmap(one, (None, 0)))(network, xs))
+
+
+def _difference(ours: np.ndarray, theirs: list[np.ndarray]) -> float:
+    """How far the outputs, of every step or the last one, are from any of theirs, in units of what rounding explains."""
+    found = [np.inf]
+    unit = 200 * float(jnp.finfo(ours.dtype).eps)
+    wide = ours.astype(np.float64)
+    for array in theirs:
+        for way in (wide, wide.swapaxes(0, 1), wide[:, -1]):
+            if array.size == way.size:
+                scale = max(1.0, np.abs(way).max(initial=0))
+                found.append(np.abs(array.astype(np.float64).reshape(way.shape) - way).max() / (unit * scale))
+    return min(found)
