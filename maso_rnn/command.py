@@ -46,7 +46,7 @@ class Inspect:
         labels: the classes of the sequences, .npy or .npz, (example,), integers; by default what the network says.
         activation: the nonlinearity of a PyTorch network, which its weights do not show: relu, leaky_relu, abs,
             hard_tanh or identity.
-        readout: the name of a PyTorch network's readout, where more than one matrix fits.
+        readout: the names of a PyTorch network's modules, first to last, as rnn,head, where there are more than two.
         image: rows and columns that a sequence folds into, where it is an image.
         seed: of the random initial states at which their share of the output is measured.
         json: print the numbers, result.json, on standard output too.
@@ -158,7 +158,7 @@ def load_network(path: Path, *, activation: str | None = None, readout: str | No
             "no pieces; this command takes relu, leaky_relu, abs, hard_tanh, identity)"
         )
     try:
-        return adapters.from_torch(weights, activation=activation, readout=readout)
+        return adapters.from_torch(weights, activation=activation, order=readout and readout.split(","))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -34,8 +34,8 @@ from maso_rnn.network import RNN, check_network
 def from_linen(model: Any, *, order: Sequence[str] | None = None, activation: str | Activation | None = None) -> RNN:
     """The `RNN` that a flax linen network is: exactly, or refused with the name of what is in the way.
 
-    What is composed is said at `from_torch`. A bound module is run on a random batch to see its wiring, and held against
-    the result. `maso_rnn.cell` takes what has no pieces.
+    What is composed is said at `from_torch`. A bound module is run on a random batch to see its wiring, and held
+    against the result. `maso_rnn.cell` takes what has no pieces.
 
     Args:
         model: a module bound to its variables, `module.bind(variables)`, or the variables alone.
@@ -47,8 +47,8 @@ def from_linen(model: Any, *, order: Sequence[str] | None = None, activation: st
         The network, in the weights' dtype. Batch norm of variables alone is taken to have flax's ε of 1e-5.
 
     Raises:
-        ValueError: if a module is not piecewise affine, runs in reverse, weights are left over, the wiring is not known,
-            or outputs differ.
+        ValueError: if a module is not piecewise affine, runs in reverse, weights are left over, the wiring is not
+            known, or outputs differ.
         TypeError: if a module is not known.
 
     Example:

@@ -224,14 +224,14 @@ def _parts(name: str, module: Any) -> list[Part]:
 def unknown(name: str, kind: str) -> str:
     """The refusal of a module that is not known."""
     return (
-        f"{name} ({kind}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part of the "
-        "network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
+        f"{name} ({kind}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part "
+        "of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
     )
 
 
 BIDIRECTIONAL = (
-    "{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and its layers "
-    "mix the two directions. Analyse one direction: its forward RNN alone, with a readout of it"
+    "{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and its "
+    "layers mix the two directions. Analyse one direction: its forward RNN alone, with a readout of it"
 )
 
 

@@ -144,8 +144,8 @@ def _relu(name: str, config: Any, weights: Any) -> list[Part]:
 
 def _bidirectional(name: str, config: Any, weights: Any) -> list[Part]:
     raise NoCell(
-        f"{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and its "
-        "layers mix the two directions. Analyse one direction: its forward_layer alone, with a readout of it"
+        f"{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and "
+        "its layers mix the two directions. Analyse one direction: its forward_layer alone, with a readout of it"
     )
 
 

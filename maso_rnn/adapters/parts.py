@@ -1,8 +1,8 @@
 """What networks are made of, as pytrees whose weights are leaves, and what a chain of such parts is.
 
-Every reader of another library turns its modules into these parts, in the order in which data pass through them. A chain
-of parts is an `RNN`, where it is piecewise affine or of one smooth activation, and a `Cell`, whatever it is. Kernels are
-(in, out), gates side by side: reset, update, new for a GRU, input, forget, cell, output for an LSTM.
+Every reader of another library turns its modules into these parts, in the order in which data pass through them. A
+chain of parts is an `RNN`, where all its layers are `act(x W + h U + b)` with one activation, and a `Cell`, whatever it
+is. Kernels are (in, out), gates side by side: reset, update, new of a GRU; input, forget, cell, output of an LSTM.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Affine:
     bias: Leaf = None
 
     def __call__(self, x: Array) -> Array:
+        """Of one vector."""
         z = x @ self.kernel
         return z if self.bias is None else z + self.bias
 
@@ -75,6 +76,7 @@ class Pointwise:
     function: Any = struct.field(pytree_node=False)
 
     def __call__(self, x: Array) -> Array:
+        """Of one vector."""
         return self.function(x)
 
 
@@ -88,6 +90,7 @@ class LayerNorm:
     centred: bool = struct.field(pytree_node=False, default=True)
 
     def __call__(self, x: Array) -> Array:
+        """Of one vector."""
         x = x - x.mean() if self.centred else x
         x = x * jax.lax.rsqrt(jnp.square(x).mean() + self.epsilon)
         x = x if self.scale is None else x * self.scale

@@ -236,8 +236,8 @@ def _parts(name: str, module: Any) -> list[Part]:
     kind = _kind(module)
     if kind is None:
         raise TypeError(
-            f"{name} ({type(module).__name__}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part "
-            "of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
+            f"{name} ({type(module).__name__}) is not known, so what it does cannot be composed; leave it out by `order` "
+            "if it is not part of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
         )
     return _KNOWN[kind](name, module)
 
@@ -257,8 +257,8 @@ def _layers(name: str, module: Any) -> list[Part]:
 
 
 _BIDIRECTIONAL = (
-    "{name} is bidirectional: each of its states has read the whole sequence, so it is no cell and its layers mix the two "
-    "directions. Analyse one direction: a network of one direction with the weights that do not end in _reverse"
+    "{name} is bidirectional: each of its states has read the whole sequence, so it is no cell and its layers mix the "
+    "two directions. Analyse one direction: a network of one direction with the weights that do not end in _reverse"
 )
 
 
@@ -378,9 +378,9 @@ def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
         reshaped = re.search(r"(^|\.)(parametrizations\.|.*(_orig|_mask|_g|_v)$)", str(name))
         if reshaped and field not in _NORM:
             raise ValueError(
-                f"weights hold {name}, of a module that is pruned or whose weights are made of others; give the module itself, "
-                "or make its weights plain first (torch.nn.utils.prune.remove, parametrize.remove_parametrizations, "
-                "remove_weight_norm)"
+                f"weights hold {name}, of a module that is pruned or whose weights are made of others; give the module "
+                "itself, or make its weights plain first (torch.nn.utils.prune.remove, "
+                "parametrize.remove_parametrizations, remove_weight_norm)"
             )
         modules.setdefault(module or "model", {})[field] = value
     if not modules:
@@ -420,8 +420,8 @@ def _parts_of_weights(name: str, fields: dict[str, Any], modules: Any, activatio
         return [Embedding(table)] if _is_embedding(name, arrays, modules) else [Affine(table.T, bias)]
     shapes = ", ".join(f"{field} {tuple(value.shape)}" for field, value in fields.items())
     raise ValueError(
-        f"{name} holds {shapes}: weights alone do not show which layer that is; give the module itself (to maso_rnn.cell, if "
-        "it is a layer norm)"
+        f"{name} holds {shapes}: weights alone do not show which layer that is; give the module itself (to "
+        "maso_rnn.cell, if it is a layer norm)"
     )
 
 
@@ -438,6 +438,6 @@ def _is_embedding(name: str, arrays: dict[str, Any], modules: dict[str, dict[str
     }
     if rows in reads and columns in reads:
         raise ValueError(
-            f"{name}.weight {(rows, columns)} could be a linear layer or an embedding; give the module itself, which shows it"
+            f"{name}.weight {(rows, columns)} could be a linear layer or an embedding; give the module itself"
         )
     return columns in reads and rows not in reads

@@ -8,6 +8,7 @@ batch, and refused where the outputs differ by more than rounding.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +31,7 @@ class NotAChain(ValueError):
 
 
 class Call(NamedTuple):
-    """A module at work: what it was given, what it returned, and the state that it began with, where it was given one."""
+    """A module at work: what it was given, what it returned, and the state that it began with, where it got one."""
 
     name: str
     given: np.ndarray
@@ -101,9 +102,12 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
         )
     if failures and isinstance(failures[0], NotAChain):
         raise failures[0]
+    for name, module in source.modules.items():  # a refusal says more than that nothing could be run
+        with contextlib.suppress(TypeError):
+            source.parts(name, module)
     raise ValueError(
-        f"network could not be run on a batch of sequences ({failures[0] if failures else 'no module takes an input'}); "
-        f"give its weights with their order, or its modules, of {tried}, as a list in the order of the data"
+        "network could not be run on a batch of sequences "
+        f"({failures[0] if failures else 'no module takes an input'}); give its weights with their order, or its modules, of {tried}, as a list in the order of the data"
     )
 
 
@@ -120,8 +124,8 @@ def _said(source: Source, order: Sequence[str]) -> list[Named]:
     left = [name for name in source.modules if name not in order]
     if left and source.run is None:
         raise ValueError(
-            f"order must name every module, as no weight is left out in silence; it lacks {left}. Take what is not part "
-            "of the network out of the weights first"
+            f"order must name every module, as no weight is left out in silence; it lacks {left}. Take what is not "
+            "part of the network out of the weights first"
         )
     named: list[Named] = []
     for entry in order:
@@ -204,7 +208,8 @@ def _with_states(named: list[Named], calls: list[Call]) -> list[Named]:
             if any(np.ptp(leaf, axis=0).any() for leaf in jax.tree.leaves(own)):
                 raise ValueError(f"{name} begins with a state that depends on the data, which a network here does not")
             if any(leaf.any() for leaf in jax.tree.leaves(own)):
-                part = part.replace(initial=jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), own))
+                dtype = part.recurrent_kernel.dtype
+                part = part.replace(initial=jax.tree.map(lambda leaf, dtype=dtype: jnp.asarray(leaf[0], dtype), own))
         found.append((name, part))
     return found
 
@@ -250,7 +255,7 @@ def _outputs(network: RNN | Cell, batch: np.ndarray) -> np.ndarray:
 
 
 def _difference(ours: np.ndarray, theirs: list[np.ndarray]) -> float:
-    """How far the outputs, of every step or the last one, are from any of theirs, in units of what rounding explains."""
+    """How far the outputs, of every step or the last, are from any of theirs, in units of what rounding explains."""
     found = [np.inf]
     unit = 200 * float(jnp.finfo(ours.dtype).eps)
     wide = ours.astype(np.float64)
