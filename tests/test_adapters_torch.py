@@ -125,7 +125,7 @@ def test_what_stands_before_or_behind_is_never_dropped():
     with pytest.raises(ValueError, match=r"norm \(LayerNorm\)"):
         adapters.from_torch(Normed())
     weights = {name: value for name, value in Normed().state_dict().items() if not name.startswith("cell")}
-    with pytest.raises(ValueError, match="order must be given.*norm"):
+    with pytest.raises(ValueError, match=r"order must be given.*norm"):
         adapters.from_torch(weights, activation="relu")
 
     class Headed(nn.Module):
@@ -269,7 +269,7 @@ def test_what_no_network_here_is_is_refused_by_name(unchecked):
     ]:
         with pytest.raises(error, match=message):
             adapters.from_torch(modules)
-    with pytest.raises(ValueError, match="rnn .* is bidirectional"):
+    with pytest.raises(ValueError, match=r"rnn .* is bidirectional"):
         maso_rnn.cell(Model(bidirectional=True).eval())
 
     class Both(nn.Module):

@@ -46,7 +46,7 @@ def test_dtypes_that_nothing_computes_in_are_refused(tmp_path):
 
     metadata = {"format": "rnn-geometry", "version": "1", "activation": '"tanh"'}
     save_file({"readout.kernel": np.ones((2, 2), int)}, tmp_path / "rnn", metadata)
-    with pytest.raises(ValueError, match="holds .*I64.*; a network is"):
+    with pytest.raises(ValueError, match=r"holds .*I64.*; a network is"):
         files.load(tmp_path / "rnn")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from maso_rnn.activations import Activation
 from maso_rnn.adapters.flax_nnx import BIDIRECTIONAL, arrays_of, call_of, unknown
@@ -147,7 +146,7 @@ def _run(model: Any, groups: dict[str, _Group], batch: np.ndarray) -> Run:
     inside: list[Any] = []  # of a module that is looked at as a whole
 
     def listen(proceed: Any, given: Any, options: Any, context: Any) -> Any:
-        module = context.module
+        module: Any = context.module
         kind = type(module).__name__
         if context.method_name != "__call__" or inside or not isinstance(module, _known()):
             return proceed(*given, **options)
@@ -190,8 +189,11 @@ def _parts(name: str, group: _Group, activation: Any) -> list[Part]:
     if fields == {"embedding"}:
         return [Embedding(arrays["embedding"])]
     if {"mean", "var"} <= fields <= {"scale", "bias", "mean", "var"}:
-        scale, bias, mean, var = (arrays.get(field) for field in ("scale", "bias", "mean", "var"))
-        return [batch_norm(scale, bias, mean, var, getattr(module, "epsilon", 1e-5))]
+        return [
+            batch_norm(
+                (arrays.get(field) for field in ("scale", "bias", "mean", "var")), getattr(module, "epsilon", 1e-5)
+            )
+        ]
     if kind in ("LayerNorm", "RMSNorm"):
         return [LayerNorm(arrays.get("scale"), arrays.get("bias"), module.epsilon, kind == "LayerNorm")]
     if module is not None:
@@ -208,7 +210,7 @@ def _cell(name: str, variables: Mapping[str, Any], cell: Any, activation: Any) -
     if gates is None:
         raise TypeError(unknown(name, f"a cell with {sorted(variables)}" if cell is None else type(cell).__name__))
 
-    def joined(side: str, field: str) -> Array | None:
+    def joined(side: str, field: str) -> Any:
         found = [variables[f"{side}{gate}"].get(field) for gate in gates or ("",)]
         if all(value is None for value in found):
             return None
@@ -225,13 +227,11 @@ def _cell(name: str, variables: Mapping[str, Any], cell: Any, activation: Any) -
     if gates == "rzn":
         return [GRU(W, U, b, c, **functions)]
     biases = [bias for bias in (b, c) if bias is not None]
-    total = sum(biases[1:], start=biases[0]) if biases else None
+    total = sum(biases) if biases else None
     if gates == "ifgo":
         return [LSTM(W, U, total, **functions)]
     if cell is None and activation is None:
-        raise ValueError(
-            f"activation must be given: the variables of {name} do not show it; SimpleCell's own is 'tanh'"
-        )
+        raise ValueError(f"activation must be given: variables do not show it ({name}); SimpleCell's own is 'tanh'")
     act = functions.get("activation") or activation_of("activation", activation)
     if getattr(cell, "residual", False):  # added before the activation
         U = U + jnp.eye(len(U), dtype=U.dtype)
