@@ -14,13 +14,6 @@ Which pieces lie on this line or plane, and where does the decision change?
 Why this answer, and how safe is it?
     `integrated_gradients` (exact along a line), `integrated_gradients_on_device`, `integrated_gradients_by_quadrature`;
     `output_bounds`, `certified_radius`.
-Which pieces lie on this line or plane?
-    `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`.
-Where on it does the decision change, and which numbers of the input make the output?
-    `decisions`, `decision_boundary`; `integrated_gradients`, `integrated_gradients_on_device`, and for any cell
-    `integrated_gradients_by_quadrature`.
-Which input near this one is of another class?
-    `nearest_change`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -34,9 +27,6 @@ What do its eigenvalues say about memory, and is it so?
 How does it compute: where does it rest, what does it repeat, and does it forget?
     `fixed_points`, `cycles`, `all_fixed_points`, `sample_states`; `lyapunov_exponents`, `kaplan_yorke_dimension`,
     `entropy_bound`.
-    `jacobian_spectra`, `lyapunov_exponents`, `kaplan_yorke_dimension`, `entropy_bound`.
-Where does it come to rest, and which rhythms does it have?
-    `fixed_points`, `fixed_points_along`, `cycles`, from starts by `sample_states`; all of a piecewise affine network: `all_fixed_points`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
@@ -58,6 +48,7 @@ from maso_rnn.activations import (
     leaky_relu,
     relu,
 )
+from maso_rnn.adapters import cell
 from maso_rnn.affine import (
     AffineMap,
     affine_map,
@@ -65,7 +56,6 @@ from maso_rnn.affine import (
     match,
     template_margin,
 )
-from maso_rnn.adapters import cell
 from maso_rnn.attribution import (
     Attribution,
     integrated_gradients,
@@ -92,14 +82,11 @@ from maso_rnn.codes import (
     pack,
     unpack,
 )
-from maso_rnn.distances import boundary_distance
 from maso_rnn.counterfactuals import (
     NearestChange,
     nearest_change,
 )
-from maso_rnn.distances import (
-    boundary_distance,
-)
+from maso_rnn.distances import boundary_distance
 from maso_rnn.dynamics import (
     AllFixedPoints,
     Cycles,
@@ -197,6 +184,7 @@ __all__ = [
     "affine_maps_along",
     "all_fixed_points",
     "boundary_distance",
+    "cell",
     "certified_radius",
     "count_regions",
     "cycles",
