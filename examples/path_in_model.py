@@ -1,8 +1,9 @@
-"""Path space inside a larger model: an RNN between an embedding and a head with layer norm, in flax nnx and linen.
+"""Path space in flax: a stack of cells trained as it is, and cells inside a larger model.
 
-The model reads a sequence of tokens and says which of two it saw more often. Its ReLU cells and the dense layer that
-reads their last state are trained by a transform of `path_opt`, everything else by Adam: `optax.partition` gives each
-its own leaves and masks the others.
+First an nnx stack of ReLU cells with a linear readout under `nnx.Optimizer`: its graph needs no names. It is trained
+from a balanced start and from one that a rescaling has moved far away, which computes the same function. Then the same
+cells between an embedding and a head with layer norm: `optax.partition` gives the transform its own leaves, and the
+rest to Adam. `path_opt.summary` says what was skipped or crossed.
 
 Run it with `python examples/path_in_model.py`.
 """
@@ -22,6 +23,22 @@ import path_opt
 from maso_rnn import Layer, Readout
 
 TOKENS, WIDTH, HIDDEN, FEATURES, TIME = 5, 4, (8, 6), 6, 12
+
+
+class NnxStack(nnx.Module):
+    """ReLU cells and a linear readout: logits (batch, 2) of one-hot tokens (batch, time, token)."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        sizes = zip((TOKENS, *HIDDEN), HIDDEN, strict=False)
+        self.cells = nnx.List([nnx.SimpleCell(a, b, activation_fn=nnx.relu, rngs=rngs) for a, b in sizes])
+        self.readout = nnx.Linear(HIDDEN[-1], 2, rngs=rngs)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """The logits (batch, 2) of tokens (batch, time)."""
+        xs = jax.nn.one_hot(tokens, TOKENS)
+        for cell in self.cells:
+            xs = nnx.RNN(cell)(xs)
+        return self.readout(xs[:, -1])
 
 
 class NnxModel(nnx.Module):
@@ -59,11 +76,9 @@ class LinenModel(nn.Module):
 def nnx_model() -> tuple[Any, Callable[..., jax.Array], path_opt.ReductionGraph]:
     """Parameters, `(params, tokens) -> logits`, and the graph of the part that is trained in path space."""
     definition, params = nnx.split(NnxModel(nnx.Rngs(0)), nnx.Param)
-    layers = [
-        Layer(f"cells/{l}/dense_i/kernel/value", f"cells/{l}/dense_h/kernel/value", f"cells/{l}/dense_i/bias/value")
-        for l in range(len(HIDDEN))
-    ]
-    readout = Readout("readout/kernel/value", "readout/bias/value")
+    name = "cells/{}/dense_{}/{}".format
+    layers = [Layer(name(l, "i", "kernel"), name(l, "h", "kernel"), name(l, "i", "bias")) for l in range(len(HIDDEN))]
+    readout = Readout("readout/kernel", "readout/bias")
     graph = path_opt.reduction_graph_from_paths(params, layers, readout, activation=nnx.relu)
     return params, lambda params, tokens: nnx.merge(definition, params)(tokens), graph
 
@@ -83,7 +98,7 @@ def transforms(graph: path_opt.ReductionGraph) -> dict[str, optax.GradientTransf
     """Every transform of `path_opt`, for the leaves of `graph`."""
     return {
         "in_path_space": path_opt.in_path_space(optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3)), graph),
-        "path_space_sgd": path_opt.path_space_sgd(3e-3, graph=graph),
+        "path_space_sgd": path_opt.path_space_sgd(3e-3, graph=graph, clip=1.0),
         "path_space_adam": path_opt.path_space_adam(3e-3, graph=graph),
         "scale_by_path_norm": optax.chain(path_opt.scale_by_path_norm(graph, TIME), optax.scale(-1e-4)),
         "path_sgd": path_opt.path_sgd(1e-4, graph=graph, num_steps=TIME),
@@ -95,19 +110,26 @@ def partitioned(
     params: Any, graph: path_opt.ReductionGraph, transform: optax.GradientTransformation
 ) -> optax.GradientTransformation:
     """`transform` for the leaves that the graph names, Adam for the rest of the model."""
-    named = set(jax.tree.leaves(graph.names))
-    labels = jax.tree_util.tree_map_with_path(
-        lambda path, _: "rnn" if jax.tree_util.keystr(path, simple=True, separator="/") in named else "rest", params
-    )
+
+    def label(path: tuple[Any, ...], _: Any) -> str:
+        name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
+        return "rnn" if name in graph.shapes else "rest"
+
+    labels = jax.tree_util.tree_map_with_path(label, params)
     return optax.partition({"rnn": transform, "rest": optax.adam(1e-2)}, labels)
+
+
+def data() -> tuple[jax.Array, jax.Array]:
+    """Tokens (sequence, time), and which of two of them each sequence has more of."""
+    tokens = jax.random.randint(jax.random.key(1), (64, TIME), 0, TOKENS)
+    return tokens, ((tokens == 0).sum(axis=1) > (tokens == 1).sum(axis=1)).astype(int)
 
 
 def train(
     params: Any, apply: Callable[..., jax.Array], optimizer: optax.GradientTransformation, *, steps: int = 60
-) -> tuple[Any, jax.Array]:
-    """The trained parameters, and the loss of every step."""
-    tokens = jax.random.randint(jax.random.key(1), (64, TIME), 0, TOKENS)
-    labels = ((tokens == 0).sum(axis=1) > (tokens == 1).sum(axis=1)).astype(int)
+) -> tuple[Any, jax.Array, Any]:
+    """The trained parameters, the loss of every step, and the optimizer's state."""
+    tokens, labels = data()
 
     def loss(params: Any) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(apply(params, tokens), labels).mean()
@@ -119,17 +141,50 @@ def train(
         return (optax.apply_updates(params, updates), state), value
 
     start = (params, optimizer.init(params))
-    (params, _), losses = jax.jit(lambda start: jax.lax.scan(step, start, length=steps))(start)
-    return params, losses
+    (params, state), losses = jax.jit(lambda start: jax.lax.scan(step, start, length=steps))(start)
+    return params, losses, state
+
+
+def train_stack(
+    make: Callable[[path_opt.ReductionGraph], Any], log_scale: float, *, steps: int = 60
+) -> tuple[Any, ...]:
+    """The losses of an nnx stack under `nnx.Optimizer`, rescaled at the start, and what the transform says of them."""
+    model = NnxStack(nnx.Rngs(0))
+    graph = path_opt.reduction_graph(model)
+    scales = [log_scale * jnp.linspace(-1, 1, width) for width in HIDDEN]
+    nnx.update(model, path_opt.rescale(nnx.state(model, nnx.Param), graph, scales))
+    optimizer = nnx.Optimizer(model, make(graph), wrt=nnx.Param)
+    tokens, labels = data()
+
+    @nnx.jit
+    def step(model: NnxStack, optimizer: Any) -> jax.Array:
+        def loss(model: NnxStack) -> jax.Array:
+            return optax.softmax_cross_entropy_with_integer_labels(model(tokens), labels).mean()
+
+        value, gradient = nnx.value_and_grad(loss)(model)
+        optimizer.update(model, gradient)
+        return value
+
+    losses = [float(step(model, optimizer)) for _ in range(steps)]
+    return losses, path_opt.summary(optimizer.opt_state)
 
 
 def main() -> None:
-    """Train the model in each library with each transform, and print what becomes of the loss."""
+    """Train the stack from two starts, then the model in each library; print losses, and what was skipped or crossed."""
+    for name, make in (
+        ("equivariant_adam", lambda graph: path_opt.equivariant_adam(1e-2, graph=graph)),
+        ("path_space_adam", lambda graph: path_opt.path_space_adam(3e-3, graph=graph, clip=1.0)),
+    ):
+        for start, log_scale in (("as drawn", 0.0), ("rescaled", 3.0)):
+            losses, said = train_stack(make, log_scale)
+            print(f"stack  {name:20} {start}: loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+            print("       " + said.replace("\n", "\n       "))
     for library, make in (("nnx", nnx_model), ("linen", linen_model)):
         params, apply, graph = make()
-        for name, transform in transforms(graph).items():
-            _, losses = train(params, apply, partitioned(params, graph, transform))
+        for name in ("path_space_sgd", "equivariant_adam"):
+            _, losses, state = train(params, apply, partitioned(params, graph, transforms(graph)[name]))
             print(f"{library:6} {name:20} loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+            print("       " + path_opt.summary(state).replace("\n", "\n       "))
 
 
 if __name__ == "__main__":

@@ -118,8 +118,8 @@ from maso_rnn.initializers import (
     spectral_radius,
 )
 from maso_rnn.network import (
-    Layer,
     RNN,
+    Layer,
     Readout,
     Trajectory,
     forward,
@@ -151,6 +151,7 @@ from maso_rnn.slices import (
 )
 
 __all__ = [
+    "RNN",
     "AffineMap",
     "AllFixedPoints",
     "Attribution",
@@ -172,7 +173,6 @@ __all__ = [
     "PiecewiseAffine",
     "PlanePartition",
     "PulseDecay",
-    "RNN",
     "Readout",
     "RegionCounts",
     "Spectrum",

@@ -48,7 +48,8 @@ def condition(params: PyTree, graph: ReductionGraph, num_steps: int, *, readout:
     Raises:
         ValueError: if `num_steps` is below 1, `readout` is neither, `params` does not fit the graph, or a concrete one
             is not finite.
-        TypeError: if `num_steps` is not an integer, a leaf is not a floating array, or `graph` is not a reduction graph.
+        TypeError: if `num_steps` is not an integer, a leaf is not a floating array, or `graph` is not a reduction
+            graph.
 
     Example:
         >>> import maso_rnn, path_opt

@@ -37,6 +37,8 @@ from path_opt.graph import ReductionGraph, View, at_sources, at_targets
 from path_opt.guard import Steps, checked_rate, clipped, guarded
 from path_opt.rescaling import Gauge, checked_units, checked_view, gauge, like, moved, shifted, wide
 
+_START = 'start from weights that are not zero, or call path_opt.set_skeleton(params, graph, how="overwrite")'
+_TRANSLATED = "of functions and trees like the parameters, value_fn, obj_fn, grad_fn and grad can"
 _STEEP = 1e5  # how much larger a path-space step may be than one of balanced weights before `in_path_space` warns
 
 
@@ -303,10 +305,7 @@ def _translated(name: str, value: Any, view: View, there: _Place, graph: Reducti
 
         return slopes_at
     if callable(value) or jax.tree.structure(value) == view.structure:
-        raise TypeError(
-            f"{name} cannot be translated into path values: of functions and trees like the parameters, value_fn, "
-            "obj_fn, grad_fn and grad can. Use the transform that asks for it outside of in_path_space"
-        )
+        raise TypeError(f"{name} cannot be translated into path values: {_TRANSLATED}; use its transform outside")
     return value
 
 
@@ -325,8 +324,8 @@ def _warn_if_steep(weights: RNN, graph: ReductionGraph) -> None:
     if checks.is_concrete(weights) and (steepness := float(_steepness(weights, graph))) > _STEEP:
         warnings.warn(
             f"path-space steps of this start are up to {steepness:.1g} times as large as weight space's at the same "
-            'learning rate. Take one that much smaller, or start from set_skeleton(params, graph, how="overwrite") with '
-            'graph = reduction_graph(params, skeleton="modulo"); clip= bounds the steps',
+            "learning rate. Take one that much smaller, bound steps by clip=, or start from "
+            'set_skeleton(params, graph, how="overwrite") with graph = reduction_graph(params, skeleton="modulo")',
             stacklevel=4,
         )
 
@@ -560,8 +559,12 @@ def _crossings(before: RNN, after: RNN, graph: ReductionGraph) -> Array:
 
 def _check_skeleton(weights: RNN, graph: ReductionGraph) -> None:
     """No skeleton weight that is zero or not finite, where the weights are concrete."""
-    if not checks.is_concrete(weights):
-        return
+    if checks.is_concrete(weights) and (useless := _useless_edge(weights, graph)):
+        raise ValueError(f"{useless}, and path values divide by it; {_START}")
+
+
+def _useless_edge(weights: RNN, graph: ReductionGraph) -> str:
+    """The first skeleton weight that is zero or not finite, in words; empty where there is none."""
     names = [layer.input_kernel for layer in graph.names.layers]
     ins = zip(names, _incoming(weights, graph), strict=True)
     outs = zip([*names[1:], graph.names.readout.kernel], _frozen(weights, graph), strict=True)
@@ -569,8 +572,5 @@ def _check_skeleton(weights: RNN, graph: ReductionGraph) -> None:
         for l, (name, edges) in enumerate(pairs):
             bad = np.flatnonzero(~np.isfinite(edges) | (np.asarray(edges) == 0))
             if bad.size:
-                raise ValueError(
-                    f"leaf {name!r}: the skeleton weight {way} unit {bad[0]} of layer {l} is {edges[bad[0]]}, and path "
-                    "values divide by it; start from weights that are not zero, or call path_opt.set_skeleton(params, "
-                    'graph, how="overwrite")'
-                )
+                return f"leaf {name!r}: the skeleton weight {way} unit {bad[0]} of layer {l} is {edges[bad[0]]}"
+    return ""

@@ -27,7 +27,7 @@ def named(model: Any, activation: Any) -> tuple[PyTree, RNN]:
         cells = [cell for _, cell in nnx.iter_modules(model) if isinstance(cell, nnx.SimpleCell)]
         kinds = [cell.activation_fn for cell in cells] + [activation] * (activation is not None)
         if len(set(kinds)) > 1 or any(cell.residual for cell in cells):
-            raise ValueError("model must have cells of one activation, none of them residual; train it in weight space")
+            raise ValueError("model must have cells of one activation, none of them residual")
         params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
         return params, _stack(params, kinds[0] if kinds else None, *_CELL["nnx"])
     if not isinstance(model, dict):
@@ -47,10 +47,7 @@ def _stack(params: PyTree, activation: Any, into: str, own: str) -> RNN:
     cells = sorted((part for part in parts if any(f"/{own}/" in f"/{name}" for name in parts[part])), key=_number)
     linear = [part for part in parts if part not in cells]
     if not cells or len(linear) != 1:
-        raise ValueError(
-            f"model must hold flax SimpleCells and one linear layer that reads the last, got {len(cells)} cells and "
-            f"{[part.lstrip('/') for part in linear]} besides; {_ELSE}"
-        )
+        raise ValueError(f"model must hold SimpleCells {cells} and one linear layer after them, got {linear}; {_ELSE}")
     if len({re.sub(r"\d+", "0", cell) for cell in cells}) > 1:
         raise ValueError(f"model: the order of the cells {[cell.lstrip('/') for cell in cells]} is not told; {_ELSE}")
     if activation is None:

@@ -28,9 +28,19 @@ from jaxtyping import Array, PyTree
 from maso_rnn import checks
 from maso_rnn.activations import Activation, PiecewiseAffine
 from maso_rnn.activations import activation as activation_of
-from maso_rnn.network import RNN, Layer, Readout
+from maso_rnn.network import RNN, Layer, Readout, check_form
 from path_opt import flax_stacks
 
+# what to do about a tree that does not fit
+_OTHER_TREE = (
+    'give it the graph\'s leaves alone, as optax.partition({"rnn": transform, ...}, labels) does, or make the graph of '
+    "the tree that the transform will see"
+)
+_FREEZE = "to freeze it, take its steps out afterwards: optax.chain(transform, optax.masked(optax.set_to_zero(), mask))"
+_TRANSPOSE = "transpose kernels that are (out, in), as those of torch and equinox are"
+_UNTIE = "untie it (give the other place its own copy), or train it in weight space"
+_HOMOGENEOUS = 'rescaling would change the function; use "relu", "abs", "identity" or maso_rnn.leaky_relu(slope)'
+_CONCRETE = 'make the graph outside of jax.jit, or call with skeleton="modulo"'
 _LISTED = 12  # how many names or units a message or a summary lists before it says how many more there are
 
 
@@ -113,7 +123,8 @@ class ReductionGraph:
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each leaf, by name, in the order of the network."""
-        names, shapes = self.names, {}
+        names = self.names
+        shapes: dict[Any, tuple[int, ...]] = {}
         for layer, below, width in zip(names.layers, (self.inputs, *self.widths), self.widths, strict=False):
             shapes |= {layer.input_kernel: (below, width), layer.recurrent_kernel: (width, width), layer.bias: (width,)}
         shapes |= {names.readout.kernel: (self.widths[-1], self.outputs), names.readout.bias: (self.outputs,)}
@@ -148,7 +159,8 @@ class ReductionGraph:
                 kernel that the skeleton needs is masked.
             TypeError: if a leaf is not a floating array, or their dtypes differ.
         """
-        named, places = _named_leaves(tree), {}
+        named = _named_leaves(tree)
+        places: dict[str, int] = {}
         for name, leaf in named.items():
             if not isinstance(leaf, optax.MaskedNode):
                 places[name] = len(places)
@@ -232,7 +244,7 @@ def reduction_graph(
     if len(found) > 1:
         raise ValueError(f"model must be or hold exactly one maso_rnn.RNN, got {len(found)} in {type(model).__name__}")
     ((prefix, network),) = found
-    _check_form(network)
+    check_form(network)
     names = jax.tree_util.tree_map_with_path(lambda path, _: _name((*prefix, *path)), network)
     return _graph(model, names, skeleton, "model")
 
@@ -290,7 +302,7 @@ def reduction_graph_from_paths(
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), the reduction graph; Meng et al. (2019), the skeleton method.
     """
-    _check_names(layers, readout, initial, tied)
+    _check_names(layers, readout, initial)
     leaves = _named_leaves(params)
 
     def known(name: str) -> str:
@@ -298,39 +310,26 @@ def reduction_graph_from_paths(
 
     names = RNN(tuple(layers), readout, None if initial is None else tuple(initial), activation_of(activation))
     names = jax.tree.map(known, names)
-    _check_tied(names, leaves, [known(name) for name in ((tied,) if isinstance(tied, str) else tied)])
+    tied = [known(name) for name in ((tied,) if isinstance(tied, str) else tied)]
+    if unknown := [name for name in tied if name not in leaves]:
+        raise ValueError(f"tied names a leaf that params lacks: {_list(unknown)}; it has {_list(leaves) or 'none'}")
+    if shared := [name for name, count in Counter(jax.tree.leaves(names)).items() if count > 1 or name in tied]:
+        raise ValueError(f"leaf {_list(shared)} is tied: it cannot be rescaled in one place alone; {_UNTIE}")
     graph = _graph(params, names, skeleton, "params")
-    kernels = [layer.input_kernel for layer in names.layers] + [names.readout.kernel]
-    unclear = all(len(set(graph.shapes[name])) == 1 and name.split("/")[-1] != "kernel" for name in kernels)
-    if layout != "in, out" and (unclear or layout is not None):
-        raise ValueError(
-            f"layout must be 'in, out', got {layout!r}: every kernel is square, so that shapes do not show it. "
-            "Transpose kernels that are (out, in), as those of torch and equinox are"
-        )
+    shown = any(len(set(graph.shapes[name])) > 1 or name.split("/")[-1] == "kernel" for name in _kernels(names))
+    if layout != "in, out" and not (shown and layout is None):
+        raise ValueError(f"layout must be 'in, out', got {layout!r}: no shape shows it of square kernels; {_TRANSPOSE}")
     return graph
 
 
 def _check_leaves(graph: ReductionGraph, named: Collection[str], there: Collection[str], what: str) -> None:
     """A tree that has every leaf that the graph names, and no other; kernels are not masked."""
-    unknown = [name for name in there if name not in graph.shapes]
-    missing = [name for name in graph.shapes if name not in named]
-    kernels = [layer.input_kernel for layer in graph.names.layers] + [graph.names.readout.kernel]
-    masked = [name for name in kernels if name in named and name not in there]
-    if unknown:
-        raise ValueError(
-            f"{what} has a leaf that the graph does not know: {_list(unknown)}. Give it the graph's leaves alone, as "
-            'optax.partition({"rnn": transform, ...}, labels) does, or make the graph of this tree'
-        )
-    if missing:
-        raise ValueError(
-            f"{what} lacks a leaf that the graph names: {_list(missing)}; it has {_list(named) or 'none'}. Make the "
-            "graph of the tree that the transform will see"
-        )
-    if masked:
-        raise ValueError(
-            f"{what}: the kernel {_list(masked)} is masked, and paths lead through it. To freeze it, take its steps "
-            "out afterwards: optax.chain(transform, optax.masked(optax.set_to_zero(), mask))"
-        )
+    if unknown := [name for name in there if name not in graph.shapes]:
+        raise ValueError(f"{what} has a leaf that the graph does not know: {_list(unknown)}; {_OTHER_TREE}")
+    if missing := [name for name in graph.shapes if name not in named]:
+        raise ValueError(f"{what} lacks a leaf that the graph names: {_list(missing)}; {_OTHER_TREE}")
+    if masked := [name for name in _kernels(graph.names) if name not in there]:
+        raise ValueError(f"{what}: the kernel {_list(masked)} is masked, and paths lead through it; {_FREEZE}")
 
 
 def _checked_leaf(name: str, leaf: Any, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -343,59 +342,36 @@ def _checked_leaf(name: str, leaf: Any, shape: tuple[int, ...], dtype: Any) -> A
     return leaf
 
 
-def _check_form(rnn: RNN) -> None:
-    """A tuple of layers and a readout, each field of which is one leaf, or None where there need not be one."""
-    checks.instance("model.readout", rnn.readout, Readout, "maso_rnn.init")
-    if not isinstance(rnn.layers, tuple) or not all(isinstance(layer, Layer) for layer in rnn.layers):
-        raise TypeError("model.layers must be a tuple of maso_rnn.Layer, as maso_rnn.init makes it")
-    parts = {f"layers[{l}].{name}": leaf for l, layer in enumerate(rnn.layers) for name, leaf in vars(layer).items()}
-    parts |= {f"readout.{name}": leaf for name, leaf in vars(rnn.readout).items()}
-    parts |= {f"initial[{l}]": leaf for l, leaf in enumerate(rnn.initial or ())}
-    for name, leaf in parts.items():
-        if leaf is not None or name.endswith(("input_kernel", "readout.kernel")):
-            checks.array(f"model.{name}", leaf, "*shape")
-
-
-def _check_names(layers: Any, readout: Any, initial: Any, tied: Any) -> None:
+def _check_names(layers: Any, readout: Any, initial: Any) -> None:
     """Layers, a readout and initial states of names."""
-    for name, value in {"layers": layers, "initial": initial, "tied": tied}.items():
-        if not isinstance(value, list | tuple | (set | frozenset | str if name == "tied" else None)):
-            raise TypeError(f"{name} must be a list or tuple, got {type(value).__name__}")
-    for l, layer in enumerate(layers):
-        checks.instance(f"layers[{l}]", layer, Layer, 'maso_rnn.Layer("cell/i/kernel", "cell/h/kernel")')
     checks.instance("readout", readout, Readout, 'maso_rnn.Readout("head/kernel", "head/bias")')
-    kernels = [*(layer.input_kernel for layer in layers), readout.kernel]
-    for name in [*kernels, *jax.tree.leaves((list(layers), readout, initial))]:
+    if not isinstance(layers, list | tuple) or not layers or not all(isinstance(layer, Layer) for layer in layers):
+        raise TypeError('layers must be a list of at least one maso_rnn.Layer("cell/i/kernel", "cell/h/kernel")')
+    if initial is not None and (isinstance(initial, str) or len(initial) != len(layers)):
+        raise ValueError(f"initial must have one leaf or None for each of {len(layers)} layers, got {initial!r}")
+    for name in [*_kernels(RNN(tuple(layers), readout)), *jax.tree.leaves((list(layers), readout, initial))]:
         if not isinstance(name, str):
             raise TypeError(f"layers, readout and initial must hold names of leaves, as strings, got {name!r}")
 
 
-def _check_tied(names: RNN, leaves: Collection[str], tied: Collection[str]) -> None:
-    """No leaf in two places."""
-    unknown = [name for name in tied if name not in leaves]
-    if unknown:
-        raise ValueError(f"tied names a leaf that params lacks: {_list(unknown)}; it has {_list(leaves) or 'none'}")
-    shared = [name for name, count in Counter(jax.tree.leaves(names)).items() if count > 1 or name in tied]
-    if shared:
-        raise ValueError(
-            f"leaf {_list(shared)} is tied: used in more than one place, so that it cannot be rescaled on its own. "
-            "Untie it (give the other place its own copy), or train it in weight space"
-        )
-
-
 def _graph(params: PyTree, names: RNN, skeleton: str, what: str) -> ReductionGraph:
-    _check_homogeneous(names.activation)
+    if not _is_homogeneous(names.activation):
+        name = getattr(names.activation, "__name__", repr(names.activation))
+        raise ValueError(f"activation {name} is not positively homogeneous, act(c · p) = c · act(p): {_HOMOGENEOUS}")
     checks.choice("skeleton", skeleton, ("largest", "modulo"))
     leaves = _named_leaves(params)
-    _check_stack(names, leaves, what)
-    kernels = [leaves[layer.input_kernel] for layer in names.layers] + [leaves[names.readout.kernel]]
-    inputs, widths, outputs = (
-        kernels[0].shape[0],
-        tuple(kernel.shape[0] for kernel in kernels[1:]),
-        kernels[-1].shape[1],
+    if missing := [name for name in jax.tree.leaves(names) if name not in leaves]:
+        raise ValueError(f"{what} lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
+    kernels = [checks.array(f"{what}: leaf {name!r}", leaves[name], "in out") for name in _kernels(names)]
+    inputs, outputs = kernels[0].shape[0], kernels[-1].shape[1]
+    widths = tuple(
+        leaves[layer.recurrent_kernel or above].shape[0]
+        for layer, above in zip(names.layers, _kernels(names)[1:], strict=True)
     )
-    _check_layout(names, leaves, (inputs, *widths, outputs), what)
     sizes = (inputs, *widths, outputs)
+    for name, kernel, below, above in zip(_kernels(names), kernels, sizes, sizes[1:], strict=False):
+        if kernel.shape != (wanted := (below, above)):
+            raise ValueError(f"{what}: leaf {name!r} must be (in, out) = {wanted}, got {kernel.shape}; {_TRANSPOSE}")
     modulo = Skeleton(
         tuple(tuple(i % below for i in range(width)) for below, width in zip(sizes, widths, strict=False)),
         tuple(tuple(i % above for i in range(width)) for width, above in zip(widths, sizes[2:], strict=True)),
@@ -405,34 +381,14 @@ def _graph(params: PyTree, names: RNN, skeleton: str, what: str) -> ReductionGra
     if skeleton == "modulo":
         return graph
     if not checks.is_concrete(weights):
-        raise TypeError(
-            f'{what} is traced, and skeleton="largest" looks at the numbers: make the graph outside of jax.jit, or '
-            'call with skeleton="modulo"'
-        )
+        raise TypeError(f'{what} is traced, and skeleton="largest" looks at the numbers; {_CONCRETE}')
     checks.finite(**{what: weights})
     return dataclasses.replace(graph, skeleton=_largest(weights))
 
 
-def _check_stack(names: RNN, leaves: dict[str, Any], what: str) -> None:
-    """At least one layer, and kernels where names say that there are some."""
-    if not names.layers or (names.initial is not None and len(names.initial) != len(names.layers)):
-        raise ValueError(f"{what}: there must be at least one layer, and as many of initial, got {names.initial}")
-    missing = [name for name in jax.tree.leaves(names) if name not in leaves]
-    if missing:
-        raise ValueError(f"{what} lacks the leaf {_list(missing)}; it has {_list(leaves) or 'none'}")
-    for name in [*(layer.input_kernel for layer in names.layers), names.readout.kernel]:
-        checks.array(f"{what}: leaf {name!r}", leaves[name], "in out")
-
-
-def _check_layout(names: RNN, leaves: dict[str, Any], sizes: tuple[int, ...], what: str) -> None:
-    """Kernels that fit upon each other as (in, out), not as (out, in)."""
-    for layer, below, width in zip(names.layers, sizes, sizes[1:], strict=False):
-        shape = leaves[layer.input_kernel].shape
-        if shape != (below, width):
-            raise ValueError(
-                f"{what}: leaf {layer.input_kernel!r} must be (in, out) = ({below}, {width}), since the kernel above it "
-                f"begins with {width}, got {shape}; transpose kernels that are (out, in), as those of torch and equinox"
-            )
+def _kernels(names: RNN) -> list[Any]:
+    """The names of the kernels that the skeleton leads along, from the inputs to the outputs."""
+    return [*(layer.input_kernel for layer in names.layers), names.readout.kernel]
 
 
 def _largest(weights: RNN) -> Skeleton:
@@ -459,24 +415,15 @@ def _largest(weights: RNN) -> Skeleton:
     return Skeleton(tuple(incoming), tuple(outgoing[::-1]))
 
 
-def _check_homogeneous(activation: Activation) -> None:
-    if not callable(activation):
-        raise TypeError(f"activation must be an object, as maso_rnn.activation('relu'), got {activation!r}")
+def _is_homogeneous(activation: Activation) -> bool:
     if isinstance(activation, PiecewiseAffine):
-        homogeneous = activation.is_positively_homogeneous
-    else:
-        # such a function is |p| times its value at the sign of p; the numbers are needed within jax.jit as well
-        with jax.ensure_compile_time_eval():
-            probes = jnp.exp2(jnp.arange(-8.0, 9.0))
-            homogeneous = all(
-                bool(jnp.allclose(activation(side * probes), probes * activation(jnp.asarray(side)), rtol=1e-5, atol=0))
-                for side in (-1.0, 1.0)
-            )
-    if not homogeneous:
-        raise ValueError(
-            f"activation {getattr(activation, '__name__', repr(activation))} is not positively homogeneous "
-            "(act(c · p) = c · act(p) for c > 0), so that rescaling changes the function; use "
-            '"relu", "abs", "identity" or maso_rnn.leaky_relu(slope)'
+        return activation.is_positively_homogeneous
+    # such a function is |p| times its value at the sign of p; the numbers are needed within jax.jit as well
+    with jax.ensure_compile_time_eval():
+        probes = jnp.exp2(jnp.arange(-8.0, 9.0))
+        return all(
+            bool(jnp.allclose(activation(side * probes), probes * activation(jnp.asarray(side)), rtol=1e-5, atol=0))
+            for side in (-1.0, 1.0)
         )
 
 
@@ -523,10 +470,7 @@ def _named_leaves(tree: PyTree) -> dict[str, Any]:
     named = {_name(path): node for path, node in nodes}
     if len(named) < len(nodes):
         twice = [name for name, count in Counter(_name(path) for path, _ in nodes).items() if count > 1]
-        raise ValueError(
-            f"two leaves have the name {_list(twice)}, the key path joined by '/': rename a key, so that every leaf "
-            "has a name of its own"
-        )
+        raise ValueError(f"two leaves have the name {_list(twice)}, their key path joined by '/': rename a key")
     return named
 
 

@@ -35,7 +35,8 @@ from path_opt.graph import ReductionGraph, View, at_sources, at_targets
 from path_opt.guard import Steps, checked_rate, clipped, guarded
 from path_opt.rescaling import Gauge, centred, checked_view, like, shifted, wide
 
-_CHUNK = 8  # time steps that κ² takes at once; squares of weights to this power are in the range of float32
+_START = "start from another, as maso_rnn.init draws by default, or train with path_opt.equivariant_adam"
+_CHUNK = 16  # time steps that κ² takes at once
 
 
 class PathNormState(NamedTuple):
@@ -177,7 +178,7 @@ def scale_by_path_norm(
     Source:
         Neyshabur, Wu, Salakhutdinov, Srebro (2016), equations 8 to 10 and theorem 1.
     """
-    options = _Metric(num_steps, second_order, normalize, readout, refresh_every)
+    options = _metric(num_steps, second_order, normalize, readout, refresh_every)
     return _by_path_norm(optax.identity(), graph, options, "scale_by_path_norm")
 
 
@@ -223,7 +224,7 @@ def path_sgd(
     Source:
         Neyshabur, Wu, Salakhutdinov, Srebro (2016), equation 6.
     """
-    options = _Metric(num_steps, second_order, normalize, readout, refresh_every)
+    options = _metric(num_steps, second_order, normalize, readout, refresh_every)
     rate = clipped(clip, optax.scale_by_learning_rate(checked_rate(learning_rate)))
     return _by_path_norm(rate, graph, options, "path_sgd")
 
@@ -238,11 +239,21 @@ class _Metric(NamedTuple):
     refresh_every: int
 
 
+def _metric(num_steps: Any, second_order: Any, normalize: Any, readout: Any, refresh_every: Any) -> _Metric:
+    return _Metric(
+        checks.size("num_steps", num_steps),
+        checks.flag("second_order", second_order),
+        checks.flag("normalize", normalize),
+        checks.choice("readout", readout, ("last", "every")),
+        checks.size("refresh_every", refresh_every),
+    )
+
+
 def _by_path_norm(
     inner: optax.GradientTransformation, graph: ReductionGraph, options: _Metric, name: str
 ) -> optax.GradientTransformationExtraArgs:
     """`inner` between two divisions by the root of κ: in units in which no rescaling changes anything."""
-    inner, options = optax.with_extra_args_support(inner), _checked_options(options)
+    inner = optax.with_extra_args_support(inner)
 
     def init(params: PyTree, weights: RNN | None) -> PathNormState:
         if weights is not None:
@@ -275,23 +286,11 @@ def _divided(gradient: RNN, roots: RNN) -> RNN:
     return jax.tree.map(lambda g, k: jnp.where(k <= 0, 0, g / jnp.where(k <= 0, 1, k)), gradient, roots)
 
 
-def _checked_options(options: _Metric) -> _Metric:
-    return _Metric(
-        checks.size("num_steps", options.num_steps),
-        checks.flag("second_order", options.second_order),
-        checks.flag("normalize", options.normalize),
-        checks.choice("readout", options.readout, ("last", "every")),
-        checks.size("refresh_every", options.refresh_every),
-    )
-
-
 def _check_readout(weights: RNN, graph: ReductionGraph) -> None:
     """A readout that is not all zeros, where it is concrete: without it γ² is 0, and every step 0 / 0."""
     if checks.is_concrete(weights.readout) and not any(np.any(leaf) for leaf in jax.tree.leaves(weights.readout)):
         raise ValueError(
-            f"leaf {graph.names.readout.kernel!r}: the readout is all zeros, so that no path reaches an output and "
-            "the path norm is 0; start from a readout that is not zero, as maso_rnn.init draws by default, or train "
-            "with path_opt.equivariant_adam"
+            f"leaf {graph.names.readout.kernel!r}: the readout is all zeros, and the path norm 0; {_START}"
         )
 
 
@@ -327,7 +326,7 @@ def _squared(weights: RNN) -> _Squared:
 
 
 def log_kappa(weights: RNN, num_steps: int, readout: str) -> RNN:
-    """Ln (κ¹ + κ²) / γ² of every weight, which stays in range; -inf where no path uses it."""
+    """The logarithm of (κ¹ + κ²) / γ² of every weight, which stays in range; -inf where no path uses it."""
     near, by, _ = _centred(weights)
     kappa, _, _ = _kappa(near, _Metric(num_steps, True, True, readout, 1))
     # a number of each edge that is multiplied by 2^(source - target) adds twice that here
@@ -512,22 +511,26 @@ def _twice_used(squared: Array, growth: Array, mantissas: Array, exponents: Arra
     after_exponents = jnp.append(exponents[1:], last).reshape(count, size)
     next_exponents = jnp.append(before_exponents[1:, 0], exponents[-1])
 
+    shifts = jnp.stack(shifts)
+    starts = before_exponents[:, :1]
+    onto_scale = powers.power(shifts[:-1] + starts - after_exponents, dtype)
+    from_scale = powers.power(shifts[-2::-1] + before_exponents - next_exponents[:, None], dtype)
+    carry_scale = powers.power(shifts[-1] + starts[:, 0] - next_exponents, dtype)
+
     def body(carry: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
-        (between, total), (adjoint, before, starts, ends, following) = carry, now
-        onto = jnp.zeros_like(total)  # what multiplies the pairs before this chunk
-        for k in range(size):
-            onto += (adjoint[k] * powers.power(shifts[k] + starts[0] - ends[k], dtype))[:, None] * powers_of[k]
+        (between, total), (after, before, scale) = carry, now
+        onto = sum(a[:, None] * power for a, power in zip(after, powers_of[:-1], strict=True))
         total += onto @ between
-        for d in range(size - 1):
-            scale = powers.power(shifts[d] + starts[: size - 1 - d] - ends[d + 1 :], dtype)
-            total += powers_of[d] * ((adjoint[d + 1 :] * scale[:, None]).T @ before[: size - 1 - d])
-        between = (powers_of[size] * powers.power(shifts[size] + starts[0] - following, dtype)) @ between
-        for k in range(size):
-            scale = powers.power(shifts[size - 1 - k] + starts[k] - following, dtype)
-            between += powers_of[size - 1 - k] * (before[k] * scale)
+        between = (powers_of[-1] @ between) * scale
+        between += sum(power * b for power, b in zip(powers_of[-2::-1], before, strict=True))
         return (between, total), None
 
-    zeros = jnp.zeros_like(squared)
-    steps = (adjoints, befores, before_exponents, after_exponents, next_exponents)
-    (_, total), _ = jax.lax.scan(body, (zeros, zeros), steps)
+    pairs = jnp.zeros_like(squared)  # within chunks, of all chunks at once
+    for d in range(size - 1):
+        scale = powers.power(shifts[d] + before_exponents[:, : size - 1 - d] - after_exponents[:, d + 1 :], dtype)
+        pairs += powers_of[d] * jnp.einsum(
+            "nkj,nki->ji", adjoints[:, d + 1 :] * scale[..., None], befores[:, : size - 1 - d]
+        )
+    steps = (adjoints * onto_scale[..., None], befores * from_scale[..., None], carry_scale)
+    (_, total), _ = jax.lax.scan(body, (jnp.zeros_like(squared), pairs), steps)
     return 2 * total.T

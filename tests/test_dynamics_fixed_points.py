@@ -453,7 +453,9 @@ def test_points_appear_and_vanish_where_the_fold_is():
     h = math.sqrt(0.5)
     fold = 2 * h - math.atanh(h)
     starts = jnp.array([[-1.0], [0.0], [1.0]])
-    found = fixed_points_along(lambda h, x: jnp.tanh(2.0 * h + x), starts, jnp.array([-1.0]), jnp.array([1.0]), count=41)
+    found = fixed_points_along(
+        lambda h, x: jnp.tanh(2.0 * h + x), starts, jnp.array([-1.0]), jnp.array([1.0]), count=41
+    )
     for x in np.linspace(-1, 1, 41):
         here = np.isclose(found.inputs[:, 0], x)
         assert here.sum() == (3 if abs(x) < fold else 1)

@@ -1,13 +1,18 @@
 """One battery, run on every transform of `path_opt`: what an optax user may take for granted of each of them."""
 
 import functools
+import pickle
 
 import chex
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.training.train_state import TrainState
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import maso_rnn
 import path_opt
@@ -208,6 +213,149 @@ def test_schedules(name):
     second, _ = update(GRADIENT(RNN), state, RNN)
     assert np.any(flat(first))
     np.testing.assert_allclose(flat(second), 0, atol=1e-18)  # decode(v) - decode(v) of equal numbers
+
+
+COMPILED = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, duration, **rest: COMPILED.append(event) if event.endswith("backend_compile_duration") else None
+)
+
+
+def test_a_second_eager_update_compiles_nothing(name):
+    gradient, transform = GRADIENT(RNN), made(name)
+    updates, state = transform.update(gradient, transform.init(RNN), RNN)
+    params = optax.apply_updates(RNN, updates)
+    transform.update(gradient, state, params)
+    before = len(COMPILED)
+    made(name).update(jax.tree.map(lambda g: 2 * g, gradient), state, params)  # another transform of the same kind
+    assert len(COMPILED) == before
+
+
+def test_a_fresh_state_can_be_donated(name):
+    transform = made(name)
+    donating = jax.jit(lambda params, state: transform.update(params, state, params), donate_argnums=1)
+    state = transform.init(RNN)
+    updates, after = donating(RNN, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, RNN)
+    with pytest.raises(ValueError, match="state has been deleted, as donated arrays are"):
+        transform.update(GRADIENT(RNN), state, RNN)
+    params = jax.tree.map(jnp.copy, RNN)
+    jax.jit(lambda params: jax.tree.map(jnp.negative, params), donate_argnums=0)(params)
+    with pytest.raises(ValueError, match="params: leaf .* has been deleted"):
+        transform.update(GRADIENT(RNN), after, params)
+
+
+def test_tree_map_params_finds_the_parameters_in_the_state(name):
+    transform, (_, state) = made(name), first_step(name)[-1]
+    marked = optax.tree_utils.tree_map_params(
+        transform, lambda leaf, p: jnp.zeros_like(p), state, RNN, transform_non_params=lambda leaf: leaf
+    )
+    chex.assert_trees_all_equal_shapes_and_dtypes(marked, state)
+    like_params = {"path_space_sgd": 1, "path_space_adam": 2, "equivariant_adam": 2, "in_path_space": 0}
+    changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state, marked)
+    expected = like_params.get(name, 1) * len(jax.tree.leaves(RNN))
+    assert sum(jax.tree.leaves(changed)) == expected
+
+
+def test_a_state_of_another_graph_is_refused(name):
+    other = network("narrowing")
+    state = made(name, graph=graph_of(other)).init(other)
+    if name == "in_path_space":  # gradient descent has no state that could be another's
+        state = state._replace(inner=state.inner._replace(crossings=jnp.zeros(3, int)))
+    with pytest.raises(ValueError, match=r"state is of another graph or transform: .*\.init\(params\) makes"):
+        made(name).update(GRADIENT(RNN), state, RNN)
+
+
+def test_checkpoints_go_on_where_they_were(name):
+    transform, start, update, (updates, state) = first_step(name)
+    params = optax.apply_updates(RNN, updates)
+    wanted, _ = update(GRADIENT(params), state, params)
+    pickled = pickle.loads(pickle.dumps(state))
+    packed = flax.serialization.from_bytes(start, flax.serialization.to_bytes(state))
+    for restored in (pickled, packed):
+        restored = jax.tree.map(jnp.asarray, restored)
+        chex.assert_trees_all_equal(update(GRADIENT(params), restored, params)[0], wanted)
+
+
+@pytest.mark.slow
+def test_orbax_checkpoints(tmp_path):
+    ocp = pytest.importorskip("orbax.checkpoint")
+    transform, start, update, (updates, state) = first_step("path_space_adam")
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        restored = checkpointer.restore(tmp_path / "state", start)
+    chex.assert_trees_all_equal(restored, state)
+
+
+def test_a_train_state(name):
+    trained = TrainState.create(apply_fn=maso_rnn.forward, params=RNN, tx=made(name))
+    trained = jax.jit(lambda state: state.apply_gradients(grads=GRADIENT(state.params)))(trained)
+    alone = first_step(name)[-1][0]
+    np.testing.assert_allclose(flat(trained.params), flat(optax.apply_updates(RNN, alone)), rtol=1e-12)
+    assert "no step was skipped" in path_opt.summary(trained.opt_state)
+
+
+def test_lookahead(name):
+    transform = optax.lookahead(made(name), sync_period=2, slow_step_size=0.5)
+    params = optax.LookaheadParams.init_synced(RNN)
+    state, update = transform.init(params), jax.jit(transform.update)
+    for _ in range(2):
+        updates, state = update(GRADIENT(params.fast), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(flat(params.fast), flat(params.slow), rtol=1e-12)
+    assert np.any(flat(params.slow) != flat(RNN))
+
+
+def test_one_leaf_may_be_frozen_by_partition(name):
+    labels = jax.tree.map(lambda _: "trained", RNN)
+    upper = labels.layers[1].replace(recurrent_kernel="frozen", bias="frozen")
+    labels = labels.replace(layers=(labels.layers[0], upper), initial=("frozen", "trained"))
+    transform = optax.partition({"trained": made(name), "frozen": optax.set_to_zero()}, labels)
+    updates, _ = jax.jit(transform.update)(GRADIENT(RNN), transform.init(RNN), RNN)
+    for label, update in zip(jax.tree.leaves(labels), jax.tree.leaves(updates), strict=True):
+        assert bool(jnp.any(update != 0)) == (label == "trained")
+    assert loss(optax.apply_updates(RNN, updates)) < loss(RNN)
+    labels = jax.tree.map(lambda _: "trained", RNN)
+    labels = labels.replace(readout=labels.readout.replace(kernel="frozen"))
+    with pytest.raises(ValueError, match=r"the kernel readout/kernel is masked.*optax\.masked\(optax\.set_to_zero"):
+        optax.partition({"trained": made(name), "frozen": optax.set_to_zero()}, labels).init(RNN)
+
+
+@pytest.mark.parametrize("axis", [AxisType.Auto, AxisType.Explicit])
+def test_sharded_parameters_get_the_same_steps(name, axis):
+    mesh = jax.make_mesh((2,), ("units",), axis_types=(axis,))
+    rnn, gradient = (jax.device_put(tree, NamedSharding(mesh, P())) for tree in (RNN, GRADIENT(RNN)))
+    transform = made(name)
+    with jax.set_mesh(mesh):
+        updates, _ = jax.jit(transform.update)(gradient, transform.init(rnn), rnn)
+    np.testing.assert_allclose(flat(jax.device_get(updates)), flat(first_step(name)[-1][0]), rtol=1e-9, atol=1e-15)
+
+
+def test_a_random_key_in_the_inner_state():
+    transform = path_opt.in_path_space(optax.noisy_sgd(RATE, key=0), GRAPH)
+    updates, state = jax.jit(transform.update)(GRADIENT(RNN), transform.init(RNN), RNN)
+    again, _ = jax.jit(transform.update)(GRADIENT(RNN), state, RNN)
+    assert bool(jnp.isfinite(flat(updates)).all())
+    assert np.any(flat(updates) != flat(again))
+
+
+@pytest.mark.parametrize("make", [path_opt.path_space_sgd, path_opt.equivariant_adam])
+def test_clipping_bounds_the_gradient_that_the_inner_transform_sees(make, key):
+    gradient = jax.tree.map(lambda g: 1e6 * g, GRADIENT(RNN))
+    other = path_opt.rescale(RNN, GRAPH, log_normal(GRAPH, key))
+    bounded = make(RATE, graph=GRAPH, clip=1.0)
+    outputs = []
+    for start in (RNN, other):
+        # what a rescaling does to the gradient, at any size
+        seen = jax.tree.map(lambda g, w, v: g * jnp.where(w == 0, 1, v / w), gradient, start, RNN)
+        updates, _ = bounded.update(seen, bounded.init(start), start)
+        outputs.append(maso_rnn.forward(optax.apply_updates(start, updates), XS))
+    np.testing.assert_allclose(*outputs, rtol=1e-9)  # as any step, it follows a rescaling
+    unbounded, _ = make(RATE, graph=GRAPH).update(gradient, make(RATE, graph=GRAPH).init(RNN), RNN)
+    bound, _ = bounded.update(gradient, bounded.init(RNN), RNN)
+    if make is path_opt.path_space_sgd:  # Adam does not see the size of a gradient
+        assert abs(flat(bound)).max() < 1e-3 * abs(flat(unbounded)).max()
 
 
 def test_partition_and_masked_nodes(name):

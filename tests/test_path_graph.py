@@ -212,14 +212,14 @@ def test_a_leaf_of_another_shape_or_dtype_is_refused():
         graph.read(wide)
     with pytest.raises(TypeError, match="'readout/bias' must be floating, got int"):
         graph.read(rnn.replace(readout=rnn.readout.replace(bias=jnp.ones(3, int))))
-    with pytest.raises(TypeError, match="must be of one dtype"):
+    with pytest.raises(TypeError, match="'readout/bias' must be float64"):
         graph.read(rnn.replace(readout=rnn.readout.replace(bias=jnp.ones(3, jnp.float32))))
-    with pytest.raises(TypeError, match="must be an array, got float"):
+    with pytest.raises(TypeError, match="leaf 'readout/bias' must be an array"):
         graph.read(rnn.replace(readout=rnn.readout.replace(bias=1.0)))
 
 
 def test_tied_weights_are_refused():
-    with pytest.raises(ValueError, match=r"leaf head/kernel is tied.*Untie it"):
+    with pytest.raises(ValueError, match="leaf head/kernel is tied"):
         path_opt.reduction_graph_from_paths(PARAMS, [LAYER], READOUT, activation="relu", tied=["head/kernel"])
     with pytest.raises(ValueError, match="leaf cell/h/kernel is tied"):
         path_opt.reduction_graph_from_paths(
@@ -261,21 +261,21 @@ def test_traced_weights_are_refused_for_the_largest_and_fine_for_modulo():
 @pytest.mark.usefixtures("unchecked")
 def test_calls_of_the_wrong_form_are_refused():
     rnn = network("one-layer")
-    with pytest.raises(ValueError, match='skeleton must be "largest" or "modulo", got \'smallest\''):
+    with pytest.raises(ValueError, match="skeleton must be one of"):
         path_opt.reduction_graph(rnn, skeleton="smallest")
-    with pytest.raises(ValueError, match=r"got 0 in dict.*reduction_graph_from_paths"):
-        path_opt.reduction_graph(PARAMS)
+    with pytest.raises(ValueError, match=r"model must .*got list.*reduction_graph_from_paths"):
+        path_opt.reduction_graph([jnp.ones(2)])
     with pytest.raises(ValueError, match="got 2 in list"):
         path_opt.reduction_graph([rnn, rnn])
-    with pytest.raises(TypeError, match=r"layers\[0\] must be a maso_rnn\.Layer of names, got dict"):
+    with pytest.raises(TypeError, match="layers must be a list of at least one maso_rnn.Layer"):
         path_opt.reduction_graph_from_paths(PARAMS, [{}], READOUT, activation="relu")
-    with pytest.raises(TypeError, match=r"readout must be a maso_rnn\.Readout of names, got str"):
+    with pytest.raises(TypeError, match=r"readout must be a maso_rnn\.Readout, got str"):
         path_opt.reduction_graph_from_paths(PARAMS, [LAYER], "head/kernel", activation="relu")
     with pytest.raises(TypeError, match="as strings, got 3"):
         path_opt.reduction_graph_from_paths(PARAMS, [LAYER], Readout(3), activation="relu")
-    with pytest.raises(ValueError, match="at least one layer"):
+    with pytest.raises(TypeError, match="layers must be a list of at least one"):
         path_opt.reduction_graph_from_paths(PARAMS, [], READOUT, activation="relu")
-    with pytest.raises(ValueError, match="one leaf for each of 1 layers"):
+    with pytest.raises(ValueError, match="initial must have one leaf"):
         path_opt.reduction_graph_from_paths(PARAMS, [LAYER], READOUT, activation="relu", initial=["a", "b"])
-    with pytest.raises(ValueError, match=r"'cell/i/bias' must be a kernel \(in, out\), got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"'cell/i/bias' must be \(in, out\).*got shape \(3,\)"):
         path_opt.reduction_graph_from_paths(PARAMS, [Layer("cell/i/bias", "cell/h/kernel")], READOUT, activation="relu")

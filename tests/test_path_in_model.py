@@ -32,12 +32,19 @@ def test_every_transform_trains_its_part_of_the_model(model, name):
     params, apply, graph = getattr(example, model)()
     assert set(example.transforms(graph)) == set(NAMES)
     optimizer = example.partitioned(params, graph, example.transforms(graph)[name])
-    after, losses = example.train(params, apply, optimizer, steps=40)
+    after, losses, _ = example.train(params, apply, optimizer, steps=40)
     assert jax.tree.structure(after) == jax.tree.structure(params)
     assert losses[-1] < 0.9 * losses[0]
     # of both parts every kernel has moved
     for (path, old), new in zip(jax.tree.leaves_with_path(params), jax.tree.leaves(after), strict=True):
         assert np.any(old != new), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("log_scale", [0.0, pytest.param(3.0, marks=pytest.mark.slow)])
+def test_a_stack_trains_under_its_optimizer_and_says_what_was_skipped(log_scale):
+    losses, said = example.train_stack(lambda graph: path_opt.equivariant_adam(1e-2, graph=graph), log_scale, steps=30)
+    assert losses[-1] < 0.95 * losses[0]
+    assert "no step was skipped" in said
 
 
 def test_the_whole_model_computes_the_same_after_rescaling_its_rnn(key):

@@ -263,6 +263,8 @@ def _in_blocks(
         count = len(rows[0])
         if count < block:
             rows = [np.resize(row, (block, *row.shape[1:])) for row in rows]
-        found = [np.asarray(out)[:count] for out in compiled(problem.step, *rows, *(() if shared is None else (shared,)))]
+        found = [
+            np.asarray(out)[:count] for out in compiled(problem.step, *rows, *(() if shared is None else (shared,)))
+        ]
         parts.append(found if then is None else then(here, *found))
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))

@@ -1,0 +1,117 @@
+"""To the edge of a dtype every rescaling of a network gives the same answer, and trains to the same function."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import maso_rnn
+import path_opt
+from maso_rnn import RNN, Layer, Readout
+from tests.path_networks import flat, graph_of, network, sequence
+
+# half of log2 of how far weights are spread by a rescaling: between two units twice as far, and the last bits of a
+# step, 2^-24 and 2^-11 of a weight, are to be in range as well
+EDGE = {"float32": 45, "float16": 4}
+
+
+def one_unit(into, out_of, dtype):
+    layer = Layer(jnp.full((1, 1), into, dtype), jnp.zeros((1, 1), dtype))
+    return RNN((layer,), Readout(jnp.full((1, 1), out_of, dtype)))
+
+
+@pytest.mark.parametrize(("into", "out_of", "dtype"), [(1e10, 1e-10, "float32"), (16, 1 / 16, "float16")])
+def test_one_unit_is_balanced(into, out_of, dtype):
+    rnn = one_unit(into, out_of, dtype)
+    balanced = path_opt.balance(rnn, graph_of(rnn))
+    np.testing.assert_allclose([balanced.layers[0].input_kernel, balanced.readout.kernel], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("into", "out_of"), [(1e20, 1e-20), (1e20, 1.0), (1e19, 1e19), (1e-22, 1.0)])
+def test_the_logarithm_of_the_path_norm_of_one_unit(into, out_of):
+    rnn = one_unit(into, out_of, "float32")
+    got = path_opt.path_norm(rnn, graph_of(rnn), 1, log=True)
+    # the two weights are rounded to 2^-24, and so is the result
+    np.testing.assert_allclose(got, 2 * (np.log(into) + np.log(out_of)), rtol=2e-7, atol=3e-7)
+
+
+@functools.cache
+def rescaled(dtype, count=1000):
+    """A network of that dtype, and rescalings of it to the edge, stacked."""
+    rnn = jax.tree.map(lambda leaf: leaf.astype(dtype), network("widening"))
+    graph = graph_of(rnn)
+    scales = [
+        jax.random.uniform(jax.random.key(l), (count, width), jnp.float32, -1, 1) * EDGE[dtype] * np.log(2)
+        for l, width in enumerate(graph.widths)
+    ]
+    return rnn, graph, jax.jit(jax.vmap(lambda *logs: path_opt.rescale(rnn, graph, logs)))(*scales)
+
+
+def test_rescalings_reach_the_edge():
+    for dtype, edge in EDGE.items():
+        _, _, many = rescaled(dtype)
+        sizes = np.abs(np.asarray(many.layers[1].recurrent_kernel, np.float64))
+        assert sizes.max() > 2 ** (1.5 * edge)
+        assert sizes.min() < 2 ** (-1.5 * edge)
+        assert sizes.min() > float(jnp.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_path_norms_are_those_in_float64(log):
+    rnn, graph, many = rescaled("float32")
+    exact = path_opt.path_norm(jax.tree.map(lambda leaf: leaf.astype(float), rnn), graph, 9, log=log)
+    got = jax.jit(jax.vmap(lambda params: path_opt.path_norm(params, graph, 9, log=log)))(many)
+    # a weight is rounded once in the rescaling, and used squared up to 9 times on a path
+    np.testing.assert_allclose(got, exact, rtol=40 * 6e-8)
+
+
+@pytest.mark.parametrize("dtype", EDGE)
+def test_all_have_one_balanced_network_and_the_same_path_values(dtype):
+    rnn, graph, many = rescaled(dtype)
+    rounding = float(jnp.finfo(dtype).eps)
+    for of, factor in ((path_opt.balance, 8), (lambda params, graph: path_opt.path_values(params, graph).values, 8)):
+        got = jax.jit(jax.vmap(lambda params, of=of: flat(of(params, graph))))(many)
+        wanted = flat(of(rnn, graph))
+        # each is a product of a few weights, which the rescaling has rounded once
+        np.testing.assert_allclose(got - wanted, 0, atol=factor * rounding * float(abs(wanted).max()))
+
+
+TRANSFORMS = {
+    "equivariant_adam": lambda graph: path_opt.equivariant_adam(1e-2, graph=graph),
+    "path_space_adam": lambda graph: path_opt.path_space_adam(3e-3, graph=graph),
+    "path_space_sgd": lambda graph: path_opt.path_space_sgd(1e-3, graph=graph),
+    "path_sgd": lambda graph: path_opt.path_sgd(1e-2, graph=graph, num_steps=6, second_order=True),
+}
+
+
+@pytest.mark.parametrize("dtype", EDGE)
+@pytest.mark.parametrize(
+    "name", ["equivariant_adam", *(pytest.param(name, marks=pytest.mark.slow) for name in list(TRANSFORMS)[1:])]
+)
+def test_all_train_to_the_same_function(name, dtype):
+    rnn, graph, many = rescaled(dtype)
+    transform = TRANSFORMS[name](graph)
+    xs = sequence(1, time=6).astype(dtype)
+
+    def loss(params):
+        return ((maso_rnn.forward(params, xs).astype(jnp.float32) - 1) ** 2).mean()
+
+    def trained(params):
+        state = transform.init(params)
+        for _ in range(3):
+            updates, state = transform.update(jax.grad(loss)(params), state, params)
+            params = optax.apply_updates(params, updates)
+        return maso_rnn.forward(params, xs).astype(jnp.float32), state.skipped
+
+    before = maso_rnn.forward(rnn, xs).astype(jnp.float32)
+    outputs, skipped = jax.jit(jax.vmap(trained))(many)
+    alone, _ = jax.jit(trained)(rnn)
+    assert not np.any(skipped)
+    rounding, size = float(jnp.finfo(dtype).eps), float(abs(before).max())
+    # three steps of six time steps each: rounding adds up, and a step divides by small numbers
+    bound = 200 * rounding * size
+    assert float(abs(outputs - alone).max()) < bound
+    assert float(abs(alone - before).max()) > bound / 4
