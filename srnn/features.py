@@ -74,8 +74,10 @@ def _edges(times: Any, steps: int) -> np.ndarray | Array:
     and do not ascend."""
     starts_only = len(checks.array("times", times, "edge")) == steps > 1
     if len(times) != steps + (not starts_only):
-        raise ValueError(f"times must be ({steps + 1},), the edges of the steps, or ({steps},), where they begin, got "
-                         f"shape {times.shape}")
+        raise ValueError(
+            f"times must be ({steps + 1},), the edges of the steps, or ({steps},), where they begin, got "
+            f"shape {times.shape}"
+        )
     if checks.is_concrete(times):
         times = np.asarray(times, np.float64)
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):

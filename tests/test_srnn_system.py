@@ -98,7 +98,7 @@ def rate_network(key):
 
 def test_the_rate_network_is_its_equation(key):
     system = rate_network(key)
-    recurrent, inputs, bias, tau = system.params
+    recurrent, inputs, bias, _ = system.params
     h, u = jax.random.normal(key, (6,)), jnp.array([0.3, -1.0])
     wanted = (-h + jnp.tanh(h @ recurrent + u @ inputs + bias)) / 0.5
     np.testing.assert_allclose(system.drift(system.params, h, u), wanted, rtol=1e-13)

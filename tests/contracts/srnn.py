@@ -114,9 +114,7 @@ def _rate_kernels(key, dtype):
     )
 
 
-HOST = {
-    "srnn.memory_timescales": "how many modes there are, and which of them oscillate, is found out: NumPy, concrete only"
-}
+HOST = {"srnn.memory_timescales": "how many modes there are, and which of them oscillate, is found out, in NumPy"}
 
 ROWS = (
     Row(
