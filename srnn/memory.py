@@ -263,21 +263,22 @@ def _chosen(data: _Data, counts: list[int]) -> tuple[_Fit | None, bool]:
     fits = [_fit(data, shape, _starts(data, shape)) for shape in shapes]
     if data.groups is None:
         # without groups: by what is left, at a price for each parameter that independent errors would ask
-        price = 0.5 * np.log(data.values.size)
-        prices = [price * (len(fit.parameters) + _functions(fit.shape) * data.values.shape[1]) for fit in fits]
-        cheapest = fits[int(np.argmin([fit.loss + cost for fit, cost in zip(fits, prices, strict=True)]))]
+        known, count = (data.errors != 1).any(), data.values.size
+        prices = [0.5 * np.log(count) * (len(fit.parameters) + _functions(fit.shape) * data.values.shape[1]) for fit in fits]
+        losses = [fit.loss if known else 0.5 * count * np.log(fit.loss + np.finfo(float).tiny) for fit in fits]
+        cheapest = fits[int(np.argmin(np.add(losses, prices)))]
         size = np.sqrt(((data.values / data.errors) ** 2).mean())
-        return cheapest, bool(size > 1 + 3 / np.sqrt(2 * data.values.size) or not (data.errors != 1).any())
-    nothing, *losses = _cross_validated(data, data.groups, fits)
+        return cheapest, bool(size > 1 + 3 / np.sqrt(2 * data.values.size) or not known)
+    nothing, *unseen = _cross_validated(data, data.groups, fits)
     order = np.argsort([_functions(fit.shape) + len(fit.parameters) for fit in fits], kind="stable")
-    best = int(np.argmin([loss.mean() for loss in losses]))
+    best = int(np.argmin([loss.mean() for loss in unseen]))
 
     def as_good(loss: np.ndarray) -> bool:
-        worse = loss - losses[best]
+        worse = loss - unseen[best]
         return bool(worse.mean() <= 2 * worse.std(ddof=1) / np.sqrt(len(worse)))
 
-    chosen = next(i for i in order if as_good(losses[i]))
-    gain = nothing - losses[chosen]
+    chosen = next(i for i in order if as_good(unseen[i]))
+    gain = nothing - unseen[chosen]
     return fits[chosen], bool(gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(len(gain)))
 
 

@@ -382,15 +382,16 @@ def _read_system(model: System) -> System:
     known = 1 if model.input_size is None else checks.size("model.input_size", model.input_size)
     channels = sizes.get("input", known)
     params = jax.tree.map(lambda leaf: checks.concretely(jnp.asarray, leaf), model.params)
-    if isinstance(model.drift, _Program):  # of a system that has been read before
-        return System(params, model.drift, kernel, inputs, channels)
+    drift: Any = model.drift
+    if isinstance(drift, _Program):  # of a system that has been read before
+        return System(params, drift, kernel, inputs, channels)
     row, state = (jax.ShapeDtypeStruct((size,), dtype) for size in (channels, hidden))
-    found = functions.traced("drift", model.drift, params, state, row)
+    found = functions.traced("drift", drift, params, state, row)
     if not isinstance(found.out, jax.ShapeDtypeStruct) or (found.out.shape, found.out.dtype) != ((hidden,), dtype):
         raise ValueError(f"drift must return ({hidden},) of {dtype} for a state of that shape, got {found.out}")
     constants, structure = jax.tree.flatten(found)
     used = partial_eval.dce_jaxpr(jax.make_jaxpr(found)(params, state, row).jaxpr, [True])[1]
-    program = _Program(structure, used[-1])
+    program: Any = _Program(structure, used[-1])
     return System((constants, params), program, kernel, inputs, channels)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import srnn
 from tests.contracts.table import Row
 
-STEPS, DT = 4, 0.125
+STEPS, DT = 4, 0.1
 TIMES = tuple(k * DT for k in range(STEPS + 1))
 OPTIONS = {"t1": STEPS * DT, "dt": DT}
 
