@@ -124,7 +124,7 @@ def _both_sides(run: Run, *, grid: Grid, chosen: tuple[int, ...], chunks: Chunks
     sigma = jnp.where(jnp.isfinite(sigma).all(), sigma, jnp.nan)
     # D⁻¹ Cᵀ, (hidden, input), without forming σᵀσ, whose condition number is the square of σ's
     inverse = jnp.linalg.pinv(sigma, rtol=max(sigma.shape) * jnp.finfo(dtype).eps)
-    conjugate = 2 * inverse @ (inverse.T @ model.input_kernel.T)
+    conjugate = 2 * inverse @ (inverse.T @ additive_input(model).T)
     # without noise in every direction there is no equilibrium to compare with
     conjugate = jnp.where(jnp.linalg.matrix_rank(sigma) == sigma.shape[1], conjugate, jnp.nan)
 

@@ -38,10 +38,10 @@ class Timescales(NamedTuple):
         residual: the root mean square of (kernel − fit) / standard error, about 1 or below where the fit is as good as
             the kernel; where all standard errors are zero, of kernel − fit alone.
         converged: whether there is something to fit, the solver came to rest, and components can be told apart: their
-            amplitudes do not cancel tenfold. Never for a kernel that is zero, not finite, or noise alone; where there is
-            nothing to fit, timescales and amplitudes are NaN.
-        stderr: (component,), standard errors of the timescales; None for a kernel without groups, from which none can be
-            had.
+            amplitudes do not cancel tenfold. Never for a kernel that is zero, not finite, or noise alone; where
+            nothing is to fit, timescales and amplitudes are NaN.
+        stderr: (component,), standard errors of the timescales; None for a kernel without groups, from which
+            none can be had.
         frequencies: (component,), ω, in radians per unit of time; 0 for a component that only decays.
         frequency_stderr: (component,), as `stderr`.
         sines: (component, input), amplitudes b of the sine of components that oscillate.
@@ -102,7 +102,7 @@ def memory_timescales(kernel: Kernel, *, components: int | None = None) -> Times
 
 
 class _Data(NamedTuple):
-    """A kernel by ascending lags: values (lag, channel) and their errors, and means over groups (group, lag, channel)."""
+    """A kernel by ascending lags: values (lag, channel) and their errors, and means over groups of paths."""
 
     lags: np.ndarray
     values: np.ndarray
@@ -111,7 +111,7 @@ class _Data(NamedTuple):
 
 
 def _read(kernel: Kernel) -> _Data:
-    if np.ndim(getattr(kernel, "values", None)) == 3:  # of a readout with many outputs: as many channels
+    if getattr(getattr(kernel, "values", None), "ndim", 2) == 3:  # of a readout with many outputs: as many channels
         flat = {name: getattr(kernel, name) for name in ("values", "stderr", "groups")}
         flat = {name: x if x is None else jnp.reshape(x, (*x.shape[:-2], -1)) for name, x in flat.items()}
         kernel = kernel._replace(**flat)
@@ -122,13 +122,13 @@ def _read(kernel: Kernel) -> _Data:
     lags, values, errors = (np.asarray(x, np.float64)[order] for x in (kernel.lags, kernel.values, kernel.stderr))
     least = _LEAST_ERROR * np.median(errors)
     errors = np.maximum(errors, least if least > 0 else errors.max()) if errors.any() else np.ones_like(errors)
-    groups = kernel.groups
-    if groups is not None:
-        axes = "group step input"
-        sizes = dict(zip(("step", "input"), kernel.values.shape, strict=True))
-        groups = np.asarray(checks.array("kernel.groups", groups, axes, sizes), np.float64)[:, order]
-        groups = groups if len(groups) >= 2 * _FOLDS and np.ptp(groups, axis=0).any() else None
-    return _Data(lags, values, errors, groups)
+    if kernel.groups is None:
+        return _Data(lags, values, errors, None)
+    sizes = dict(zip(("step", "input"), kernel.values.shape, strict=True))
+    checked = checks.array("kernel.groups", kernel.groups, "group step input", sizes)
+    groups = np.asarray(checked, np.float64)[:, order]
+    usable = len(groups) >= 2 * _FOLDS and np.ptp(groups, axis=0).any()
+    return _Data(lags, values, errors, groups if usable else None)
 
 
 class _Fit(NamedTuple):
@@ -263,21 +263,22 @@ def _chosen(data: _Data, counts: list[int]) -> tuple[_Fit | None, bool]:
     fits = [_fit(data, shape, _starts(data, shape)) for shape in shapes]
     if data.groups is None:
         # without groups: by what is left, at a price for each parameter that independent errors would ask
-        price = 0.5 * np.log(data.values.size)
-        prices = [price * (len(fit.parameters) + _functions(fit.shape) * data.values.shape[1]) for fit in fits]
-        best = fits[int(np.argmin([fit.loss + cost for fit, cost in zip(fits, prices, strict=True)]))]
+        known, count = (data.errors != 1).any(), data.values.size
+        prices = [0.5 * np.log(count) * (len(fit.parameters) + _functions(fit.shape) * data.values.shape[1]) for fit in fits]
+        losses = [fit.loss if known else 0.5 * count * np.log(fit.loss + np.finfo(float).tiny) for fit in fits]
+        cheapest = fits[int(np.argmin(np.add(losses, prices)))]
         size = np.sqrt(((data.values / data.errors) ** 2).mean())
-        return best, bool(size > 1 + 3 / np.sqrt(2 * data.values.size) or not (data.errors != 1).any())
-    nothing, *losses = _cross_validated(data, fits)
+        return cheapest, bool(size > 1 + 3 / np.sqrt(2 * data.values.size) or not known)
+    nothing, *unseen = _cross_validated(data, data.groups, fits)
     order = np.argsort([_functions(fit.shape) + len(fit.parameters) for fit in fits], kind="stable")
-    best = int(np.argmin([loss.mean() for loss in losses]))
+    best = int(np.argmin([loss.mean() for loss in unseen]))
 
     def as_good(loss: np.ndarray) -> bool:
-        worse = loss - losses[best]
+        worse = loss - unseen[best]
         return bool(worse.mean() <= 2 * worse.std(ddof=1) / np.sqrt(len(worse)))
 
-    chosen = next(i for i in order if as_good(losses[i]))
-    gain = nothing - losses[chosen]
+    chosen = next(i for i in order if as_good(unseen[i]))
+    gain = nothing - unseen[chosen]
     return fits[chosen], bool(gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
@@ -285,13 +286,13 @@ def _functions(shape: _Shape) -> int:
     return shape[0] + 2 * shape[1]
 
 
-def _cross_validated(data: _Data, fits: list[_Fit]) -> list[np.ndarray]:
+def _cross_validated(data: _Data, groups: np.ndarray, fits: list[_Fit]) -> list[np.ndarray]:
     """How badly a fit to the other groups predicts each fold of them: of no mode at all, and of each shape."""
-    folds = np.arange(len(data.groups)) % _FOLDS
+    folds = np.arange(len(groups)) % _FOLDS
     losses: list[list[float]] = [[] for _ in range(1 + len(fits))]
     for fold in range(_FOLDS):
-        held = data.groups[folds == fold].mean(axis=0)
-        seen = data._replace(values=data.groups[folds != fold].mean(axis=0))
+        held = groups[folds == fold].mean(axis=0)
+        seen = data._replace(values=groups[folds != fold].mean(axis=0))
         losses[0].append(float(((held / data.errors) ** 2).mean()))
         for fit, into in zip(fits, losses[1:], strict=True):
             again = _fit(seen, fit.shape, [fit.parameters], most=10)
@@ -301,7 +302,7 @@ def _cross_validated(data: _Data, fits: list[_Fit]) -> list[np.ndarray]:
     return [np.asarray(loss) for loss in losses]
 
 
-def _sandwich(data: _Data, fit: _Fit) -> np.ndarray:
+def _sandwich(data: _Data, groups: np.ndarray, fit: _Fit) -> np.ndarray:
     """Standard errors of the parameters: how each group's deviation moves the fit, to first order."""
     amplitudes, _ = _amplitudes(data, fit.shape, fit.parameters)
     channels = data.values.shape[1]
@@ -320,7 +321,7 @@ def _sandwich(data: _Data, fit: _Fit) -> np.ndarray:
         axis=1,
     )
     influence = np.linalg.pinv(slopes)
-    deviations = ((data.groups - data.groups.mean(axis=0)) / data.errors).reshape(len(data.groups), -1)
+    deviations = ((groups - groups.mean(axis=0)) / data.errors).reshape(len(groups), -1)
     moved = deviations @ influence.T
     return np.sqrt((moved**2).sum(axis=0) / len(moved) / (len(moved) - 1))[: len(fit.parameters)]
 
@@ -348,7 +349,7 @@ def _result(kernel: Kernel, data: _Data, fit: _Fit | None, holds: bool, componen
     cancel = np.abs(cosines).sum(axis=0).max() > _CANCELLATION * np.abs(data.values).max()
     error, turn_error = None, None
     if data.groups is not None:
-        errors = _sandwich(data, fit)
+        errors = _sandwich(data, data.groups, fit)
         error = given((errors[:count] * fit.timescales)[order])
         turn_error = given(np.concatenate([np.zeros(decaying), errors[count:]])[order])
     return Timescales(

@@ -99,7 +99,7 @@ class System:
     """
 
     params: Any
-    drift: Callable[[Any, Array, Array], Array] = struct.field(pytree_node=False)
+    drift: Callable[..., Any] = struct.field(pytree_node=False)
     noise_kernel: Leaf
     input_kernel: Leaf | None = None
     input_size: int | None = struct.field(pytree_node=False, default=None)
@@ -327,7 +327,7 @@ def input_size(model: Model) -> int:
     """Channels of the input."""
     if model.input_kernel is not None:
         return int(model.input_kernel.shape[0])
-    return 1 if model.input_size is None else model.input_size
+    return getattr(model, "input_size", None) or 1
 
 
 def dtype_of(model: Model) -> Any:
@@ -350,7 +350,7 @@ def named(activation: str | Callable[[Array], Array]) -> Named:
 
 
 def read(model: Any) -> Model:
-    """A model whose shapes fit together, its function traced now: a static program, with what it reads in the pytree."""
+    """A model whose shapes fit together, its function traced now: a static program beside what it reads."""
     if isinstance(model, System):
         return _read_system(model)
     checks.instance("model", model, SRNN, "srnn.init")
@@ -382,15 +382,16 @@ def _read_system(model: System) -> System:
     known = 1 if model.input_size is None else checks.size("model.input_size", model.input_size)
     channels = sizes.get("input", known)
     params = jax.tree.map(lambda leaf: checks.concretely(jnp.asarray, leaf), model.params)
-    if isinstance(model.drift, _Program):  # of a system that has been read before
-        return model.replace(params=params, noise_kernel=kernel, input_kernel=inputs, input_size=channels)
+    drift: Any = model.drift
+    if isinstance(drift, _Program):  # of a system that has been read before
+        return System(params, drift, kernel, inputs, channels)
     row, state = (jax.ShapeDtypeStruct((size,), dtype) for size in (channels, hidden))
-    found = functions.traced("drift", model.drift, params, state, row)
+    found = functions.traced("drift", drift, params, state, row)
     if not isinstance(found.out, jax.ShapeDtypeStruct) or (found.out.shape, found.out.dtype) != ((hidden,), dtype):
         raise ValueError(f"drift must return ({hidden},) of {dtype} for a state of that shape, got {found.out}")
     constants, structure = jax.tree.flatten(found)
     used = partial_eval.dce_jaxpr(jax.make_jaxpr(found)(params, state, row).jaxpr, [True])[1]
-    program = _Program(structure, used[-1])
+    program: Any = _Program(structure, used[-1])
     return System((constants, params), program, kernel, inputs, channels)
 
 
@@ -412,11 +413,11 @@ class _Program(NamedTuple):
 
 def additive_input(model: Model) -> Float[Array, "input hidden"]:
     """The kernel of an input that is only added; refused where the input enters inside the drift."""
-    inside = isinstance(model, System) and (model.input_kernel is None or model.drift.reads_input)
-    if inside:
+    inside = isinstance(model, System) and getattr(model.drift, "reads_input", True)
+    if inside or model.input_kernel is None:
         raise ValueError(
-            "model must add its input, by System(..., input_kernel=...), with a drift that does not read u: only then is "
-            "a push a shift of the noise; srnn.response_kernel(method='adjoint') takes any system"
+            "model must add its input, by System(..., input_kernel=...), with a drift that does not read u: only then "
+            "is a push a shift of the noise; srnn.response_kernel(method='adjoint') takes any system"
         )
     return model.input_kernel
 

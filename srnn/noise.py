@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 Increments: TypeAlias = Literal["gaussian", "two_point"]
 
-# on [−π/4, π/4]: sin x = x + x³ S(x²) and cos x = 1 − x²/2 + x⁴ C(x²), highest power first, to the last bit of each dtype
+# on [−π/4, π/4], to the last bit: sin x = x + x³ S(x²) and cos x = 1 − x²/2 + x⁴ C(x²), highest power first
 _SINE = {
     "float32": (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1),
     "float64": (
@@ -46,7 +46,7 @@ class Increment(NamedTuple):
     """
 
     rise: Float[Array, "path noise"]
-    area: Float[Array, "path noise"] | None
+    area: Any
 
 
 def increment(
@@ -69,7 +69,8 @@ def halves(key: Array, k: Int[Array, ""], whole: Increment, dt: float) -> tuple[
         Foster, Lyons, Oberhauser (2020), theorem 3.7, for the halves of an area.
     """
     key = jax.random.fold_in(jax.random.fold_in(key, k), 2)
-    shape, dtype = whole.rise.shape, whole.rise.dtype
+    paths, channels = whole.rise.shape
+    shape, dtype = (paths, channels), whole.rise.dtype
     middle = normal(key, shape, dtype, k >= 0)
     if whole.area is None:
         apart = 0.5 * dt**0.5 * middle
@@ -103,8 +104,8 @@ def normal(key: Array, shape: tuple[int, int], dtype: Any, true: Array) -> Float
 def _box_muller(key: Array, shape: tuple[int, int], dtype: Any) -> tuple[Array, Array]:
     """Two independent normal arrays: a radius from some words, and an angle from others.
 
-    The angle is uniform in [−π/4, π/4] from the low bits; the two highest bits choose the sign of the cosine and whether
-    sine and cosine change places.
+    The angle is uniform in [−π/4, π/4] from the low bits; the two highest bits choose the sign of the cosine, and
+    whether sine and cosine change places.
     """
     if dtype == jnp.float32:
         for_radius, for_angle = _words(key, shape, 1)[0]

@@ -25,10 +25,10 @@ from jaxtyping import Array, Float, Int
 from maso_rnn import checks
 from srnn.mismatch import compared, mismatch
 from srnn.model import SRNN, Model, additive_input, dtype_of, hidden_size, named, noise_matrix
+from srnn.noise import Increments
 from srnn.simulation import (
     Control,
     Grid,
-    Increments,
     Readout,
     Run,
     after_burn_in,
@@ -102,16 +102,16 @@ def response_kernel(
 
     Args:
         model: an `SRNN` or a `System`.
-        readout: f, a function of (hidden,) to a scalar or to (output,); "adjoint" and "tangent" differentiate it `order`
-            times along paths, and up to there nothing of it may jump: see `Kernel.mismatch`.
+        readout: f, a function of (hidden,) to a scalar or to (output,); "adjoint" and "tangent" differentiate it
+            `order` times along paths, and up to there nothing of it may jump: see `Kernel.mismatch`.
         t1: the end, in units of time after the burn-in.
         dt: the step; t1/dt must be whole.
         key: a random key.
         paths: how many, at least 2; they run in chunks that keep memory small.
         order: 1 or 2; `volterra_terms` has every order.
         steps: indices in [0, t1/dt) of the steps in which to apply the impulse, ascending; all by default.
-        method: "adjoint" (all steps in one backward pass for each output), "tangent" (one forward pass for each step and
-            channel, or pair of them), or "malliavin" (no derivatives, but more variance, growing with the number of
+        method: "adjoint" (all steps in one backward pass for each output), "tangent" (one forward pass for each step
+            and channel, or pair of them), or "malliavin" (no derivatives, but more variance, growing with the number of
             steps; the input must be additive, and noise must reach where it pushes).
         initial: (hidden,), or (path, hidden), or None for zeros; where it is sharded over paths, so is the work.
         control: the input about which to perturb, (step, input) or a function of time; None for zeros.
@@ -161,8 +161,8 @@ def response_kernel(
     count = (len(chosen) * channels) ** order * outputs
     if count > LARGEST_KERNEL:
         raise ValueError(
-            f"steps: an order-{order} kernel at {len(chosen)} steps, {channels} inputs and {outputs} outputs has {count} "
-            f"numbers, more than {LARGEST_KERNEL}; choose fewer steps"
+            f"steps: an order-{order} kernel at {len(chosen)} steps, {channels} inputs and {outputs} outputs has "
+            f"{count} numbers, more than {LARGEST_KERNEL}; choose fewer steps"
         )
     chunks = chunks_of(grid.paths, _bytes_per_path(run, grid, len(chosen), order, method))
     return _kernel(
@@ -186,8 +186,8 @@ def require_smooth(model: Model, order: int) -> None:
     """
     if isinstance(model, SRNN) and order > named(model.activation).derivatives:
         raise ValueError(
-            f"activation {model.activation} has a kink, which derivatives along paths miss at order {order}: use a smooth "
-            "one (tanh, softplus, gelu), or srnn.response_kernel(..., method='malliavin')"
+            f"activation {model.activation} has a kink, which derivatives along paths miss at order {order}: use a "
+            "smooth one (tanh, softplus, gelu), or srnn.response_kernel(..., method='malliavin')"
         )
 
 

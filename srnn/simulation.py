@@ -43,8 +43,8 @@ class Ensemble(NamedTuple):
         stderr: (time, ...), standard error of the mean.
         diverged: the number of paths whose saved states or values are not all finite; a readout of a state that is not
             finite is NaN, whatever the function makes of it.
-        step_error: (time, ...), the root mean square over paths of how far values are from those at half the step on the
-            same Brownian paths; None unless `check_step` is set.
+        step_error: (time, ...), the root mean square over paths of how far values are from those at half the step on
+            the same Brownian paths; None unless `check_step` is set.
     """
 
     times: Float[Array, " time"]
@@ -112,7 +112,7 @@ class Run(NamedTuple):
         control: (step, input).
         initial: (hidden,) or (path, hidden).
         key: of the noise.
-        readout: the function of one state, or None.
+        readout: the function of one state, a `Traced`, or None.
         path: a Brownian path that was given in place of drawn noise, or None.
     """
 
@@ -120,7 +120,7 @@ class Run(NamedTuple):
     control: Array
     initial: Array
     key: Array
-    readout: functions.Traced | None
+    readout: Any
     path: Any = None
 
 
@@ -308,7 +308,9 @@ def _two_half_steps(run: Run, grid: Grid, k: Array, states: Array) -> Array:
 
 
 def _moved(model: Model, scheme: Scheme, states: Array, row: Array, noise: Increment, dt: float) -> Array:
-    felt = Increment(*(None if part is None else models.put_noise(model, part) for part in noise))
+    felt = Increment(
+        models.put_noise(model, noise.rise), models.put_noise(model, noise.area) if noise.area is not None else None
+    )
     return scheme(states, lambda h: models.rate(model, h, row), felt, dt)
 
 

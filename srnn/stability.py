@@ -1,4 +1,4 @@
-"""How long a step may be: what is refused because it blows up or stands still, and what is warned of because it is coarse.
+"""How long a step may be: one that blows up or stands still is refused, one that is coarse is warned of.
 
 An explicit Runge–Kutta method multiplies a mode of rate λ by R(dt λ) in every step, and blows up where |R| > 1 though
 the mode decays. Looked at are the drift's Jacobians where they are known without running: with all units flat, on or
@@ -35,7 +35,8 @@ def refuse_bad_step(model: Model, dt: float, order: int, steps: int, start: Arra
     limit = min(limits, default=np.inf)
     if dt >= limit * (1 - 1e-9):
         raise ValueError(
-            f"dt = {dt} is past the stability limit {limit:.4g} of the drift's Jacobian; dt = {0.1 * limit:.2g} would do"
+            f"dt = {dt} is past the stability limit {limit:.4g} of the drift's Jacobian; "
+            f"dt = {0.1 * limit:.2g} would do"
         )
     possible = min((largest_step(rates, order) for rates in modes.possible), default=np.inf)
     every = np.concatenate([np.zeros(1), *modes.certain])

@@ -22,8 +22,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from maso_rnn import checks
 from srnn.model import Model, additive_input, dtype_of, hidden_size, input_size, read
+from srnn.noise import Increments
 from srnn.response import Kernel, noise_shift, read_kernel, require_smooth
-from srnn.simulation import Control, Grid, Increments, Readout, Run, after_burn_in, last_states, like, read_run
+from srnn.simulation import Control, Grid, Readout, Run, after_burn_in, last_states, like, read_run
 from srnn.statistics import Chunks, Moments, chunks_of, lost, moments, pool
 
 MOST_ORDERS = 10  # of a series
@@ -121,7 +122,7 @@ def volterra_terms(
         )
     if max_order >= _SLOW_ORDER:
         warnings.warn(
-            f"max_order = {max_order} takes minutes and gigabytes to compile, and {size / 2**20:.3g} MiB for every path",
+            f"max_order = {max_order} takes minutes and gigabytes to compile, and {size / 2**20:.3g} MiB a path",
             stacklevel=2,
         )
     return _terms(run, grid=grid, max_order=max_order, chunks=chunks_of(grid.paths, size))

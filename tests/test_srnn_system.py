@@ -41,7 +41,7 @@ def test_an_ornstein_uhlenbeck_process_agrees_with_its_closed_form(key, method):
 
 
 def test_a_system_is_the_srnn_that_it_spells_out(key):
-    model = srnn.init(key, 2, 3, noise=0.5).replace(bias=jnp.array([0.5, -0.3, 0.2]))
+    model = srnn.init(key, 2, 3, noise=0.5, radius=0.3).replace(bias=jnp.array([0.5, -0.3, 0.2]))
     control = jax.random.normal(key, (4, 2))
     options = {"t1": 0.5, "dt": 0.125, "key": key, "paths": 6}
 
@@ -98,7 +98,7 @@ def rate_network(key):
 
 def test_the_rate_network_is_its_equation(key):
     system = rate_network(key)
-    recurrent, inputs, bias, tau = system.params
+    recurrent, inputs, bias, _ = system.params
     h, u = jax.random.normal(key, (6,)), jnp.array([0.3, -1.0])
     wanted = (-h + jnp.tanh(h @ recurrent + u @ inputs + bias)) / 0.5
     np.testing.assert_allclose(system.drift(system.params, h, u), wanted, rtol=1e-13)
