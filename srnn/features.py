@@ -70,12 +70,13 @@ def _feature(control: Array, basis: Array, depth: int) -> Array:
 
 
 def _edges(times: Any, steps: int) -> np.ndarray | Array:
-    """The edges of so many steps, (step + 1,): in float64 on the host where they are known; NaN where they are not
-    and do not ascend."""
+    """The edges of so many steps, (step + 1,), in float64 where they are known; traced ones are NaN if not ascending."""
     starts_only = len(checks.array("times", times, "edge")) == steps > 1
     if len(times) != steps + (not starts_only):
-        raise ValueError(f"times must be ({steps + 1},), the edges of the steps, or ({steps},), where they begin, got "
-                         f"shape {times.shape}")
+        raise ValueError(
+            f"times must be ({steps + 1},), the edges of the steps, or ({steps},), where they begin, got "
+            f"shape {times.shape}"
+        )
     if checks.is_concrete(times):
         times = np.asarray(times, np.float64)
         if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
