@@ -70,9 +70,7 @@ def _feature(control: Array, basis: Array, depth: int) -> Array:
 
 
 def _edges(times: Any, steps: int) -> np.ndarray | Array:
-    """The edges of so many steps, (step + 1,): in float64 on the host where they are known; NaN where they are not
-    and do not ascend.
-    """
+    """The edges of so many steps, (step + 1,), in float64 where they are known; traced ones are NaN if not ascending."""
     starts_only = len(checks.array("times", times, "edge")) == steps > 1
     if len(times) != steps + (not starts_only):
         raise ValueError(

@@ -95,18 +95,20 @@ def _joined(increments: Array, depth: int) -> Array:
     if channels == 1:  # then all that counts is where the path ends
         end = increments.sum(axis=0)
         return jnp.cumprod(end / jnp.arange(1, depth + 1, dtype=end.dtype).reshape(-1, *[1] * len(batch)), axis=0)
-    flat = increments.reshape(steps, channels, -1)
+    flat = increments.reshape(steps, channels, *[-1] * bool(batch))
     # each x/k has an array of its own: XLA vectorises no loop that reads two rows of one array at a traced index
     pieces = tuple(flat / k for k in range(1, depth + 1))
     nothing = jnp.zeros_like(flat[0])
     levels = tuple(jnp.zeros((channels,) * k + nothing.shape[1:], flat.dtype) + nothing for k in range(1, depth + 1))
     # the derivative keeps the levels before each step, and makes the products again
-    levels, _ = jax.lax.scan(jax.checkpoint(_join, prevent_cse=False), levels, pieces)
+    join = jax.checkpoint(_join, prevent_cse=False)
+    # of one path, two steps at a time keep the levels in registers for longer: 0.6 of the time of one at a time
+    levels, _ = jax.lax.scan(join, levels, pieces, unroll=1 if batch else 2)
     return jnp.concatenate([level.reshape(-1, *batch) for level in levels])
 
 
 def _join(levels: tuple[Array, ...], pieces: tuple[Array, ...]) -> tuple[tuple[Array, ...], None]:
-    """One straight piece more, given as x, x/2, …, each (channel, batch)."""
+    """One straight piece more, given as x, x/2, …, each (channel,) or (channel, batch)."""
     joined = []
     for k, level in enumerate(levels, 1):
         horner = pieces[k - 1]
@@ -118,16 +120,16 @@ def _join(levels: tuple[Array, ...], pieces: tuple[Array, ...]) -> tuple[tuple[A
 
 @jax.custom_jvp
 def _outer(tensor: Array, x: Array) -> Array:
-    """`tensor` ⊗ `x` for each of a batch, on the last axis."""
-    return tensor[..., None, :] * x
+    """`tensor` ⊗ `x`, for each of a batch if `x` has one, on the last axis."""
+    return jnp.expand_dims(tensor, -x.ndim) * x
 
 
 @_outer.defjvp
 def _outer_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (tensor, x), (change, push) = primals, tangents
     # by channels, since what a product over them is transposed to, a sum over a short axis, takes three times as long
-    changed = jnp.stack([change * x[i] for i in range(len(x))], axis=-2)
-    return _outer(tensor, x), changed + tensor[..., None, :] * push
+    changed = jnp.stack([change * x[i] for i in range(len(x))], axis=-x.ndim)
+    return _outer(tensor, x), changed + _outer(tensor, push)
 
 
 _signature = Primitive("signature")
