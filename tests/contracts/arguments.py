@@ -69,7 +69,7 @@ def _plane() -> Arguments:
 
 def _walked() -> Arguments:
     line = _line() | {"h0": None}
-    return {"rnn": line["rnn"], "walk": maso_rnn.walk_line(**line), "refresh_every": 8}
+    return {"rnn": line["rnn"], "walk": maso_rnn.walk_line(**line), "refresh_every": 8, "length": line["length"]}
 
 
 def _dynamics() -> Arguments:
@@ -107,6 +107,7 @@ def _leaf_names() -> Arguments:
         "initial": ["state"],
         "tied": (),
         "skeleton": "modulo",
+        "layout": None,
     }
 
 
@@ -149,7 +150,17 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "maso_rnn.affine_map": lambda: _network() | {"step": -1},
     "maso_rnn.affine_maps": _network,
     "maso_rnn.affine_maps_along": _walked,
+    "maso_rnn.all_fixed_points": lambda: {
+        "rnn": maso_rnn.init(KEY, 2, [3], 1, dtype=DTYPE),
+        "x": jnp.ones(2, DTYPE),
+        "period": 1,
+        "max_codes": 2**6,
+        "max_points": 100,
+        "prune": True,
+        "progress": False,
+    },
     "maso_rnn.boundary_distance": _network,
+    "maso_rnn.cell": lambda: {"network": network(KEY, DTYPE), "order": None, "activation": None},
     "maso_rnn.certified_radius": lambda: (
         _network() | {"label": 1, "norm": "linf", "moves": jnp.ones(TIME, bool), "tries": 3}
     ),
@@ -157,6 +168,17 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "codes": tuple(jnp.stack([code, ~code, code]) for code in _codes()),
         "lengths": None,
     },
+    "maso_rnn.cycles": lambda: {
+        "step": _step,
+        "starts": jnp.full((2, 4), 0.1, DTYPE),
+        "x": jnp.zeros(2, DTYPE),
+        "period": 2,
+        "max_steps": 5,
+        "distance": 1e-3,
+        "progress": False,
+    },
+    "maso_rnn.decision_boundary": lambda: {"plane": maso_rnn.partition_plane(**_plane())},
+    "maso_rnn.decisions": lambda: {"walk": maso_rnn.walk_line(**_line())},
     "maso_rnn.doubtful_codes": _network,
     "maso_rnn.eigen": lambda: {
         "radius": 0.9,
@@ -164,15 +186,24 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "max_phase": jnp.pi,
         "base": jax.nn.initializers.glorot_normal(),
     },
+    "maso_rnn.entropy_bound": lambda: {"exponents": jnp.asarray([0.5, 0.2, -1.0], DTYPE)},
+    "maso_rnn.fixed_points_along": lambda: {
+        "step": _step,
+        "starts": jnp.full((2, 4), 0.1, DTYPE),
+        "start": jnp.zeros(2, DTYPE),
+        "stop": jnp.ones(2, DTYPE),
+        "count": 2,
+        "options": {},
+    },
     "maso_rnn.fixed_points": lambda: {
         "step": _step,
         "starts": jnp.full((2, 4), 0.1, DTYPE),
         "x": jnp.zeros(2, DTYPE),
-        "learning_rate": 0.05,
         "max_steps": 5,
         "tolerance": 1e-10,
         "distance": 1e-3,
         "outlier_scale": 10.0,
+        "progress": False,
     },
     "maso_rnn.forward": _network,
     "maso_rnn.hamming": lambda: {"codes_a": _codes(), "codes_b": tuple(~code for code in _codes())},
@@ -189,19 +220,34 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "dtype": DTYPE,
     },
     "maso_rnn.initial_state": lambda: {name: value for name, value in _network().items() if name in ("rnn", "h0")},
+    "maso_rnn.integrated_gradients": lambda: _network() | {"baseline": -_network()["xs"], "max_regions": 40},
+    "maso_rnn.integrated_gradients_by_quadrature": lambda: {
+        "cell": maso_rnn.cell(network(KEY, DTYPE)),
+        "xs": _network()["xs"],
+        "baseline": -_network()["xs"],
+        "h0": _network()["h0"],
+        "tolerance": 1e-3,
+        "max_intervals": 8,
+        "length": TIME - 1,
+    },
+    "maso_rnn.integrated_gradients_on_device": lambda: (
+        _network() | {"baseline": -_network()["xs"], "max_regions": 40}
+    ),
     "maso_rnn.jacobian_spectra": _dynamics,
+    "maso_rnn.kaplan_yorke_dimension": lambda: {"exponents": jnp.asarray([0.5, 0.2, -1.0], DTYPE)},
     "maso_rnn.last_output": _network,
     "maso_rnn.leaky_relu": lambda: {"slope": 0.5},
     "maso_rnn.linearization_error": lambda: {"linearization": maso_rnn.linearize(**_around())} | _around(),
     "maso_rnn.linearize": _around,
-    "maso_rnn.lyapunov_exponents": lambda: _dynamics() | {"warmup": 1, "dt": 0.5},
+    "maso_rnn.lyapunov_exponents": lambda: _dynamics() | {"warmup": 1, "dt": 0.5, "count": 2},
     "maso_rnn.match": _affine,
     "maso_rnn.modal_coordinates": lambda: {"states": jnp.ones((3, 4), DTYPE), "kernel": kernel(KEY, DTYPE)},
+    "maso_rnn.nearest_change": lambda: _network() | {"label": 1, "norm": "l2", "max_projections": 4},
     "maso_rnn.noise_penalty": lambda: _network() | {"scale": jnp.asarray(0.5, DTYPE), "loss": _loss},
     "maso_rnn.np_rnn": dict,
     "maso_rnn.output_bounds": lambda: _network() | {"radius": 0.1, "norm": "l2", "moves": jnp.ones(TIME, bool)},
     "maso_rnn.pack": lambda: {"codes": _codes()},
-    "maso_rnn.parallel_forward": lambda: _network() | {"max_iterations": TIME + 2},
+    "maso_rnn.parallel_forward": lambda: _without("length", _network()) | {"max_iterations": TIME + 2},
     "maso_rnn.partition_plane": _plane,
     "maso_rnn.per_gate": lambda: {"init": maso_rnn.np_rnn(), "gates": 3, "axis": -1},
     "maso_rnn.pulse_decay": _pulse,
@@ -211,6 +257,13 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "scale": jnp.asarray(0.5, DTYPE),
     },
     "maso_rnn.recurrent_kernels": lambda: {"cell": network(KEY, DTYPE)},
+    "maso_rnn.sample_states": lambda: {
+        "key": KEY,
+        "trajectories": jax.random.normal(KEY, (3, 5, 4), DTYPE),
+        "count": 4,
+        "noise": 0.1,
+        "mask": jnp.ones((3, 5), bool),
+    },
     "maso_rnn.spectra": lambda: {"cell": network(KEY, DTYPE), "steps": 5},
     "maso_rnn.spectral_radius": lambda: {"base": jax.nn.initializers.glorot_normal(), "radius": 0.9},
     "maso_rnn.spectrum": lambda: {"kernel": kernel(KEY, DTYPE), "steps": 5},
@@ -221,26 +274,36 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "maso_rnn.walk_line": _line,
     "maso_rnn.walk_line_on_device": _line,
     "path_opt.balance": _params(),
-    "path_opt.equivariant_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH},
+    "path_opt.condition": _params(num_steps=PATH_STEPS, readout="last"),
+    "path_opt.equivariant_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH, "clip": 1.0},
     "path_opt.from_path_values": lambda: {
         "path_values": path_opt.path_values(network(KEY, DTYPE), GRAPH),
         "graph": GRAPH,
     },
     "path_opt.in_path_space": lambda: {"inner": optax.sgd(0.1), "graph": GRAPH},
     "path_opt.path_norm": _params(num_steps=PATH_STEPS, log=False, readout="last"),
-    "path_opt.path_sgd": lambda: {"learning_rate": 0.1, "graph": GRAPH} | _NORM,
-    "path_opt.path_space_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH},
-    "path_opt.path_space_sgd": lambda: {"learning_rate": 0.1, "graph": GRAPH, "momentum": 0.9},
+    "path_opt.path_sgd": lambda: {"learning_rate": 0.1, "graph": GRAPH, "clip": 1.0} | _NORM,
+    "path_opt.path_space_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH, "clip": 1.0},
+    "path_opt.path_space_sgd": lambda: {"learning_rate": 0.1, "graph": GRAPH, "momentum": 0.9, "clip": 1.0},
     "path_opt.path_values": _params(),
-    "path_opt.reduction_graph": lambda: {"rnn": network(KEY, DTYPE), "skeleton": "modulo"},
+    "path_opt.reduction_graph": lambda: {"model": network(KEY, DTYPE), "activation": None, "skeleton": "modulo"},
     "path_opt.reduction_graph_from_paths": _leaf_names,
     "path_opt.rescale": lambda: _params()() | {"log_scales": _scales()},
     "path_opt.scale_by_path_norm": lambda: {"graph": GRAPH} | _NORM,
     "path_opt.set_skeleton": _params(how="rescale"),
+    "path_opt.summary": lambda: {"state": path_opt.path_space_sgd(0.1, graph=GRAPH).init(network(KEY, DTYPE))},
     "srnn.drift": lambda: {"model": _model(KEY, DTYPE), "state": jnp.ones((2, 3), DTYPE)},
     "srnn.fluctuation_dissipation": lambda: (
         _without("control", _driven()()) | {"readout": read, "burn_in": DT, "steps": (0, 3)}
     ),
+    "srnn.from_rate_network": lambda: {
+        "recurrent_kernel": 0.5 * jnp.eye(3, dtype=DTYPE),
+        "input_kernel": jnp.ones((2, 3), DTYPE),
+        "bias": jnp.zeros(3, DTYPE),
+        "time_constant": 1.0,
+        "noise": 0.1,
+        "activation": "tanh",
+    },
     "srnn.init": lambda: {
         "key": KEY,
         "input_size": 2,
@@ -261,9 +324,9 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "times": _times(),
         "normalize": False,
     },
-    "srnn.response_kernel": _driven(readout=read, order=1, steps=(0, 3), method="adjoint", burn_in=DT, **_SOLVER),
+    "srnn.response_kernel": _driven(readout=read, order=1, steps=(0, 3), method="adjoint", burn_in=DT, compare=False, **_SOLVER),
     "srnn.signature": lambda: {"path": jax.random.normal(KEY, (5, 2), DTYPE), "depth": 3},
-    "srnn.simulate": _driven(save_steps=(2, STEPS), readout=read, sharding=None, **_SOLVER),
+    "srnn.simulate": _driven(save_steps=(2, STEPS), readout=read, sharding=None, check_step=False, **_SOLVER),
     "srnn.truncation_bound": lambda: {
         "model": _model(KEY, DTYPE),
         "control": _control(KEY, DTYPE),

@@ -1,0 +1,3 @@
+"""What of cells is exempt from rows."""
+
+HOST = {"maso_rnn.cell": "reads the weights of a network of any library, outside of jax.jit"}
