@@ -152,7 +152,8 @@ def is_valid(name, argument, kind):
 def test_every_argument_of_every_public_function_is_there_to_be_spoiled():
     assert set(ARGUMENTS) == table.public_functions()
     for name, made in ARGUMENTS.items():
-        assert set(made()) == set(inspect.signature(table.public(name)).parameters), name
+        parameters = inspect.signature(table.public(name)).parameters.values()
+        assert set(made()) == {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}, name
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,6 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "start": jnp.zeros(2, DTYPE),
         "stop": jnp.ones(2, DTYPE),
         "count": 2,
-        "options": {},
     },
     "maso_rnn.fixed_points": lambda: {
         "step": _step,
