@@ -33,7 +33,7 @@ VERDICTS = (HOLDS, IN_PART, NOT_HERE, NOT_TESTED, NOT_TESTABLE)
 EXPERIMENTS = ("constant", "exact", "spline", "path-space", "path-metric", "response", "memory", "eigen-init")
 COLUMNS = (
     *("data", "steps", "units", "updates", "baseline", "method"),
-    *("diverged", "difference", "p", "constant", "says", "the paper"),
+    *("diverged, of either", "difference", "p", "constant", "says", "the paper"),
 )
 LONG = 12  # rows, above which a table is folded
 
