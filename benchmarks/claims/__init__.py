@@ -41,8 +41,8 @@ _HEAD = """# Do the papers' claims hold?
 
 This page has two parts. **Identities** are theorems, or cannot be otherwise: they were checked numerically, and each
 has its error. **Claims about training and data** may turn out either way, and have verdicts. `python -m benchmarks
-report` makes the page from the results in `benchmarks/published`: no figure of ours is typed, and no verdict but those of
-rules that are no more.
+report` makes the page from the results in `benchmarks/published`: no figure of ours is typed, and no verdict but
+those of earlier rules.
 
 {summary}
 Size *small* is made for a CPU, and no test of what a method does at the papers' sizes, which `--size paper` runs; where
