@@ -299,6 +299,8 @@ def test_settings_that_say_nothing():
     assert state(BETTER, [NAN, NAN, NAN, 0.0, 0.0], constant=0.1) == "nobody learns"
     accuracies = {"metric": "test accuracy", "higher": True}
     assert state([0.999] * 5, [1.0] * 5, constant=0.5, **accuracies) == "at the ceiling"
+    assert state([0.99] * 5, [1.0] * 5, constant=0.5, **accuracies) == "worse"  # one is below
+    assert state([0.999] * 4 + [NAN], [1.0] * 5, constant=0.5, **accuracies) != "at the ceiling"
     assert state([0.6] * 5, [0.52] * 5, constant=0.5, **accuracies) == "better"
     assert state([0.54] * 5, [0.52] * 5, constant=0.5, **accuracies) == "nobody learns"
     assert state([], []) == "not there"

@@ -33,7 +33,7 @@ VERDICTS = (HOLDS, IN_PART, NOT_HERE, NOT_TESTED, NOT_TESTABLE)
 EXPERIMENTS = ("constant", "exact", "spline", "path-space", "path-metric", "response", "memory", "eigen-init")
 COLUMNS = (
     *("data", "steps", "units", "updates", "baseline", "method"),
-    *("diverged", "difference", "p", "constant", "says", "the paper"),
+    *("diverged, of either", "difference", "p", "constant", "says", "the paper"),
 )
 LONG = 12  # rows, above which a table is folded
 
@@ -41,7 +41,8 @@ _HEAD = """# Do the papers' claims hold?
 
 This page has two parts. **Identities** are theorems, or cannot be otherwise: they were checked numerically, and each
 has its error. **Claims about training and data** may turn out either way, and have verdicts. `python -m benchmarks
-report` makes the page from the results in `benchmarks/published`: no figure of ours and no verdict is typed.
+report` makes the page from the results in `benchmarks/published`: no figure of ours is typed, and no verdict but
+those of earlier rules.
 
 {summary}
 Size *small* is made for a CPU, and no test of what a method does at the papers' sizes, which `--size paper` runs; where

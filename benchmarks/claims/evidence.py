@@ -173,10 +173,11 @@ def _silent(one: Comparison) -> State | None:
     """Why a setting says nothing of a claim, if it does not."""
     if len(one.seeds) < 2 or one.idle:
         return "not there"
-    if not math.isnan(one.constant) and not any(_learns(one, way) for way in (one.ours, one.theirs)):
+    ways = (one.ours, one.theirs)
+    if not math.isnan(one.constant) and not any(_learns(one, way) for way in ways):
         return "nobody learns"
-    both = [score for way in (one.ours, one.theirs) for score in way.scores.values()]
-    return "at the ceiling" if one.metric == "test accuracy" and np.mean(both) >= CEILING else None
+    is_full = one.metric == "test accuracy" and all(way.mean >= CEILING and not way.diverged for way in ways)
+    return "at the ceiling" if is_full else None
 
 
 def _learns(one: Comparison, way: Contender) -> bool:

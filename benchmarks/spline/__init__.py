@@ -4,25 +4,6 @@ Every ReLU network starts with identity recurrent kernels and learns by RMSprop,
 compared; for the table gradients of all networks are clipped to norm 1. A contender without noise is tried with as many
 learning rates as one with noise is tried with pairs of a rate and a σ; the best on the validation set is trained from
 fresh seeds. `paper` has the paper's sizes.
-
-Which fields answer which claim (`part` is the configuration's; the numbers are the result's):
-
-- the affine map is exact: part "partition", `after.template.error`.
-- the partition is built up through time and changed by training: part "partition", `regions`, `pieces` and
-  `neighbours` by `times`, under `before` and `after`.
-- the right class has the larger inner product: part "partition", `after.template.right`, and `where_right` and
-  `where_wrong` predicted, with the margins.
-- noise is an explicit l2 penalty on the slope: part "partition", `after.noise`, `measured` against `predicted`, and
-  `left`, the share of draws that leave the piece; part "grid", `initial_slope_norm` by σ; part "penalty", `test_loss`,
-  `test_accuracy` and `initial_slope_norm` of "noise" against the penalties at equal σ.
-- ‖∂L/∂W_r‖ falls and larger rates are stable: part "grid", `recurrent_gradient_norm` (with the σ trained with) and
-  `recurrent_gradient_norm_at_rest`, and the largest rate whose `validation_loss` ends well below that of an even guess
-  (`report.learns`): networks that die are back at it, below where they began.
-- noise improves generalisation: part "table", final rows, `test_accuracy` of regulariser "noise" minus "none", model
-  "rnn" and "rnn, 2 layers".
-- simple RNNs come close to gated ones: part "table", final rows, `test_accuracy` of "rnn" with noise against "gru" and
-  "lstm".
-- RMSprop tolerates σ = 5, SGD less: part "grid", the best last `validation_accuracy` over rates, by optimiser and σ.
 """
 
 from __future__ import annotations
