@@ -126,9 +126,7 @@ def test_quadrature_of_pieces_says_how_far_off_it_is():
     rnn, xs, baseline = network_and_ends(NETS[0])
     exact = maso_rnn.integrated_gradients(rnn, xs, baseline)
     for most in (1, 30, 3_000):
-        found = maso_rnn.integrated_gradients_by_quadrature(
-            cell(rnn), xs, baseline, tolerance=1e-4, max_intervals=most
-        )
+        found = maso_rnn.integrated_gradients_by_quadrature(cell(rnn), xs, baseline, tolerance=1e-4, max_intervals=most)
         assert (np.abs(found.values - exact.values).sum(axis=(1, 2)) <= found.error).all()
         assert bool(found.overflow) == (most < 3_000)
 
@@ -164,7 +162,7 @@ def test_bad_ways_are_refused():
         maso_rnn.integrated_gradients,
         functools.partial(maso_rnn.integrated_gradients_on_device, max_regions=10),
     ):
-        with pytest.raises(ValueError, match="xs|baseline"):
+        with pytest.raises(ValueError, match=r"xs|baseline"):
             attribute(rnn, xs, baseline[:-1])
         with pytest.raises(ValueError, match="baseline"):
             attribute(rnn, xs, baseline.at[0, 0].set(jnp.nan))

@@ -575,7 +575,9 @@ def test_padding_changes_no_number():
 def test_layers_without_recurrence_are_walked():
     """An encoder below and a head above: as with recurrent kernels of zeros."""
     rnn, (origin, u, v) = network_and_corners(NETS[1], corners=3)
-    bare = rnn.replace(layers=tuple(l.replace(recurrent_kernel=None) if i != 1 else l for i, l in enumerate(rnn.layers)))
+    bare = rnn.replace(
+        layers=tuple(l.replace(recurrent_kernel=None) if i != 1 else l for i, l in enumerate(rnn.layers))
+    )
     zeros = rnn.replace(
         layers=tuple(
             l.replace(recurrent_kernel=jnp.zeros_like(l.recurrent_kernel)) if i != 1 else l

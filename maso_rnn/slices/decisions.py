@@ -1,8 +1,8 @@
 """Where the largest output changes, on a line and on a plane: exactly, since outputs are affine on every piece.
 
 On a piece of a line each output is a straight line, and the largest of them a broken one. A class that is largest at
-both ends of a piece is largest all along it, so only pieces whose ends differ are looked into. On a plane the same holds
-of polygons and their corners.
+both ends of a piece is largest all along it, so only pieces whose ends differ are looked into. On a plane the same
+holds of polygons and their corners.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from maso_rnn import checks
 from maso_rnn.slices.line import LineWalk
 from maso_rnn.slices.plane import PlanePartition
-
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -48,8 +47,8 @@ class Boundary(NamedTuple):
 def decisions(walk: LineWalk) -> Decisions:
     """Every place on a line where the largest output changes: between breakpoints too, and none is missed.
 
-    Equation: argmax_c z_c(s), z affine between breakpoints. Outputs that differ by no more than 4 ε of the largest count
-    as tied, and of tied ones the lowest index is taken, as `argmax` does.
+    Equation: argmax_c z_c(s), z affine between breakpoints. Outputs that differ by no more than 4 ε of the largest
+    count as tied, and of tied ones the lowest index is taken, as `argmax` does.
 
     Args:
         walk: from `walk_line` or `walk_line_on_device`, of a network with at least two outputs.
@@ -198,7 +197,7 @@ def _furthest(points: np.ndarray) -> tuple[int, int]:
 
 def _where_largest(ends: np.ndarray, c: int, least: float) -> tuple[float, float] | None:
     """Between which shares of a segment, given the outputs at its ends (2, output), c is the largest, or None."""
-    lead, other = (ends[:, [c]] - ends + least)
+    lead, other = ends[:, [c]] - ends + least
     slope = other - lead
     with np.errstate(divide="ignore", invalid="ignore"):
         zero = -lead / slope
@@ -218,6 +217,8 @@ def _check(found: Any, name: str, kind: type, source: str) -> None:
     if not checks.is_concrete(found):
         raise TypeError(f"{name} must not be traced: this is a host function")
     if bool(found.overflow):
-        raise ValueError(f"{name} must be whole, got one that was cut off by its cap; {source} with a larger max_regions")
+        raise ValueError(
+            f"{name} must be whole, got one that was cut off by its cap; {source} with a larger max_regions"
+        )
     if found.outputs[0].shape[-1] < 2:
         raise ValueError(f"{name} must be of a network with at least two outputs, got one: nothing is decided")
