@@ -1,7 +1,7 @@
 """How much each number of the input adds to the output, on the way from a baseline to the input.
 
-Integrated gradients are (x − b) · ∫₀¹ ∂z/∂x (b + s (x − b)) ds. On a piece of the way the gradient of a piecewise-affine
-network is constant, so that the integral is a sum over pieces, and exact:
+Integrated gradients are (x − b) · ∫₀¹ ∂z/∂x (b + s (x − b)) ds. On a piece of the way the gradient of a
+piecewise-affine network is constant, so that the integral is a sum over pieces, and exact:
 
     values = (x − b) · Σ_k (s_{k+1} − s_k) slope_k.
 
@@ -35,8 +35,8 @@ class Attribution(NamedTuple):
         values: (output, time, input), in the units of the output.
         pieces: how many affine pieces the way crosses; of a quadrature, how many intervals it was cut into.
         change: (output,), what the output changes by from the baseline to the input, by its two forward passes.
-        error: (output,), how far off the values of each output are known to be in sum: |Σ values − change|, and at least
-            the rounding of so many pieces; of a quadrature, what its rule estimates, and at least the tolerance.
+        error: (output,), how far off the values of each output may be in sum: |Σ values − change|, and at least the
+            rounding of so many pieces; of a quadrature, what its rule estimates, and at least the tolerance.
         overflow: whether there are more pieces, or intervals, than the cap; `values` is then NaN, or as good as `error`
             says.
     """
@@ -63,8 +63,8 @@ def integrated_gradients(
     Σ values = z(xs) − z(baseline).
 
     A host function: NumPy in float64. One vector is pulled back for each breakpoint, and what is kept does not grow
-    with the number of pieces. `integrated_gradients_on_device` may be traced; `integrated_gradients_by_quadrature` takes
-    any cell.
+    with the number of pieces. `integrated_gradients_on_device` may be traced; `integrated_gradients_by_quadrature`
+    takes any cell.
 
     Args:
         rnn: the network; its activation must be piecewise affine.
@@ -100,18 +100,19 @@ def integrated_gradients(
     max_regions = checks.size("max_regions", max_regions)
     steps, inputs = start.shape
     mean = np.zeros((host.readout.shape[1], steps * inputs))
-    pieces, last, first = 0, np.empty((0, 0), np.uint8), None
+    pieces, last, ends = 0, np.empty((0, 0), np.uint8), np.empty((0, 0))
     for rows, packed in walked(Slice(host, state, np.stack([start, stop - start])), max_regions):
         found = changes(from_bytes(packed, host), host, len(packed))
         mean += found.weighted_sum(np.diff(rows[:, 1]))[:, : mean.shape[1]]
         pieces, last = pieces + int(begin(packed, last).sum()), packed[-1:]
-        first, end = rows[0] if first is None else first, rows[-1]
-    if end[1] < 1:
+        ends = np.stack([ends[0] if len(ends) else rows[0], rows[-1]])
+    reached = ends[-1, 1]
+    if reached < 1:
         raise ValueError(
-            f"max_regions must be more than {max_regions}: so many pieces reach {end[1]:.3g} of the way from baseline "
+            f"max_regions must be more than {max_regions}: so many pieces reach {reached:.3g} of the way from baseline "
             f"to xs"
         )
-    at_baseline, at_input = host.outputs(np.stack([first, end]))
+    at_baseline, at_input = host.outputs(ends)
     values = np.zeros((len(mean), *xs.shape))
     values[:, :steps] = mean.reshape(-1, steps, inputs) * (stop - start)
     change = at_input - at_baseline
@@ -238,7 +239,8 @@ def integrated_gradients_by_quadrature(
         for the rule.
     """
     checks.instance("cell", cell, Cell, "maso_rnn.cell")
-    xs = checks.array("xs", xs, "time input", sizes := {})
+    sizes: dict[str, int] = {}
+    xs = checks.array("xs", xs, "time input", sizes)
     baseline = checks.array("baseline", baseline, "time input", sizes, xs.dtype)
     h0 = checks.carry("h0", cell.initial if h0 is None else h0)
     max_intervals = checks.size("max_intervals", max_intervals)

@@ -55,8 +55,8 @@ def nearest_change(
     u(g) the direction in which g falls fastest for the norm; then the first change on the way from `xs` to x.
 
     A local search, once towards each of the other classes: what it finds is certainly of another class, and often, not
-    always, the nearest; to about one in 4,000 where it is on the piece of `xs`. Each projection costs one affine map and
-    48 forward passes for each class.
+    always, the nearest; to about one in 4,000 where it is on the piece of `xs`. Each projection costs one affine map
+    and 48 forward passes for each class.
 
     Args:
         rnn: the network; its activation must be piecewise affine.
@@ -121,7 +121,7 @@ def _nearest(
         return jnp.where(others, z, -jnp.inf).max() - z[own] - 16 * eps * jnp.abs(z).max()
 
     def project(at: Array, target: Array) -> Array:
-        """From `xs` to where the map around `at` has another class overtake: at `at` the leading one, else the target."""
+        """From `xs` to where the map around `at` has the class that leads there overtake, or else the target."""
         affine = map_at(rnn, at, state, jnp.asarray(-1), jnp.asarray(True), length)
         apart = affine.slope[own] - affine.slope
         margins = affine.output[own] - affine.output + jnp.tensordot(apart, xs - at, axes=2)
@@ -181,8 +181,9 @@ def _nearest(
             start,
         )
 
-    found = jax.vmap(towards)(jnp.arange(len(others)))
-    done = jax.tree.map(lambda field: field[jnp.where(others, found.distance, jnp.inf).argmin()], found)
+    searches = jax.vmap(towards)(jnp.arange(len(others)))
+    nearest = jnp.where(others, searches.distance, jnp.inf).argmin()
+    done = jax.tree.map(lambda field: field[nearest], searches)
     z = last_output(rnn, done.best, state, length=length)
     label = z.argmax()
     found = jnp.isfinite(done.distance) & (label != own) & inside

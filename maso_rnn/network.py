@@ -394,7 +394,7 @@ def checked_arguments(
 def checked_sequences(
     rnn: RNN, h0: Any, length: Any, *, pieces: bool = True, same_dtype: bool = True, **sequences: Any
 ) -> tuple[RNN, list[Array], States, Array | None]:
-    """As `checked_arguments`, for several sequences of one shape, by name; in the network's dtype, or any floating one."""
+    """As `checked_arguments`, for several sequences of one shape, by name, in the network's dtype or any floating."""
     sizes: dict[str, Any] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
     asked = dtype if same_dtype else None
@@ -406,7 +406,7 @@ def checked_sequences(
     if length is not None:
         length, inside = checks.index("length", length, 1, sizes["time"] + 1)
         there = jnp.arange(sizes["time"])[:, None] < length
-        arrays = [checks.concretely(lambda *both: jnp.where(*both, 0), there, xs) for xs in arrays]
+        arrays = [checks.concretely(lambda there, xs: jnp.where(there, xs, 0), there, xs) for xs in arrays]
         if not checks.is_concrete(inside):
             arrays, state = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
     checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))

@@ -162,7 +162,7 @@ def test_bad_ways_are_refused():
         maso_rnn.integrated_gradients,
         functools.partial(maso_rnn.integrated_gradients_on_device, max_regions=10),
     ):
-        with pytest.raises(ValueError, match="xs|baseline"):
+        with pytest.raises(ValueError, match=r"xs|baseline"):
             attribute(rnn, xs, baseline[:-1])
         with pytest.raises(ValueError, match="baseline"):
             attribute(rnn, xs, baseline.at[0, 0].set(jnp.nan))

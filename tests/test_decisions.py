@@ -154,7 +154,7 @@ def test_boundaries_by_hand():
 def test_a_boundary_along_an_edge_is_found_once():
     # tied at 0 in the lower square, so class 0; class 2 leads in the upper one
     lower = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 0.5], [0.0, 0.5]])
-    upper = lower + [0.0, 0.5]
+    upper = lower + np.array([0.0, 0.5])
     outputs = np.zeros((4, 3)), np.array([[0, 0, 0], [0, 0, 0], [-1, -2, 1], [-1, -2, 1]], float)
     plane = PlanePartition((lower, upper), np.zeros((2, 1), np.uint8), outputs, np.full(2, 0.5), False)
     found = maso_rnn.decision_boundary(plane)

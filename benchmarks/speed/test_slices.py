@@ -1,4 +1,4 @@
-"""Exact walks against dense sampling, planes, and all maps along a walk by low-rank updates."""
+"""Exact walks against dense sampling, planes, and what they answer: maps, attributions, decisions, nearby changes."""
 
 import time
 
@@ -157,4 +157,165 @@ def test_plane(record):
             Bar("10,000 polygons, against those found", 10_000 / len(plane.codes), 1.0),
         ],
         polygons=len(plane.codes),
+    )
+
+
+def trained_digits():
+    """A ReLU network trained on scikit-learn's digits, a row of pixels a step, and two digits."""
+    import optax
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    xs, labels = jnp.asarray(images.reshape(-1, 8, 8) / 16), jnp.asarray(labels)
+    optimiser = optax.adam(0.01)
+
+    def loss(rnn, xs, labels):
+        outputs = jax.vmap(maso_rnn.last_output, (None, 0))(rnn, xs)
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+
+    @jax.jit
+    def train(rnn):
+        def body(carry, step):
+            rnn, memory = carry
+            rows = 64 * (step % 28) + jnp.arange(64)
+            update, memory = optimiser.update(jax.grad(loss)(rnn, xs[rows], labels[rows]), memory)
+            return (optax.apply_updates(rnn, update), memory), None
+
+        return jax.lax.scan(body, (rnn, optimiser.init(rnn)), jnp.arange(400))[0][0]
+
+    return train(maso_rnn.init(jax.random.key(0), 8, [64], 10, dtype="float64")), xs[0], xs[1]
+
+
+def sampled_gradients(rnn, xs, baseline, samples):
+    """Integrated gradients by so many gradients at midpoints, compiled, as many together as stay in the cache."""
+    places = (jnp.arange(samples) + 0.5) / samples
+
+    def gradient(s):
+        return jax.jacrev(lambda xs: maso_rnn.last_output(rnn, xs))(baseline + s * (xs - baseline))
+
+    @jax.jit
+    def run():
+        return jax.lax.map(gradient, places, batch_size=min(samples, 300)).mean(axis=0) * (xs - baseline)
+
+    return run
+
+
+ENOUGH = 1e-4  # of the largest change of an output, for values that are to be read
+
+
+def test_integrated_gradients_of_a_trained_network(record):
+    rnn, xs, baseline = trained_digits()
+    exact = maso_rnn.integrated_gradients(rnn, xs, baseline)
+    largest = float(np.abs(exact.change).max())
+
+    def wrong(samples):
+        return float(np.abs(sampled_gradients(rnn, xs, baseline, samples)() - exact.values).max()) / largest
+
+    enough = next(samples for samples in (300 * 2**k for k in range(12)) if wrong(samples) <= ENOUGH)
+    programs = {
+        "ours": first_called(lambda: maso_rnn.integrated_gradients(rnn, xs, baseline)),
+        "300 gradients": first_called(sampled_gradients(rnn, xs, baseline, 300)),
+        f"{enough:,} gradients, as many as err by {ENOUGH:g}": first_called(
+            sampled_gradients(rnn, xs, baseline, enough)
+        ),
+        "on the device": jitted(
+            lambda rnn, xs: maso_rnn.integrated_gradients_on_device(rnn, xs, baseline, max_regions=1_000), rnn, xs
+        ),
+    }
+    table = compare(programs)
+    record(
+        "integrated gradients of a trained network",
+        {"time": 8, "hidden": 64},
+        table,
+        [Bar(f"CPU time, against gradients that err by {ENOUGH:g}", best(table, [*programs][2]), 1.0)],
+        pieces=exact.pieces,
+        **{"error of 300 gradients, of the largest change": wrong(300), "own error": float(exact.error.max())},
+    )
+
+
+@pytest.mark.parametrize(("steps", "hidden"), [(25, 64), (50, 64), (50, 128)])
+def test_integrated_gradients(record, steps, hidden):
+    rnn, baseline, xs = network_and_ends(steps, hidden)
+    exact = maso_rnn.integrated_gradients(rnn, xs, baseline)
+    programs = {
+        "ours": first_called(lambda: maso_rnn.integrated_gradients(rnn, xs, baseline)),
+        "walk_line alone": first_called(lambda: maso_rnn.walk_line(rnn, baseline, xs, max_regions=100_000)),
+        "300 gradients": first_called(sampled_gradients(rnn, xs, baseline, 300)),
+    }
+    wrong = np.abs(programs["300 gradients"].run() - exact.values).max() / np.abs(exact.change).max()
+    table = compare(programs, repeats=5)
+    record(
+        "integrated gradients",
+        {"time": steps, "hidden": hidden},
+        table,
+        [Bar("CPU time, against the walk", best(table, "walk_line alone"), 4.0)],
+        pieces=exact.pieces,
+        **{"error of 300 gradients, of the largest change": float(wrong), "own error": float(exact.error.max())},
+    )
+
+
+@pytest.mark.parametrize(("steps", "hidden"), [(25, 64), (100, 64), (50, 128)])
+def test_decisions(record, steps, hidden):
+    rnn, start, stop = network_and_ends(steps, hidden)
+    places = (jnp.arange(SAMPLES, dtype=start.dtype) + 0.5) / SAMPLES
+
+    def ours():
+        return maso_rnn.decisions(maso_rnn.walk_line(rnn, start, stop, max_regions=100_000))
+
+    @jax.jit
+    def classes():
+        def one(s):
+            return maso_rnn.last_output(rnn, start + s * (stop - start)).argmax()
+
+        return jax.lax.map(one, places, batch_size=250)
+
+    programs = {"ours": first_called(ours), f"classes of {SAMPLES:,} samples": first_called(classes)}
+    found, sampled = (program.run() for program in programs.values())
+    table = compare(programs, repeats=5)
+    record(
+        "decisions along a line",
+        {"time": steps, "hidden": hidden},
+        table,
+        [Bar("CPU time, against dense sampling", best(table), 1.0)],
+        changes=len(found.places),
+        **{"changes that samples see": int((np.diff(sampled) != 0).sum())},
+    )
+
+
+def test_boundary_of_a_plane(record):
+    rnn = maso_rnn.init(jax.random.key(0), 1, [64], 10, bias_init=jax.nn.initializers.normal(0.1), dtype="float32")
+    origin, u, v = np.asarray(jax.random.normal(jax.random.key(1), (3, 28, 1)), np.float64)
+    corners = origin, 0.2 * u, 0.2 * v
+    plane = maso_rnn.partition_plane(rnn, *corners, max_regions=100_000)
+    programs = {
+        "ours": first_called(lambda: maso_rnn.decision_boundary(plane)),
+        "partition_plane": first_called(lambda: maso_rnn.partition_plane(rnn, *corners, max_regions=100_000)),
+    }
+    table = compare(programs, repeats=3)
+    record(
+        "decision boundary on a plane",
+        {"time": 28, "hidden": 64},
+        table,
+        [Bar("CPU time, against the partition", best(table), 1.0)],
+        polygons=len(plane.codes),
+        segments=len(programs["ours"].run().segments),
+    )
+
+
+@pytest.mark.parametrize(("steps", "hidden"), [(25, 64), (50, 64), (25, 128)])
+def test_nearest_change(record, steps, hidden):
+    rnn, xs, _ = network_and_ends(steps, hidden)
+    label = maso_rnn.last_output(rnn, xs).argmax()
+    program = jitted(maso_rnn.nearest_change, rnn, xs, label)
+    found = program.run()
+    assert found.found
+    table = compare({"ours": program}, repeats=5)
+    wall = float(maso_rnn.boundary_distance(rnn, xs))
+    record(
+        "nearest change of class",
+        {"time": steps, "hidden": hidden},
+        table,
+        [Bar("CPU time (s)", table["ours"]["median_cpu_seconds"], 2.0)],
+        distance=float(found.distance),
+        **{"distance to the nearest wall": wall},
     )

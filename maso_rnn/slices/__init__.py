@@ -8,9 +8,12 @@ are all the breakpoints there are. A plane is cut the same way, into convex poly
 corners and are split along the line on which a unit is on its kink.
 
 These are host functions, NumPy in float64 whatever the network's dtype. A pre-activation counts as on its kink where
-it is nearer than the rounding of the sum that it is, by the size of each term, whatever the scale of inputs and units; so crossings that coincide are one breakpoint, and a
-unit that rests on its kink makes none and has the lower code, as everywhere in this package. `walk_line_on_device` goes
-from piece to piece instead, in JAX: solve for the nearest crossing of the present piece, step onto it, change the code.
+it is nearer than the rounding of the sum that it is, by the size of each term, so that the scale of inputs and units is
+all the same; crossings that coincide are one breakpoint, and a unit that rests on its kink makes none and has the lower
+code, as everywhere in this package. `walk_line_on_device` goes from piece to piece instead, in JAX: solve for the
+nearest crossing of the present piece, step onto it, change the code.
+
+`decisions` and `decision_boundary` read off a walk and a plane where the largest output changes.
 """
 
 from maso_rnn.slices.decisions import Boundary, Decisions, decision_boundary, decisions

@@ -1,8 +1,8 @@
 """Where the largest output changes, on a line and on a plane: exactly, since outputs are affine on every piece.
 
 On a piece of a line each output is a straight line, and the largest of them a broken one. A class that is largest at
-both ends of a piece is largest all along it, so only pieces whose ends differ are looked into. On a plane the same holds
-of polygons and their corners.
+both ends of a piece is largest all along it, so only pieces whose ends differ are looked into. On a plane the same
+holds of polygons and their corners.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Boundary(NamedTuple):
 def decisions(walk: LineWalk) -> Decisions:
     """Every place on a line where the largest output changes: between breakpoints too, and none is missed.
 
-    Equation: argmax_c z_c(s), z affine between breakpoints. Outputs that differ by no more than 4 ε of the largest count
-    as tied, and of tied ones the lowest index is taken, as `argmax` does.
+    Equation: argmax_c z_c(s), z affine between breakpoints. Outputs that differ by no more than 4 ε of the largest
+    count as tied, and of tied ones the lowest index is taken, as `argmax` does.
 
     Args:
         walk: from `walk_line` or `walk_line_on_device`, of a network with at least two outputs.

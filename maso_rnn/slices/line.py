@@ -31,8 +31,8 @@ PLACED = 8 * HALF  # how well a position along the whole line is known
 class LineWalk(NamedTuple):
     """The pieces along a segment, from `walk_line` (NumPy) or `walk_line_on_device` (JAX, filled up to the cap).
 
-    On the device the arrays have the length that `max_regions` pieces need. What lies beyond `pieces` repeats the end of
-    the walk: pieces of length zero, with the codes of the last one.
+    On the device the arrays have the length that `max_regions` pieces need. What lies beyond `pieces` repeats the end
+    of the walk: pieces of length zero, with the codes of the last one.
 
     Attributes:
         breakpoints: (pieces - 1,), ascending, strictly between 0 and 1.
@@ -99,7 +99,7 @@ def walk_line(
         rnn, h0, length, "use walk_line_on_device, which may be traced", start=start, stop=stop
     )
     max_regions = checks.size("max_regions", max_regions)
-    if np.array_equal(*ends):
+    if np.array_equal(ends[0], ends[1]):
         raise ValueError("stop must differ from start: the segment has length zero")
     line = Slice(host, state, np.stack([ends[0], ends[1] - ends[0]]))
     rows, codes = _joined(walked(line, max_regions))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from maso_rnn import checks
-from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.activations import PiecewiseAffine, require_pieces
 from maso_rnn.codes import pack
 from maso_rnn.network import RNN, Layer, States, checked_sequences, read_out
 from maso_rnn.slices.line import LineWalk
@@ -46,8 +46,8 @@ def walk_line_on_device(
 
     Returns:
         `LineWalk(breakpoints, codes, outputs, overflow, pieces, reached)`, of the shapes that `max_regions` pieces
-        need: beyond `pieces` the end of the walk is repeated. A traced segment of length zero is one piece; where the network's numbers are not finite the walk stops,
-        with `reached` NaN.
+        need: beyond `pieces` the end of the walk is repeated. A traced segment of length zero is one piece; where the
+        network's numbers are not finite the walk stops, with `reached` NaN.
 
     Raises:
         ValueError: if the ends differ in shape or do not fit the network, `max_regions` is below 1, the activation has
@@ -81,7 +81,7 @@ def walk_between(
 ) -> LineWalk:
     """`walk_line_on_device`, once all has been checked."""
     line = _Line(rnn, start, stop - start, state, length)
-    act, dtype = rnn.activation, start.dtype
+    act, dtype = require_pieces(rnn.activation), start.dtype
     at_start = _follow(line, jnp.zeros((), dtype), functools.partial(_onward, act), _no_codes(line))
     packed = pack(_as_codes(act, at_start.codes))
     walk = _Progress(
@@ -151,8 +151,9 @@ class _Passage(NamedTuple):
 
 def _next_piece(line: _Line, max_regions: int, walk: _Progress) -> _Progress:
     """Record the piece that the walk is on, and step to its end."""
+    act = require_pieces(line.rnn.activation)
     here = _follow(line, walk.s, lambda _, code: code, walk.codes)
-    nearest, blur, codes = _nearest_crossing(line.rnn.activation, here)
+    nearest, blur, codes = _nearest_crossing(act, here)
     ends = walk.s + nearest >= 1 - 4 * float(jnp.finfo(walk.s.dtype).eps)
     record = ends | (nearest > blur)  # else a crossing that coincides with the breakpoint that we are on
     at = jnp.where(record, walk.pieces, max_regions + 1)  # out of range: dropped
@@ -164,7 +165,7 @@ def _next_piece(line: _Line, max_regions: int, walk: _Progress) -> _Progress:
         codes=codes,
         pieces=pieces,
         breakpoints=walk.breakpoints.at[at].set(s, mode="drop"),
-        packed=walk.packed.at[at].set(pack(_as_codes(line.rnn.activation, walk.codes)), mode="drop"),
+        packed=walk.packed.at[at].set(pack(_as_codes(act, walk.codes)), mode="drop"),
         outputs=walk.outputs.at[at + 1].set(here.output + here.output_pace * (s - walk.s), mode="drop"),
         done=ends | lost | (pieces == max_regions),
         overflow=lost | (~ends & (pieces == max_regions)),
@@ -208,7 +209,7 @@ def _onward(act: PiecewiseAffine, motion: _Motion, blank: Array) -> Array:
 
 def _follow(line: _Line, s: Array, choose: Callable[[_Motion, Array], Array], hints: tuple[Array, ...]) -> _Passage:
     """The network at s, on the piece whose codes at each step `choose` names, given a hint for each layer."""
-    layers, act, dtype = line.rnn.layers, line.rnn.activation, s.dtype
+    layers, act, dtype = line.rnn.layers, require_pieces(line.rnn.activation), s.dtype
     sizes = jax.tree.map(jnp.abs, layers)
 
     def body(carry: tuple[Array, ...], now: Any) -> tuple[tuple[Array, ...], Any]:

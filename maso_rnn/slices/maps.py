@@ -149,7 +149,7 @@ def changes(codes: list[np.ndarray], host: HostNetwork, refresh_every: int) -> C
     pieces, outputs = len(codes[0]), host.readout.shape[1]
     fresh = np.arange(0, pieces, refresh_every)
     # every change of a unit's code from one piece to the next: (piece before, step, unit), layer by layer
-    found = [np.nonzero(code[1:] != code[:-1]) for code in codes]
+    found = [np.unravel_index(np.flatnonzero(code[1:] != code[:-1]), code[1:].shape) for code in codes]
     layer = np.repeat(np.arange(len(codes)), [len(before) for before, _, _ in found])
     before, step, unit = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     kept = (before + 1) % refresh_every != 0

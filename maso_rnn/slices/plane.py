@@ -182,7 +182,7 @@ def _cut(
         any_above = np.logical_or.reduceat(above, rest.starts(), axis=0)
         crossed = any_above & np.logical_or.reduceat(below, rest.starts(), axis=0)
         crossed = crossed.reshape(len(crossed), -1)
-        whole = ~crossed.any(axis=1)
+        whole = np.logical_not(crossed.any(axis=1))
         done.append(rest.pick(whole))
         done_inside.append(any_above[whole])
         done_parents.append(parents[whole])

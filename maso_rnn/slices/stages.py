@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maso_rnn import checks
-from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.activations import PiecewiseAffine, require_pieces
 from maso_rnn.network import RNN, States, checked_sequences
 
 HALF = float(np.finfo(np.float64).eps) / 2  # the relative error of one rounding
@@ -219,12 +219,15 @@ def exploring(
 def as_float64(rnn: RNN) -> HostNetwork:
     """The network in NumPy, float64."""
 
-    def numbers(value: Any) -> np.ndarray | None:
+    def maybe(value: Any) -> np.ndarray | None:
         return None if value is None else np.array(value, np.float64)
 
     return HostNetwork(
-        act=rnn.activation,
-        layers=tuple((numbers(l.input_kernel), numbers(l.recurrent_kernel), numbers(l.bias)) for l in rnn.layers),
-        readout=numbers(rnn.readout.kernel),
-        readout_bias=numbers(rnn.readout.bias),
+        act=require_pieces(rnn.activation),
+        layers=tuple(
+            (np.array(layer.input_kernel, np.float64), maybe(layer.recurrent_kernel), maybe(layer.bias))
+            for layer in rnn.layers
+        ),
+        readout=np.array(rnn.readout.kernel, np.float64),
+        readout_bias=maybe(rnn.readout.bias),
     )
