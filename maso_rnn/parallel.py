@@ -32,8 +32,9 @@ class ParallelResult(NamedTuple):
     Attributes:
         trajectory: as from `trajectory`; right in its first steps only, if not converged.
         iterations: the rounds that were made.
-        converged: whether its numbers are finite, and every state follows from the one before up to rounding. On a network that expands, one rounding grows over the steps:
-            it is then a trajectory up to rounding, but not always the one that `trajectory` gives.
+        converged: whether its numbers are finite, and every state follows from the one before up to rounding. On a
+            network that expands, one rounding grows over the steps: it is then a trajectory up to rounding, but not
+            always the one that `trajectory` gives.
     """
 
     trajectory: Trajectory

@@ -1,4 +1,4 @@
-"""Pictures of where a network comes to rest: fixed points among its states, as an input moves, and their eigenvalues."""
+"""Pictures of where a network comes to rest: among its states, as an input moves, and the eigenvalues there."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def fixed_points_among_states(
         for path in (states[:shown] - centre) @ plane:
             axes.plot(*path.T, color="#bbbbbb", linewidth=0.6, zorder=0)
     places = (points - centre) @ plane
-    spread = np.ptp(((states - centre) @ plane).reshape(-1, 2), axis=0).max() or 1.0
+    around = ((states - centre) @ plane).reshape(-1, 2)
+    spread = np.ptp(around, axis=0).max() if len(around) else 1.0
     values, vectors = np.asarray(found.eigenvalues)[:, 0], np.asarray(found.eigenvectors)[:, :, 0]
     for place, value, vector in zip(places, values, vectors, strict=True):
         along = vector.real @ plane
@@ -74,11 +75,11 @@ def fixed_points_among_states(
             colour = COLOURS[1] if abs(value) > 1 else COLOURS[0]
             axes.plot(*ends.T, color=colour, linewidth=1.5, zorder=1)
     _draw(axes, places[:, 0], places[:, 1], kinds(found))
-    shares = (((states - centre) @ plane) ** 2).reshape(-1, 2).sum(axis=0) / max(((states - centre) ** 2).sum(), 1e-300)
+    share = (around**2).sum() / max(((states - centre) ** 2).sum(), np.finfo(float).tiny)
     axes.set(
         xlabel="first principal component",
         ylabel="second principal component",
-        title=f"{len(points)} points; the plane has {shares.sum():.0%} of the states' variance",
+        title=f"{len(points)} points; the plane has {share:.0%} of the states' variance",
     )
     return axes
 
@@ -91,7 +92,8 @@ def fixed_points_along_line(found: FixedPoints, *, axes: Axes | None = None) -> 
         axes: where to draw.
 
     Returns:
-        The axes: across the place on the line, from 0 at its start to 1 at its end; up the states' leading component.
+        The axes: across the place on the line, 0 where the input that moves most is least and 1 where it is largest;
+        up the states' leading component.
 
     Example:
         >>> import jax.numpy as jnp
@@ -109,11 +111,11 @@ def fixed_points_along_line(found: FixedPoints, *, axes: Axes | None = None) -> 
     points, inputs = _flat(found.states, 1), np.asarray(found.inputs, float)
     centre, plane = _principal_plane(points)
     _, along = _principal_plane(inputs)
-    place = (inputs - inputs.mean(axis=0)) @ along[:, 0]
-    first = int(np.argmin(found.inputs[:, 0])) if len(inputs) else 0
-    if len(inputs) and place[first] > 0:  # from the lower value of the first input on, whichever way the axis turns
-        place = -place
-    place = (place - place.min(initial=0)) / (np.ptp(place) or 1.0) if len(place) else place
+    place = inputs @ along[:, 0]
+    if inputs.size:
+        mover = np.abs(along[:, 0]).argmax()
+        place = place * (1 if along[mover, 0] > 0 else -1)  # upwards in the input that moves most
+        place = (place - place.min()) / (np.ptp(place) or 1.0)
     _draw(axes, place, (points - centre) @ plane[:, 0], kinds(found), size=18)
     axes.set(xlabel="place of the input on the line", ylabel="first principal component of the points")
     return axes

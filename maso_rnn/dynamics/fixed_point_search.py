@@ -98,7 +98,7 @@ class FixedPoints(NamedTuple):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all to an `.npz` file, which `FixedPoints.load` reads. Carries of tuples, lists and dicts only."""
-        arrays = {name: np.asarray(getattr(self, name)) for name in _OF_POINTS if name != "states"}
+        arrays: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in _OF_POINTS if name != "states"}
         for name in ("states", "unconverged_states"):
             carry = getattr(self, name)
             arrays |= {f"{name}.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
@@ -116,7 +116,7 @@ class FixedPoints(NamedTuple):
                 raise ValueError(f"{path} was not written by FixedPoints.save")
             if file["residuals"].dtype == np.float64 and jnp.zeros(0).dtype != np.float64:
                 raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before")
-            fields = {name: jnp.asarray(file[name]) for name in _OF_POINTS if name != "states"}
+            fields: dict[str, Any] = {name: jnp.asarray(file[name]) for name in _OF_POINTS if name != "states"}
             for name in ("states", "unconverged_states"):
                 leaves = (jnp.asarray(file[f"{name}.{i}"]) for i in range(1000) if f"{name}.{i}" in file)
                 fields[name] = _filled(about["carry"], leaves)
@@ -443,9 +443,10 @@ def fixed_points_along(
         Strogatz, *Nonlinear dynamics and chaos* (1994), chapter 3.
     """
     sizes: dict[str, int] = {}
-    ends = [checks.array(name, value, "input", sizes) for name, value in (("start", start), ("stop", stop))]
+    start = checks.array("start", start, "input", sizes)
+    stop = checks.array("stop", stop, "input", sizes)
     count = checks.size("count", count, least=2)
-    line = jnp.linspace(*ends, count)
+    line = jnp.linspace(start, stop, count)
     starts = checks.carry("starts", starts)
     number = len(jax.tree.leaves(starts)[0])
     every = jax.tree.map(lambda leaf: jnp.tile(leaf, (count, *(1,) * (leaf.ndim - 1))), starts)
