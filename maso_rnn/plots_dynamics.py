@@ -179,7 +179,9 @@ def _draw(axes: Axes, across: np.ndarray, up: np.ndarray, names: np.ndarray, siz
 def _flat(carry: Any, leading: int) -> np.ndarray:
     """The carry as one array, its first `leading` axes kept."""
     leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(carry)]
-    return np.concatenate([leaf.reshape(*leaf.shape[:leading], math.prod(leaf.shape[leading:])) for leaf in leaves], axis=-1)
+    return np.concatenate(
+        [leaf.reshape(*leaf.shape[:leading], math.prod(leaf.shape[leading:])) for leaf in leaves], axis=-1
+    )
 
 
 def _principal_plane(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
