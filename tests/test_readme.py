@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = ["README.md", "docs/datasets.md", "docs/extending.md", "docs/path_space.md"]
+PAGES = ["README.md", "docs/datasets.md", "docs/extending.md", "docs/path_space.md", "docs/your_network.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
