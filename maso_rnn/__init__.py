@@ -3,6 +3,8 @@
 The network and its pieces:
     `init`, `RNN`, `Layer`, `Readout`, `forward`, `last_output`, `trajectory`, `initial_state`;
     `PiecewiseAffine`, `activation`, `relu`, `leaky_relu`, `abs`, `hard_tanh`, `identity`.
+Is it trained elsewhere, with gates, norms, several layers around it?
+    `cell` makes a `Cell` of a network of PyTorch, flax, equinox or Keras; see `maso_rnn.adapters` for its pieces.
 Which affine map is it around this input, and does its template match?
     `affine_map`, `affine_maps`, `match`, `template_margin`; any other cell: `linearize`, `linearization_error`.
 Which region is this, how far is its wall, and how many are there?
@@ -31,7 +33,7 @@ Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do no
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
 wherever it depends on them.
 
-Networks from flax and PyTorch (`maso_rnn.adapters`) and in files (`maso_rnn.files`), and whole data sets in batches
+Networks of other libraries (`maso_rnn.adapters`) and in files (`maso_rnn.files`), and whole data sets in batches
 (`maso_rnn.batches`), are imported by name.
 The pictures (`maso_rnn.plots`) and the report (`maso_rnn.report`) need the `report` extra and are imported by name.
 """
@@ -46,6 +48,7 @@ from maso_rnn.activations import (
     leaky_relu,
     relu,
 )
+from maso_rnn.adapters import cell
 from maso_rnn.affine import (
     AffineMap,
     affine_map,
@@ -177,6 +180,7 @@ __all__ = [
     "affine_maps_along",
     "all_fixed_points",
     "boundary_distance",
+    "cell",
     "count_regions",
     "decision_boundary",
     "decisions",

@@ -36,8 +36,9 @@ def map_batches(
     Equation: `function(shared, example)` for each example, by one compiled `jax.vmap` with the examples sharded over
     the devices. The last batch is filled up with its last example, and what comes of that is cut off.
 
-    A host function. The program is compiled once for what the function does and for these shapes. Each batch leaves the devices before the next begins: write it to a memory-mapped array, or keep
-    what it adds to a mean. Wrapped in `tqdm.tqdm`, it shows how far it is.
+    A host function. The program is compiled once for what the function does and for these shapes. Each batch leaves the
+    devices before the next begins: write it to a memory-mapped array, or keep what it adds to a mean. Wrapped in
+    `tqdm.tqdm`, it shows how far it is.
 
     Args:
         function: of the shared arguments and one example, to a pytree of arrays: `maso_rnn.affine_map`, or what you

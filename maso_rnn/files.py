@@ -76,8 +76,8 @@ def load(path: str | os.PathLike[str]) -> RNN:
 
     Raises:
         ValueError: if the file is not one of ours, is truncated, of a later version, or does not hold a network whose
-            shapes fit; if its header is above 1 MiB or the whole above 64 GiB; or if its dtype is none that JAX computes
-            in, or float64 and JAX is not set to hold that.
+            shapes fit; if its header is above 1 MiB or the whole above 64 GiB; or if its dtype is none that a network
+            has, or float64 and JAX is not set to hold that.
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be read.
 
@@ -123,8 +123,8 @@ def _check_size(path: Path) -> None:
 def _check_metadata(path: Path, metadata: dict[str, str]) -> None:
     if metadata.get("format") != "rnn-geometry" or "activation" not in metadata:
         raise ValueError(
-            f"{path} was not written by maso_rnn.files.save; read the weights by safetensors.numpy.load_file and give them "
-            "to maso_rnn.adapters.from_torch or maso_rnn.cell"
+            f"{path} was not written by maso_rnn.files.save; read its weights by safetensors.numpy.load_file, and give "
+            "them to maso_rnn.adapters.from_torch or maso_rnn.cell"
         )
     if metadata.get("version") != VERSION:
         raise ValueError(f"{path} has layout version {metadata.get('version')}; this library reads {VERSION}")

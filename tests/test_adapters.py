@@ -144,7 +144,7 @@ def test_nnx_modules_that_no_network_here_is_are_refused_by_name(unchecked):
         adapters.from_nnx(Model(), order=("encoder", "rnn", "head.0", "relu", "head.1"))
     with pytest.raises(ValueError, match=r"order must name .*\['tail'\]"):
         adapters.from_nnx(Model(), order=("encoder", "tail"))
-    with pytest.raises(TypeError, match="maso_rnn.Cell"):
+    with pytest.raises(TypeError, match=r"maso_rnn.Cell"):
         maso_rnn.cell(object())
 
 
@@ -199,9 +199,9 @@ def test_linen_variables_need_an_order_and_an_activation(key, unchecked):
     order = ("Dense_0", "relu", "SimpleCell_0", "BatchNorm_0", "Dense_1", "relu", "Dense_2")
     for read in (adapters.from_linen, maso_rnn.cell):
         assert_last_output(read(variables, order=order, activation="relu"), module.apply(variables, XS[None]))
-        with pytest.raises(ValueError, match="order must be given.*BatchNorm_0"):
+        with pytest.raises(ValueError, match=r"order must be given.*BatchNorm_0"):
             read(variables, activation="relu")
-        with pytest.raises(ValueError, match="activation must be given.*SimpleCell_0"):
+        with pytest.raises(ValueError, match=r"activation must be given.*SimpleCell_0"):
             read(variables, order=order)
         with pytest.raises(ValueError, match=r"lacks \['BatchNorm_0'\]"):
             read(variables, order=(*order[:3], *order[4:]), activation="relu")
@@ -367,7 +367,7 @@ def test_weights_left_over_are_named(unchecked):
         for extra in (norm, other, {"initial": ones}):
             with pytest.raises(ValueError, match="order must be given"):
                 read(state(**extra), activation="relu")
-            with pytest.raises(ValueError, match="order must name every module.*lacks"):
+            with pytest.raises(ValueError, match=r"order must name every module.*lacks"):
                 read(state(**extra), activation="relu", order=("rnn", "head"))
         with pytest.raises(ValueError, match="norm holds weight"):
             read(state(**norm), activation="relu", order=("rnn", "norm", "head"))
@@ -385,7 +385,7 @@ def test_odd_weights_are_told_what_came_and_what_to_do(unchecked):
     assert adapters.from_torch(half, activation="relu").readout.kernel.dtype == jnp.bfloat16
     wide = {name: array.astype("float64") for name, array in plain.items()}
     assert adapters.from_torch(wide, activation="relu").readout.kernel.dtype == jnp.float64
-    with jax.enable_x64(False), pytest.raises(ValueError, match="weight_ih_l0.*float64 needs .*jax_enable_x64"):
+    with jax.enable_x64(False), pytest.raises(ValueError, match=r"weight_ih_l0.*float64 needs .*jax_enable_x64"):
         adapters.from_torch(wide, activation="relu")
     no_bias = {name: array for name, array in plain.items() if name != "rnn.bias_hh_l0"}
     for weights, error, message in [
@@ -425,5 +425,5 @@ def test_a_state_dict_of_gates_is_a_cell(gates):
     assert maso_rnn.linearize(cell, XS.astype(float)).slope.shape == (2, 9, 3)
     names = "rzn" if gates == 3 else "ifgo"
     assert list(maso_rnn.recurrent_kernels(cell)) == [f"layer {l} {gate}" for l in (0, 1) for gate in names]
-    with pytest.raises(ValueError, match="body .* is not piecewise affine; maso_rnn.cell"):
+    with pytest.raises(ValueError, match=r"body .* is not piecewise affine; maso_rnn.cell"):
         adapters.from_torch(weights)

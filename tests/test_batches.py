@@ -96,3 +96,29 @@ def test_fewer_examples_than_a_batch_make_a_smaller_one():
     (found,) = map_batches(slopes, network("float32"), sequences(3).astype("float32"), batch_size=1000)
     assert found["slope"].shape == (3, 3, TIME, 2)
     assert found["slope"].dtype == np.float32
+
+
+def test_what_pads_a_sequence_changes_no_number():
+    rnn, xs = network(), sequences(5)
+    lengths = np.array([1, 6, 3, 2, 4])
+    wanted = [maso_rnn.boundary_distance(rnn, jnp.asarray(x[:length])) for x, length in zip(xs, lengths, strict=True)]
+    for padding in (0.0, 7.0):
+        for x, length in zip(xs, lengths, strict=True):
+            x[length:] = padding
+        got = map_batches(maso_rnn.boundary_distance, rnn, xs, batch_size=2, lengths=lengths)
+        np.testing.assert_allclose(np.concatenate(list(got)), wanted, rtol=1e-12)  # float64
+    for bad in (lengths - 1, lengths + 1, lengths[:3]):
+        with pytest.raises(ValueError, match="lengths must be"):
+            map_batches(maso_rnn.boundary_distance, rnn, xs, batch_size=2, lengths=bad)
+
+
+def test_new_weights_are_not_compiled_again():
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    networks, xs = [maso_rnn.init(jax.random.key(seed), 2, [HIDDEN], 3) for seed in (0, 1)], sequences(4)
+    for number, rnn in enumerate(networks):
+        before = len(compiled)
+        list(map_batches(lambda rnn, x: maso_rnn.forward(rnn, x)[-1], rnn, xs, batch_size=2))
+        assert (len(compiled) > before) == (number == 0)

@@ -25,6 +25,31 @@ def test_a_saved_network_comes_back_bit_for_bit(key, tmp_path, activation, dtype
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_layers_without_recurrence_and_embeddings_come_back(key, tmp_path):
+    rnn = network(key, 2)
+    first = rnn.layers[0].replace(recurrent_kernel=None)
+    rnn = rnn.replace(layers=(first, rnn.layers[1]), embedding=jnp.ones((5, first.input_kernel.shape[0])))
+    files.save(tmp_path / "rnn", rnn)
+    again = files.load(tmp_path / "rnn")
+    assert jax.tree.structure(again) == jax.tree.structure(rnn)
+    jax.tree.map(np.testing.assert_array_equal, again, rnn)
+
+
+def test_arrays_in_fortran_order_come_back(key, tmp_path):
+    rnn = jax.tree.map(lambda leaf: np.asfortranarray(np.asarray(leaf)), network(key, 2))
+    files.save(tmp_path / "rnn", rnn)
+    jax.tree.map(np.testing.assert_array_equal, files.load(tmp_path / "rnn"), rnn)
+
+
+def test_dtypes_that_nothing_computes_in_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    metadata = {"format": "rnn-geometry", "version": "1", "activation": '"tanh"'}
+    save_file({"readout.kernel": np.ones((2, 2), int)}, tmp_path / "rnn", metadata)
+    with pytest.raises(ValueError, match=r"holds .*I64.*; a network is"):
+        files.load(tmp_path / "rnn")
+
+
 def test_missing_biases_stay_missing(key, tmp_path):
     rnn = network(key, 1, bias_init=None)
     files.save(tmp_path / "rnn", rnn)
@@ -79,7 +104,7 @@ FAULTS = {
     "a wrong name": (lambda data: _with_header(data, _rename), "does not hold a network"),
     "a wrong shape": (
         lambda data: _with_header(data, lambda h: h["layers.0.bias"].update(shape=[7, 1])),
-        r"does not hold a network: rnn.layers\[0\].bias must be \(7,\)",
+        r"does not hold a network: rnn.layers\[0\].bias must be",
     ),
 }
 

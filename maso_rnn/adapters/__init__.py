@@ -43,12 +43,12 @@ def cell(network: Any, *, order: Sequence[str] | None = None, activation: str | 
         activation: the activation of simple recurrent layers; needed for weights alone, which do not show it.
 
     Returns:
-        `Cell(params, step, readout, initial, embedding)`; the carry is a tuple of one h for each recurrent layer, (h, c)
-        for an LSTM's.
+        `Cell(params, step, readout, initial, embedding)`; the carry is a tuple of one h for each recurrent layer,
+        (h, c) for an LSTM's.
 
     Raises:
-        ValueError: if a layer is bidirectional, runs in reverse or is in training mode, weights are left over, the wiring
-            is not known, or outputs differ by more than rounding.
+        ValueError: if a layer is bidirectional, runs in reverse or is in training mode, weights are left over, the
+            wiring is not known, or outputs differ by more than rounding.
         TypeError: if the network, one of its layers, or a dtype is not known.
 
     Example:
@@ -77,8 +77,8 @@ def _source(network: Any, activation: Any = None) -> Source:
     found = next((found for entry in _entries(network) if (found := _library(entry)) in readers), None)
     if found is None:
         raise TypeError(
-            f"network must be an RNN, a module of PyTorch, flax, equinox or Keras, their weights, or a list of modules, got "
-            f"{type(network).__name__}; maso_rnn.Cell(params, step, readout, initial) takes any step"
+            "network must be an RNN, a module of PyTorch, flax, equinox or Keras, their weights, or a list of modules, "
+            f"got {type(network).__name__}; maso_rnn.Cell(params, step, readout, initial) takes any step"
         )
     if found == "flax" and hasattr(network, "bind"):
         return flax_linen.source(network, activation)
@@ -109,8 +109,8 @@ def kernels_of_network(network: Any) -> dict[str, Array]:
     layers = [part for part in parts if isinstance(part, Recurrent)] if isinstance(parts, list | tuple) else []
     if not layers:
         raise TypeError(
-            f"cell must be a maso_rnn.RNN or what maso_rnn.cell takes, with a recurrent layer, got {type(network).__name__}; "
-            "maso_rnn.spectrum takes one (hidden, hidden) kernel"
+            "cell must be a maso_rnn.RNN or what maso_rnn.cell takes, with a recurrent layer, got "
+            f"{type(network).__name__}; maso_rnn.spectrum takes one (hidden, hidden) kernel"
         )
     if len(layers) == 1:
         return kernels_of(layers[0])

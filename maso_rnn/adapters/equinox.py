@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from maso_rnn.adapters.flax_nnx import arrays_of, unknown
 from maso_rnn.adapters.parts import GRU, LSTM, Affine, Embedding, LayerNorm, Part, Pointwise, activation_of, weight
@@ -24,10 +23,10 @@ def source(model: Any) -> Source:
         return Source({f"[{place}]": entry for place, entry in enumerate(model)}, _parts, None, is_chain=True)
     if type(model).__name__ in _KNOWN:
         return Source({type(model).__name__: model}, _parts, None)
-    modules = dict(_leaves(model, ""))
+    modules, call = dict(_leaves(model, "")), cast(Any, model)
 
     def run(batch: np.ndarray) -> Run:
-        return Run([], arrays_of(model(jnp.asarray(batch))))
+        return Run([], arrays_of(call(jnp.asarray(batch))))
 
     return Source(modules, _parts, run)
 
@@ -59,7 +58,7 @@ def _parts(name: str, module: Any) -> list[Part]:
     return [Pointwise(activation_of(f"the function {name}", module))]
 
 
-def _array(where: str, value: Any) -> Array | None:
+def _array(where: str, value: Any) -> Any:
     return None if value is None else weight(where, value)
 
 
@@ -80,8 +79,8 @@ def _linear(name: str, module: Any) -> list[Part]:
 
 
 def _layer_norm(name: str, module: Any) -> list[Part]:
-    fields = [_array(f"{name}.{field}", getattr(module, field)) for field in ("weight", "bias")]
-    return [LayerNorm(*fields, float(module.eps), type(module).__name__ == "LayerNorm")]
+    scale, bias = (_array(f"{name}.{field}", getattr(module, field)) for field in ("weight", "bias"))
+    return [LayerNorm(scale, bias, float(module.eps), type(module).__name__ == "LayerNorm")]
 
 
 def _dropout(name: str, module: Any) -> list[Part]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from maso_rnn.activations import Activation
 from maso_rnn.adapters.flax_nnx import BIDIRECTIONAL, arrays_of, call_of, unknown
@@ -34,8 +33,8 @@ from maso_rnn.network import RNN, check_network
 def from_linen(model: Any, *, order: Sequence[str] | None = None, activation: str | Activation | None = None) -> RNN:
     """The `RNN` that a flax linen network is: exactly, or refused with the name of what is in the way.
 
-    What is composed is said at `from_torch`. A bound module is run on a random batch to see its wiring, and held against
-    the result. `maso_rnn.cell` takes what has no pieces.
+    What is composed is said at `from_torch`. A bound module is run on a random batch to see its wiring, and held
+    against the result. `maso_rnn.cell` takes what has no pieces.
 
     Args:
         model: a module bound to its variables, `module.bind(variables)`, or the variables alone.
@@ -47,8 +46,8 @@ def from_linen(model: Any, *, order: Sequence[str] | None = None, activation: st
         The network, in the weights' dtype. Batch norm of variables alone is taken to have flax's ε of 1e-5.
 
     Raises:
-        ValueError: if a module is not piecewise affine, runs in reverse, weights are left over, the wiring is not known,
-            or outputs differ.
+        ValueError: if a module is not piecewise affine, runs in reverse, weights are left over, the wiring is not
+            known, or outputs differ.
         TypeError: if a module is not known.
 
     Example:
@@ -147,7 +146,7 @@ def _run(model: Any, groups: dict[str, _Group], batch: np.ndarray) -> Run:
     inside: list[Any] = []  # of a module that is looked at as a whole
 
     def listen(proceed: Any, given: Any, options: Any, context: Any) -> Any:
-        module = context.module
+        module: Any = context.module
         kind = type(module).__name__
         if context.method_name != "__call__" or inside or not isinstance(module, _known()):
             return proceed(*given, **options)
@@ -156,7 +155,8 @@ def _run(model: Any, groups: dict[str, _Group], batch: np.ndarray) -> Run:
             returned = proceed(*given, **options)
         finally:
             inside.pop()
-        name = ".".join(getattr(module, "cell", module).path) or "model"
+        held: Any = getattr(module, "cell", module)
+        name = ".".join(held.path) or "model"
         groups.setdefault(name, _Group({})).module = module
         calls.append(call_of(name, kind, given, options, returned))
         return returned
@@ -190,8 +190,11 @@ def _parts(name: str, group: _Group, activation: Any) -> list[Part]:
     if fields == {"embedding"}:
         return [Embedding(arrays["embedding"])]
     if {"mean", "var"} <= fields <= {"scale", "bias", "mean", "var"}:
-        scale, bias, mean, var = (arrays.get(field) for field in ("scale", "bias", "mean", "var"))
-        return [batch_norm(scale, bias, mean, var, getattr(module, "epsilon", 1e-5))]
+        return [
+            batch_norm(
+                (arrays.get(field) for field in ("scale", "bias", "mean", "var")), getattr(module, "epsilon", 1e-5)
+            )
+        ]
     if kind in ("LayerNorm", "RMSNorm"):
         return [LayerNorm(arrays.get("scale"), arrays.get("bias"), module.epsilon, kind == "LayerNorm")]
     if module is not None:
@@ -208,7 +211,7 @@ def _cell(name: str, variables: Mapping[str, Any], cell: Any, activation: Any) -
     if gates is None:
         raise TypeError(unknown(name, f"a cell with {sorted(variables)}" if cell is None else type(cell).__name__))
 
-    def joined(side: str, field: str) -> Array | None:
+    def joined(side: str, field: str) -> Any:
         found = [variables[f"{side}{gate}"].get(field) for gate in gates or ("",)]
         if all(value is None for value in found):
             return None
@@ -225,13 +228,11 @@ def _cell(name: str, variables: Mapping[str, Any], cell: Any, activation: Any) -
     if gates == "rzn":
         return [GRU(W, U, b, c, **functions)]
     biases = [bias for bias in (b, c) if bias is not None]
-    total = sum(biases[1:], start=biases[0]) if biases else None
+    total = sum(biases) if biases else None
     if gates == "ifgo":
         return [LSTM(W, U, total, **functions)]
     if cell is None and activation is None:
-        raise ValueError(
-            f"activation must be given: the variables of {name} do not show it; SimpleCell's own is 'tanh'"
-        )
+        raise ValueError(f"activation must be given: variables do not show it ({name}); SimpleCell's own is 'tanh'")
     act = functions.get("activation") or activation_of("activation", activation)
     if getattr(cell, "residual", False):  # added before the activation
         U = U + jnp.eye(len(U), dtype=U.dtype)

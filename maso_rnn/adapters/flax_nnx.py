@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from maso_rnn.adapters.parts import (
     GRU,
@@ -224,14 +223,14 @@ def _parts(name: str, module: Any) -> list[Part]:
 def unknown(name: str, kind: str) -> str:
     """The refusal of a module that is not known."""
     return (
-        f"{name} ({kind}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part of the "
-        "network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
+        f"{name} ({kind}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part "
+        "of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
     )
 
 
 BIDIRECTIONAL = (
-    "{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and its layers "
-    "mix the two directions. Analyse one direction: its forward RNN alone, with a readout of it"
+    "{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and its "
+    "layers mix the two directions. Analyse one direction: its forward RNN alone, with a readout of it"
 )
 
 
@@ -252,7 +251,7 @@ def _known() -> dict[str, Callable[[str, Any], list[Part]]]:
     }
 
 
-def _array(where: str, variable: Any) -> Array | None:
+def _array(where: str, variable: Any) -> Any:
     return None if variable is None else weight(where, jnp.asarray(variable[...]))
 
 
@@ -265,7 +264,7 @@ def _rnn(name: str, module: Any) -> list[Part]:
 def _simple(name: str, cell: Any) -> list[Part]:
     U = _array(f"{name}.dense_h.kernel", cell.dense_h.kernel)
     act = activation_of(f"{name}.activation_fn", cell.activation_fn)
-    U = U + jnp.eye(len(U), dtype=U.dtype) if cell.residual else U  # it is added before the activation
+    U = U + jnp.eye(len(U), dtype=U.dtype) if cell.residual else U  # h is added before the activation
     return [Simple(_array(f"{name}.dense_i.kernel", cell.dense_i.kernel), U, _array(name, cell.dense_i.bias), act)]
 
 
@@ -282,20 +281,20 @@ def _gru(name: str, cell: Any) -> list[Part]:
 
 
 def _optimized_lstm(name: str, cell: Any) -> list[Part]:
-    kernels = [_array(name, variable) for variable in (cell.dense_i.kernel, cell.dense_h.kernel)]
+    W, U = _array(name, cell.dense_i.kernel), _array(name, cell.dense_h.kernel)
     biases = [_array(name, bias) for bias in (cell.dense_i.bias, cell.dense_h.bias) if bias is not None]
-    return [LSTM(*kernels, sum(biases[1:], start=biases[0]) if biases else None, **_gated(name, cell))]
+    return [LSTM(W, U, sum(biases) if biases else None, **_gated(name, cell))]
 
 
 def _lstm(name: str, cell: Any) -> list[Part]:
     inputs, states = [cell.ii, cell.if_, cell.ig, cell.io], [cell.hi, cell.hf, cell.hg, cell.ho]
 
-    def joined(parts: list[Any], field: str) -> Array | None:
+    def joined(parts: list[Any], field: str) -> Any:
         found = [_array(name, getattr(part, field)) for part in parts]
         return None if found[0] is None else jnp.concatenate(found, axis=-1)
 
     biases = [bias for bias in (joined(inputs, "bias"), joined(states, "bias")) if bias is not None]
-    total = sum(biases[1:], start=biases[0]) if biases else None
+    total = sum(biases) if biases else None
     return [LSTM(joined(inputs, "kernel"), joined(states, "kernel"), total, **_gated(name, cell))]
 
 
@@ -315,11 +314,9 @@ def _dropout(name: str, module: Any) -> list[Part]:
 
 def _batch_norm(name: str, module: Any) -> list[Part]:
     if not module.use_running_average:
-        raise ValueError(
-            f"{name} (BatchNorm) is in training mode, in which outputs depend on the batch; call model.eval()"
-        )
+        raise ValueError(f"{name} (BatchNorm) is in training mode; call model.eval() first")
     fields = [_array(f"{name}.{f}", getattr(module, f)) for f in ("scale", "bias", "mean", "var")]
-    return [batch_norm(*fields, module.epsilon)]
+    return [batch_norm(fields, module.epsilon)]
 
 
 def _layer_norm(name: str, module: Any) -> list[Part]:

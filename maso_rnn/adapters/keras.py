@@ -116,21 +116,19 @@ def _dense(name: str, config: Any, weights: Any) -> list[Part]:
 
 def _embedding(name: str, config: Any, weights: Any) -> list[Part]:
     if config["mask_zero"]:
-        raise ValueError(
-            f"{name} (Embedding) masks zeros; make it without mask_zero and pass `length` to functions here"
-        )
+        raise ValueError(f"{name} (Embedding) masks zeros; make it without mask_zero and pass `length` here")
     return [Embedding(*weights)]
 
 
 def _batch_norm(name: str, config: Any, weights: Any) -> list[Part]:
-    left = list(weights)
+    left: list[Any] = list(weights)
     scale = left.pop(0) if config["scale"] else None
     bias = left.pop(0) if config["center"] else None
-    return [batch_norm(scale, bias, *left, config["epsilon"])]
+    return [batch_norm([scale, bias, *left], config["epsilon"])]
 
 
 def _layer_norm(name: str, config: Any, weights: Any) -> list[Part]:
-    left = list(weights)
+    left: list[Any] = list(weights)
     scale = left.pop(0) if config["scale"] else None
     bias = left.pop(0) if config["center"] else None
     return [LayerNorm(scale, bias, config["epsilon"])]
@@ -144,8 +142,8 @@ def _relu(name: str, config: Any, weights: Any) -> list[Part]:
 
 def _bidirectional(name: str, config: Any, weights: Any) -> list[Part]:
     raise NoCell(
-        f"{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and its "
-        "layers mix the two directions. Analyse one direction: its forward_layer alone, with a readout of it"
+        f"{name} (Bidirectional) runs both ways: each of its states has read the whole sequence, so it is no cell and "
+        "its layers mix the two directions. Analyse one direction: its forward_layer alone, with a readout of it"
     )
 
 

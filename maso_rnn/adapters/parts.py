@@ -1,13 +1,14 @@
 """What networks are made of, as pytrees whose weights are leaves, and what a chain of such parts is.
 
-Every reader of another library turns its modules into these parts, in the order in which data pass through them. A chain
-of parts is an `RNN`, where it is piecewise affine or of one smooth activation, and a `Cell`, whatever it is. Kernels are
-(in, out), gates side by side: reset, update, new for a GRU, input, forget, cell, output for an LSTM.
+Every reader of another library turns its modules into these parts, in the order in which data pass through them. A
+chain of parts is an `RNN`, where all its layers are `act(x W + h U + b)` with one activation, and a `Cell`, whatever it
+is. Kernels are (in, out), gates side by side: reset, update, new of a GRU; input, forget, cell, output of an LSTM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -64,6 +65,7 @@ class Affine:
     bias: Leaf = None
 
     def __call__(self, x: Array) -> Array:
+        """Of one vector."""
         z = x @ self.kernel
         return z if self.bias is None else z + self.bias
 
@@ -75,6 +77,7 @@ class Pointwise:
     function: Any = struct.field(pytree_node=False)
 
     def __call__(self, x: Array) -> Array:
+        """Of one vector."""
         return self.function(x)
 
 
@@ -88,6 +91,7 @@ class LayerNorm:
     centred: bool = struct.field(pytree_node=False, default=True)
 
     def __call__(self, x: Array) -> Array:
+        """Of one vector."""
         x = x - x.mean() if self.centred else x
         x = x * jax.lax.rsqrt(jnp.square(x).mean() + self.epsilon)
         x = x if self.scale is None else x * self.scale
@@ -177,12 +181,13 @@ class LSTM:
 
 
 Recurrent = Simple | GRU | LSTM
-Part: TypeAlias = Affine | Pointwise | LayerNorm | Embedding | Simple | GRU | LSTM
+Part: TypeAlias = Any
+"""One of the above: mypy does not know what flax's dataclasses can do."""
 Named: TypeAlias = tuple[str, Part]
 """A part, and the name under which the network that it comes from knows it."""
 
 
-def _driven(part: Recurrent, x: Array) -> Array:
+def _driven(part: Part, x: Array) -> Array:
     p = x @ part.input_kernel
     return p if part.bias is None else p + part.bias
 
@@ -206,8 +211,9 @@ def diagonal(scale: Any, shift: Any) -> Affine:
     return Affine(jnp.diag(jnp.asarray(scale)), None if shift is None else jnp.asarray(shift))
 
 
-def batch_norm(scale: Any, bias: Any, mean: Any, variance: Any, epsilon: float) -> Affine:
+def batch_norm(scale_bias_mean_variance: Iterable[Any], epsilon: float) -> Affine:
     """Batch norm at evaluation, `(x − mean) / sqrt(variance + epsilon) * scale + bias`, as one affine map."""
+    scale, bias, mean, variance = scale_bias_mean_variance
     by = np.asarray(1 / np.sqrt(np.asarray(variance, np.float64) + epsilon))
     by = by if scale is None else by * np.asarray(scale, np.float64)
     shift = -np.asarray(mean, np.float64) * by + (0 if bias is None else np.asarray(bias, np.float64))
@@ -235,7 +241,7 @@ def activation_of(where: str, function: Any) -> Any:
         raise TypeError(f"{where} must be a function that can be hashed, got {type(function).__name__}") from None
 
 
-def recurrent(parts: Sequence[Part]) -> Iterator[Recurrent]:
+def recurrent(parts: Sequence[Part]) -> Iterator[Part]:
     """Those that carry a state."""
     return (part for part in parts if isinstance(part, Recurrent))
 
@@ -261,11 +267,11 @@ def as_cell(named: Sequence[Named]) -> Cell:
     initial = tuple(_initial(part) for part in recurrent(parts))
     if not initial:
         raise ValueError(f"network must have a recurrent layer, got only {[name for name, _ in named]}")
-    params = tuple(part.replace(initial=None) if isinstance(part, Recurrent) else part for part in parts)
+    params = tuple(dataclasses.replace(part, initial=None) if isinstance(part, Recurrent) else part for part in parts)
     return Cell(params, step, read, initial, embedding)
 
 
-def _initial(part: Recurrent) -> PyTree:
+def _initial(part: Part) -> PyTree:
     if part.initial is not None:
         return part.initial
     zeros = jnp.zeros_like(part.recurrent_kernel, shape=part.recurrent_kernel.shape[:1])
@@ -360,12 +366,12 @@ def _folded(first: Affine, kernel: Array, bias: Array | None) -> Affine:
     """`first`, then another affine map, as one: multiplied in float64."""
     if first.kernel.shape[1] != kernel.shape[0]:
         raise ValueError(f"network: {first.kernel.shape[1]} units do not fit a kernel of shape {kernel.shape}")
-    wide = [None if a is None else np.asarray(a, np.float64) for a in (first.kernel, first.bias, kernel, bias)]
-    product = wide[0] @ wide[2]
-    if wide[1] is None:
-        return Affine(jnp.asarray(product, kernel.dtype), bias)
-    total = wide[1] @ wide[2] + (0 if wide[3] is None else wide[3])
-    return Affine(jnp.asarray(product, kernel.dtype), jnp.asarray(total, kernel.dtype))
+    onto = np.asarray(kernel, np.float64)
+    product = jnp.asarray(np.asarray(first.kernel, np.float64) @ onto, kernel.dtype)
+    if first.bias is None:
+        return Affine(product, bias)
+    total = np.asarray(first.bias, np.float64) @ onto + (0 if bias is None else np.asarray(bias, np.float64))
+    return Affine(product, jnp.asarray(total, kernel.dtype))
 
 
 def _eye(layers: Sequence[Layer], where: str) -> Array:
@@ -376,6 +382,6 @@ def _eye(layers: Sequence[Layer], where: str) -> Array:
     return jnp.eye(kernel.shape[1], dtype=kernel.dtype)
 
 
-def kernels_of(part: Recurrent) -> dict[str, Array]:
+def kernels_of(part: Part) -> dict[str, Array]:
     """The recurrent kernel of each gate, (hidden, hidden) each, by the gate's letter."""
     return dict(zip(part.gates, jnp.split(part.recurrent_kernel, len(part.gates), axis=1), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -236,8 +237,8 @@ def _parts(name: str, module: Any) -> list[Part]:
     kind = _kind(module)
     if kind is None:
         raise TypeError(
-            f"{name} ({type(module).__name__}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part "
-            "of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
+            f"{name} ({type(module).__name__}) is not known, so what it does cannot be composed; leave it out by "
+            "`order` if it is not part of the network, or write all as maso_rnn.Cell(params, step, readout, initial)"
         )
     return _KNOWN[kind](name, module)
 
@@ -257,14 +258,14 @@ def _layers(name: str, module: Any) -> list[Part]:
 
 
 _BIDIRECTIONAL = (
-    "{name} is bidirectional: each of its states has read the whole sequence, so it is no cell and its layers mix the two "
-    "directions. Analyse one direction: a network of one direction with the weights that do not end in _reverse"
+    "{name} is bidirectional: each of its states has read the whole sequence, so it is no cell and its layers mix the "
+    "two directions. Analyse one direction: a network of one direction with the weights that do not end in _reverse"
 )
 
 
 def _recurrent(name: str, fields: Mapping[str, Any], count: int, gates: int, nonlinearity: Any) -> list[Part]:
     """The layers of an nn.RNN, GRU or LSTM, or a cell, whose names end in no number."""
-    left, parts = dict(fields), []
+    left, parts = dict(fields), list[Part]()
     for l in range(count):
         tail = f"_l{l}" if f"weight_hh_l{l}" in fields else ""
         arrays = {}
@@ -304,8 +305,8 @@ def _linear(name: str, module: Any) -> list[Part]:
 def _batch_norm(name: str, module: Any) -> list[Part]:
     if module.running_mean is None:
         raise ValueError(f"{name} (BatchNorm1d) keeps no running statistics, so that outputs depend on the batch")
-    fields = [array(f"{name}.{f}", getattr(module, f)) for f in ("weight", "bias", "running_mean", "running_var")]
-    return [batch_norm(*fields, module.eps)]
+    fields = [array(f"{name}.{f}", getattr(module, f)) for f in _STATISTICS]
+    return [batch_norm(fields, module.eps)]
 
 
 def _layer_norm(name: str, module: Any) -> list[Part]:
@@ -313,10 +314,10 @@ def _layer_norm(name: str, module: Any) -> list[Part]:
         raise ValueError(
             f"{name} ({type(module).__name__}) normalises over {tuple(module.normalized_shape)}, not the units"
         )
-    fields = [array(f"{name}.{field}", getattr(module, field, None)) for field in ("weight", "bias")]
+    scale, bias = (array(f"{name}.{field}", getattr(module, field, None)) for field in ("weight", "bias"))
     centred = _kind(module) == "LayerNorm"
-    own = float(jnp.finfo(jnp.float32).eps) if fields[0] is None else float(jnp.finfo(fields[0].dtype).eps)
-    return [LayerNorm(*fields, own if module.eps is None else module.eps, centred)]
+    own = float(jnp.finfo(jnp.float32 if scale is None else scale.dtype).eps)
+    return [LayerNorm(scale, bias, own if module.eps is None else module.eps, centred)]
 
 
 def _embedding(name: str, module: Any) -> list[Part]:
@@ -367,7 +368,7 @@ _KNOWN: dict[str, Any] = {
 
 
 _RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(_l(\d+))?(_reverse)?")
-_NORM = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+_STATISTICS = ("weight", "bias", "running_mean", "running_var")  # what a batch norm holds
 
 
 def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
@@ -376,11 +377,11 @@ def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
     for name, value in weights.items():
         module, _, field = str(name).rpartition(".")
         reshaped = re.search(r"(^|\.)(parametrizations\.|.*(_orig|_mask|_g|_v)$)", str(name))
-        if reshaped and field not in _NORM:
+        if reshaped:
             raise ValueError(
-                f"weights hold {name}, of a module that is pruned or whose weights are made of others; give the module itself, "
-                "or make its weights plain first (torch.nn.utils.prune.remove, parametrize.remove_parametrizations, "
-                "remove_weight_norm)"
+                f"weights hold {name}, of a module that is pruned or whose weights are made of others; give the module "
+                "itself, or make its weights plain first (torch.nn.utils.prune.remove, "
+                "parametrize.remove_parametrizations, remove_weight_norm)"
             )
         modules.setdefault(module or "model", {})[field] = value
     if not modules:
@@ -406,22 +407,18 @@ def _parts_of_weights(name: str, fields: dict[str, Any], modules: Any, activatio
             raise ValueError("activation must be given: a state dict does not show it; torch.nn.RNN's own is 'tanh'")
         parts = _recurrent(name, fields, count, gates, "tanh")
         act = None if activation is None else activation_of("activation", activation)
-        return [part.replace(activation=act) if isinstance(part, Simple) else part for part in parts]
+        return [dataclasses.replace(part, activation=act) if isinstance(part, Simple) else part for part in parts]
     arrays = {field: value for field, value in fields.items() if field != "num_batches_tracked"}
     rank = len(getattr(fields.get("weight"), "shape", ()))
-    if set(arrays) == _NORM - {"num_batches_tracked"}:
-        return [
-            batch_norm(
-                *(array(f"{name}.{f}", arrays[f]) for f in ("weight", "bias", "running_mean", "running_var")), 1e-5
-            )
-        ]
+    if set(arrays) == set(_STATISTICS):
+        return [batch_norm((array(f"{name}.{field}", arrays[field]) for field in _STATISTICS), epsilon=1e-5)]
     if set(arrays) <= {"weight", "bias"} and rank == 2:
         table, bias = array(f"{name}.weight", arrays["weight"]), array(f"{name}.bias", arrays.get("bias"))
         return [Embedding(table)] if _is_embedding(name, arrays, modules) else [Affine(table.T, bias)]
     shapes = ", ".join(f"{field} {tuple(value.shape)}" for field, value in fields.items())
     raise ValueError(
-        f"{name} holds {shapes}: weights alone do not show which layer that is; give the module itself (to maso_rnn.cell, if "
-        "it is a layer norm)"
+        f"{name} holds {shapes}: weights alone do not show which layer that is; give the module itself (to "
+        "maso_rnn.cell, if it is a layer norm)"
     )
 
 
@@ -438,6 +435,6 @@ def _is_embedding(name: str, arrays: dict[str, Any], modules: dict[str, dict[str
     }
     if rows in reads and columns in reads:
         raise ValueError(
-            f"{name}.weight {(rows, columns)} could be a linear layer or an embedding; give the module itself, which shows it"
+            f"{name}.weight {(rows, columns)} could be a linear layer or an embedding; give the module itself"
         )
     return columns in reads and rows not in reads

@@ -8,6 +8,9 @@ batch, and refused where the outputs differ by more than rounding.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +33,7 @@ class NotAChain(ValueError):
 
 
 class Call(NamedTuple):
-    """A module at work: what it was given, what it returned, and the state that it began with, where it was given one."""
+    """A module at work: what it was given, what it returned, and the state that it began with, where it got one."""
 
     name: str
     given: np.ndarray
@@ -74,10 +77,13 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
             said = _said(source, list(source.modules) if source.is_chain else _only_order(source))
         return build(said)
     failures: list[Any] = []
-    nearest, tried = np.inf, [*source.modules]
+    nearest, tried = math.inf, [*source.modules]
     for batch, one_step, layout in _batches(source):
         try:
-            short, long = source.run(one_step), source.run(batch)
+            short: Run = source.run(one_step)
+            long: Run = source.run(batch)
+            if not long.outputs:
+                raise TypeError("it returns no floating array")
         except Exception as error:  # of any library: another layout of the data may be the right one
             failures.append(f"{type(error).__name__}: {str(error).strip()[:200]}")
             continue
@@ -87,13 +93,12 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
             failures.insert(0, error)
             continue
         network = build(_with_states(named, short.calls))
-        returned = [call.returned for call in long.calls if call.name == named[-1][0]]
-        theirs = [*long.outputs, *([np.stack(returned)] if returned else [])]
-        difference = _difference(_outputs(network, layout(batch)), theirs)
+        last: list[np.ndarray] = [call.returned for call in long.calls if call.name == named[-1][0]]
+        difference = _difference(_outputs(network, layout(batch)), [*long.outputs, *([np.stack(last)] if last else [])])
         if difference <= 1:
             return network
         nearest, tried = min(nearest, difference), [name for name, _ in named]
-    if nearest < np.inf:
+    if nearest < math.inf:
         raise ValueError(
             f"network does something else than its modules one after the other, {tried}: its outputs differ by "
             f"{nearest:.2g} times what rounding explains. Where it is a known function between them, say so: "
@@ -101,8 +106,11 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
         )
     if failures and isinstance(failures[0], NotAChain):
         raise failures[0]
+    for name, module in source.modules.items():  # a refusal says more than that nothing could be run
+        with contextlib.suppress(TypeError):
+            source.parts(name, module)
     raise ValueError(
-        f"network could not be run on a batch of sequences ({failures[0] if failures else 'no module takes an input'}); "
+        f"network could not be run on a batch of sequences ({failures[0] if failures else 'no module takes one'}); "
         f"give its weights with their order, or its modules, of {tried}, as a list in the order of the data"
     )
 
@@ -120,8 +128,8 @@ def _said(source: Source, order: Sequence[str]) -> list[Named]:
     left = [name for name in source.modules if name not in order]
     if left and source.run is None:
         raise ValueError(
-            f"order must name every module, as no weight is left out in silence; it lacks {left}. Take what is not part "
-            "of the network out of the weights first"
+            f"order must name every module, as no weight is left out in silence; it lacks {left}. Take what is not "
+            "part of the network out of the weights first"
         )
     named: list[Named] = []
     for entry in order:
@@ -159,8 +167,8 @@ def _seen(source: Source, short: Run, long: Run) -> list[Named]:
             if name is None:
                 before = short.calls[place - 1].name
                 raise NotAChain(
-                    f"{call.name} is not given what {before} returns, nor a known function of it: the network is not one "
-                    "module after the other. Where a part of it is, give that part's modules as a list or by `order`"
+                    f"{call.name} is not given what {before} returns, nor a known function of it: the network is not "
+                    "one module after the other. Where a part of it is, give its modules as a list or by `order`"
                 )
             named += _unless_identity(name, short.calls[place - 1].name)
         named += _named(source, call.name)
@@ -170,7 +178,7 @@ def _seen(source: Source, short: Run, long: Run) -> list[Named]:
 
 
 def _function(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str | None:
-    """The function that makes what is given of what was returned before, in the first of the runs and wherever it shows.
+    """The function that makes what is given of what was returned before, in the first run and wherever it shows.
 
     Of one step, the numbers stand in one order wherever the axis of time is. Of several they need not, and then they
     say nothing; but a unit that is silent in one step may speak in the next.
@@ -204,14 +212,18 @@ def _with_states(named: list[Named], calls: list[Call]) -> list[Named]:
             if any(np.ptp(leaf, axis=0).any() for leaf in jax.tree.leaves(own)):
                 raise ValueError(f"{name} begins with a state that depends on the data, which a network here does not")
             if any(leaf.any() for leaf in jax.tree.leaves(own)):
-                part = part.replace(initial=jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), own))
+                dtype = part.recurrent_kernel.dtype
+                part = dataclasses.replace(
+                    part, initial=jax.tree.map(lambda leaf, dtype=dtype: jnp.asarray(leaf[0], dtype), own)
+                )
         found.append((name, part))
     return found
 
 
 def _batches(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]]:
     """Batches that the network may take: of several steps, of one step, and how to make (example, time, …) of them."""
-    random, tried = np.random.default_rng(0), set()
+    random, tried = np.random.default_rng(0), set[tuple[int, bool]]()
+    batch: np.ndarray
     for name, module in list(source.modules.items()):  # a run may meet more
         try:
             first = source.parts(name, module)[:1]
@@ -250,13 +262,14 @@ def _outputs(network: RNN | Cell, batch: np.ndarray) -> np.ndarray:
 
 
 def _difference(ours: np.ndarray, theirs: list[np.ndarray]) -> float:
-    """How far the outputs, of every step or the last one, are from any of theirs, in units of what rounding explains."""
-    found = [np.inf]
+    """How far the outputs, of every step or the last, are from any of theirs, in units of what rounding explains."""
+    found = [math.inf]
     unit = 200 * float(jnp.finfo(ours.dtype).eps)
     wide = ours.astype(np.float64)
+    ways: list[Any] = [wide, wide.swapaxes(0, 1), wide[:, -1]]
     for array in theirs:
-        for way in (wide, wide.swapaxes(0, 1), wide[:, -1]):
+        for way in ways:
             if array.size == way.size:
                 scale = max(1.0, np.abs(way).max(initial=0))
-                found.append(np.abs(array.astype(np.float64).reshape(way.shape) - way).max() / (unit * scale))
+                found.append(float(np.abs(array.astype(np.float64).reshape(way.shape) - way).max()) / (unit * scale))
     return min(found)

@@ -135,12 +135,14 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
     """The recurrent kernel of every layer or gate of a network, (in, out) each, by name.
 
     Args:
-        cell: a `maso_rnn.RNN`, or whatever `maso_rnn.cell` takes: a cell, module or weights of PyTorch, flax, equinox or
-            Keras, or a `Cell` that it made; what else it holds is not looked at. A residual flax cell adds the identity.
+        cell: a `maso_rnn.RNN`, or whatever `maso_rnn.cell` takes: a cell, module or weights of PyTorch, flax, equinox
+            or Keras, or a `Cell` that it made; what else it holds is not looked at. A residual flax cell adds the
+            identity.
 
     Returns:
         Kernels by name: "layer 0", … of an `RNN`; of one recurrent layer "h" of a simple one, "r", "z", "n" of a GRU
-        (reset, update, new), "i", "f", "g", "o" of an LSTM (input, forget, cell, output); of several "layer 0 r" and so on.
+        (reset, update, new), "i", "f", "g", "o" of an LSTM (input, forget, cell, output); of several "layer 0 r" and
+        so on.
 
     Raises:
         TypeError: if there is no recurrent kernel in `cell`, or one is not a floating array.
