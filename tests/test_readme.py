@@ -11,12 +11,7 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
-<<<<<<< HEAD
-PAGES = ["README.md", "docs/datasets.md", "docs/extending.md", "docs/path_space.md"]
-=======
-README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", "docs/datasets.md", "docs/extending.md", "docs/path_space.md", "docs/your_network.md"]
->>>>>>> networks
 
 
 @pytest.mark.parametrize("page", PAGES)
