@@ -28,24 +28,8 @@ from maso_rnn.report.reading import check
 class Parser(argparse.ArgumentParser):
     """Arguments as argparse reads them; what is wrong with them is one line and exit status 2."""
 
-<<<<<<< HEAD
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
-=======
-    Attributes:
-        model: the network: a file of maso_rnn.files.save, or the weights of PyTorch's nn.RNN with a linear readout, as
-            safetensors or as torch.save(model.state_dict(), ...).
-        data: the sequences, .npy or .npz, (example, time, input), floating, as the network reads them.
-        output: the folder of the report; an earlier report there is replaced.
-        labels: the classes of the sequences, .npy or .npz, (example,), integers; by default what the network says.
-        activation: the nonlinearity of a PyTorch network, which its weights do not show: relu, leaky_relu, abs,
-            hard_tanh or identity.
-        readout: the names of a PyTorch network's modules, first to last, as rnn,head, where there are more than two.
-        image: rows and columns that a sequence folds into, where it is an image.
-        seed: of the random initial states at which their share of the output is measured.
-        json: print the numbers, result.json, on standard output too.
-    """
->>>>>>> networks
 
     def error(self, message: str) -> NoReturn:
         """End the program."""
@@ -218,13 +202,9 @@ def load_network(path: Path, *, activation: str | None = None, order: Sequence[s
             "others are relu, leaky_relu, abs, hard_tanh, identity"
         )
     try:
-<<<<<<< HEAD
         with contextlib.suppress(TypeError, ValueError):  # it has no pieces; or `cell` says what is wrong
             return adapters.from_torch(weights, activation=activation, order=order)
         return adapters.cell(weights, activation=activation, order=order)
-=======
-        return adapters.from_torch(weights, activation=activation, order=readout and readout.split(","))
->>>>>>> networks
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
 
