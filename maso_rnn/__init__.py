@@ -27,7 +27,8 @@ What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
     `jacobian_spectra`, `lyapunov_exponents`, `kaplan_yorke_dimension`, `entropy_bound`.
 Where does it come to rest, and which rhythms does it have?
-    `fixed_points`, `fixed_points_along`, `cycles`, from starts by `sample_states`; all of a piecewise affine network: `all_fixed_points`.
+    `fixed_points`, `fixed_points_along`, `cycles`, from starts by `sample_states`; all of a piecewise affine network:
+    `all_fixed_points`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,

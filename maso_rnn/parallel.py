@@ -23,7 +23,6 @@ from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
 from maso_rnn.network import RNN, Layer, States, Trajectory, checked_arguments, read_out
 
-
 Rows: TypeAlias = tuple[Array, ...]  # for each layer (time, hidden)
 
 
@@ -33,8 +32,9 @@ class ParallelResult(NamedTuple):
     Attributes:
         trajectory: as from `trajectory`; right in its first steps only, if not converged.
         iterations: the rounds that were made.
-        converged: whether its numbers are finite, and every state follows from the one before up to rounding. On a network that expands, one rounding grows over the steps:
-            it is then a trajectory up to rounding, but not always the one that `trajectory` gives.
+        converged: whether its numbers are finite, and every state follows from the one before up to rounding. On a
+            network that expands, one rounding grows over the steps: it is then a trajectory up to rounding, but not
+            always the one that `trajectory` gives.
     """
 
     trajectory: Trajectory
@@ -110,9 +110,7 @@ def _solved_in_rounds(rnn: RNN, xs: Array, state: States, max_iterations: Array 
     )
 
 
-def _corrected(
-    before: Rows, settled: Array, rnn: RNN, xs: Array, state: States
-) -> tuple[Rows, Rows, Array]:
+def _corrected(before: Rows, settled: Array, rnn: RNN, xs: Array, state: States) -> tuple[Rows, Rows, Array]:
     """One round: states solved on the codes that those before make, one step on from each of them, and what is settled.
 
     The first `settled` steps are kept. The next one is a step on from what is kept, in every layer, and so it is right.
@@ -158,9 +156,7 @@ def _codes(rnn: RNN, xs: Array, state: States, states: Rows) -> tuple[Array, ...
     return tuple(codes)
 
 
-def _follows(
-    act: PiecewiseAffine, layer: Layer, below: Array, before: Array, solved: Array, stepped: Array
-) -> Array:
+def _follows(act: PiecewiseAffine, layer: Layer, below: Array, before: Array, solved: Array, stepped: Array) -> Array:
     """At which steps every state follows from the one before: long products can cancel, and codes do not show it."""
     size = jnp.abs(below) @ jnp.abs(layer.input_kernel)
     if layer.recurrent_kernel is not None:

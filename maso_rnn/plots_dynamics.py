@@ -1,4 +1,4 @@
-"""Pictures of where a network comes to rest: fixed points among its states, as an input moves, and their eigenvalues."""
+"""Pictures of where a network comes to rest: among its states, as an input moves, and the eigenvalues there."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """Every fixed point and cycle of piecewise affine networks, against solving for every code of all layers at once."""
 
 import itertools
-import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

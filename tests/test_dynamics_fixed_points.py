@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import maso_rnn
@@ -325,7 +326,9 @@ def test_a_stable_rhythm_of_a_tree_of_arrays_in_float32(key):
     stable = np.asarray(found.states[0])[np.asarray(found.stable)]
     assert stable.shape == (1, 4, 2)
     np.testing.assert_allclose(np.abs(stable), a, atol=1e-5)  # float32
-    np.testing.assert_allclose(np.abs(np.asarray(found.multipliers)[np.asarray(found.stable)]), (2 * (1 - a * a)) ** 4, rtol=1e-3)
+    np.testing.assert_allclose(
+        np.abs(np.asarray(found.multipliers)[np.asarray(found.stable)]), (2 * (1 - a * a)) ** 4, rtol=1e-3
+    )
     assert found.reached.sum() + found.unconverged > 0
 
 
@@ -354,9 +357,9 @@ def test_a_winner_take_all_network_has_a_point_for_every_subset():
     found = all_fixed_points(rnn)
     # k units are on at c / (k/2 − .2), and the others see 1 − .5 k h < 0 for every k > 0
     assert len(found.states[0]) == 2**6 - 1
-    np.testing.assert_allclose(found.states[0].sum(axis=1), [
-        k / (0.5 * k - 0.2) for k in np.asarray(found.codes[0]).sum(axis=1)
-    ], rtol=1e-12)
+    np.testing.assert_allclose(
+        found.states[0].sum(axis=1), [k / (0.5 * k - 0.2) for k in np.asarray(found.codes[0]).sum(axis=1)], rtol=1e-12
+    )
     assert found.stable.sum() == 6  # one winner
     with pytest.raises(ValueError, match="max_points"):
         all_fixed_points(rnn, max_points=50)
@@ -451,7 +454,9 @@ def test_points_appear_and_vanish_where_the_fold_is():
     h = math.sqrt(0.5)
     fold = 2 * h - math.atanh(h)
     starts = jnp.array([[-1.0], [0.0], [1.0]])
-    found = fixed_points_along(lambda h, x: jnp.tanh(2.0 * h + x), starts, jnp.array([-1.0]), jnp.array([1.0]), count=41)
+    found = fixed_points_along(
+        lambda h, x: jnp.tanh(2.0 * h + x), starts, jnp.array([-1.0]), jnp.array([1.0]), count=41
+    )
     for x in np.linspace(-1, 1, 41):
         here = np.isclose(found.inputs[:, 0], x)
         assert here.sum() == (3 if abs(x) < fold else 1)
@@ -472,3 +477,108 @@ def test_pictures_say_what_is_there(key):
     for draw in (plots_dynamics.fixed_points_among_states, plots_dynamics.eigenvalues_of_points):
         assert draw(nothing).get_xlabel()
     assert plots_dynamics.fixed_points_along_line(nothing).get_xlabel()
+
+
+# trained networks
+
+
+def flip_flop(key, time=60):
+    pulse_key, sign_key = jax.random.split(key)
+    signs = jax.random.rademacher(sign_key, (time, 3), jnp.float32)
+    xs = jnp.where(jax.random.bernoulli(pulse_key, 0.1, (time, 3)), signs, 0).at[0].set(signs[0])
+
+    def hold(bits, x):
+        bits = jnp.where(x != 0, x, bits)
+        return bits, bits
+
+    return xs, jax.lax.scan(hold, jnp.zeros(3, jnp.float32), xs)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("widths", [(16,), (12, 12)])
+def test_a_trained_flip_flop_has_the_points_that_its_codes_have(key, widths):
+    # the search by its defaults, from states of trajectories, against all codes; every pattern of three bits is held
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(1e-2, 800)))
+
+    def loss(rnn, key):
+        xs, bits = jax.vmap(flip_flop)(jax.random.split(key, 64))
+        return ((jax.vmap(lambda x: maso_rnn.forward(rnn, x))(xs) - bits) ** 2).mean()
+
+    @jax.jit
+    def train(rnn, key):
+        def step(carry, key):
+            rnn, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(rnn, key), state)
+            return (optax.apply_updates(rnn, updates), state), None
+
+        return jax.lax.scan(step, (rnn, optimizer.init(rnn)), jax.random.split(key, 800))[0][0]
+
+    rnn = train(maso_rnn.init(jax.random.key(0), 3, widths, 3, dtype="float32"), jax.random.key(1))
+    xs, _ = jax.vmap(flip_flop)(jax.random.split(key, 32))
+    states = jax.vmap(lambda x: maso_rnn.trajectory(rnn, x).states)(xs)
+    silent = jnp.zeros(3, jnp.float32)
+    found = fixed_points(rnn, sample_states(key, states, 500), silent)
+    every = all_fixed_points(rnn, silent)
+    assert not (found.slow | found.degenerate).any()
+    assert found.stable.sum() >= 8
+    assert found.stable.sum() == every.stable.sum()
+    if widths == (16,):
+        assert (len(every.stable), int(every.stable.sum())) == (27, 8)
+    assert len(found.stable) == len(every.stable)
+    rows = [np.concatenate([np.asarray(part) for part in one.states], axis=1) for one in (found, every)]
+    gaps = np.linalg.norm(rows[0][:, None] - rows[1], axis=2) / np.linalg.norm(rows[1], axis=1)
+    assert gaps.min(axis=1).max() < 1e-3  # float32, times the condition near passes
+
+
+@pytest.mark.slow
+def test_trained_networks_of_torch_come_to_rest_where_iteration_does():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    net, head = torch.nn.GRU(3, 16, 2, batch_first=True), torch.nn.Linear(16, 3)
+    optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], 1e-2)
+    for k in range(200):
+        xs, bits = (
+            torch.from_numpy(np.array(part)) for part in jax.vmap(flip_flop)(jax.random.split(jax.random.key(k), 64))
+        )
+        loss = ((head(net(xs)[0]) - bits) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+    weights = {name: jnp.asarray(value.detach().double().numpy()) for name, value in net.named_parameters()}
+
+    def step(carry, x):
+        after = []
+        for l, h in enumerate(carry):
+            driven = jnp.split(weights[f"weight_ih_l{l}"] @ x + weights[f"bias_ih_l{l}"], 3)
+            own = jnp.split(weights[f"weight_hh_l{l}"] @ h + weights[f"bias_hh_l{l}"], 3)
+            reset, update = (jax.nn.sigmoid(a + b) for a, b in zip(driven[:2], own[:2], strict=True))
+            x = (1 - update) * jnp.tanh(driven[2] + reset * own[2]) + update * h
+            after.append(x)
+        return tuple(after)
+
+    @jax.jit
+    def run(carry, xs):
+        def body(carry, x):
+            after = step(carry, x)
+            return after, after
+
+        return jax.lax.scan(body, carry, xs)[1]
+
+    xs, _ = jax.vmap(flip_flop)(jax.random.split(jax.random.key(3), 32))
+    states = jax.vmap(lambda xs: run((jnp.zeros(16),) * 2, xs.astype(float)))(xs)
+    starts = sample_states(jax.random.key(4), states, 100)
+    found = fixed_points(step, starts, jnp.zeros(3))
+    # by plain iteration
+    rest = [np.asarray(part[:, -1]) for part in jax.vmap(lambda c: run(c, jnp.zeros((3000, 3))))(starts)]
+    rest = np.concatenate(rest, axis=1)
+    points = np.concatenate([np.asarray(part) for part in found.states], axis=1)
+    gaps = np.linalg.norm(rest[:, None] - points, axis=2)
+    stable = np.asarray(found.stable)
+    assert set(gaps.argmin(axis=1)) <= set(np.flatnonzero(stable))
+    assert gaps.min(axis=1).max() < 1e-6  # 3,000 steps at the slowest eigenvalue
+    assert found.unconverged == 0
+    real = ~np.asarray(found.slow)
+    moved = jax.vmap(lambda c: step(c, jnp.zeros(3)))(found.states)
+    speeds = np.sqrt(sum(((a - b) ** 2).sum(axis=1) for a, b in zip(moved, found.states, strict=True)))
+    assert speeds[real].max() < 1e-14  # rounding in float64, not a tolerance

@@ -25,7 +25,7 @@ class Cycles(NamedTuple):
 
     Attributes:
         states: a carry like the starts, with leading axes (cycle, period).
-        multipliers: (cycle, hidden), the eigenvalues of the product of the Jacobians once around, largest modulus first.
+        multipliers: (cycle, hidden), the eigenvalues of the product of the Jacobians once around, largest first.
         stable: (cycle,), whether all of them are inside the unit circle and it is not degenerate; on a kink, those of
             every adjacent piece that was met, which is a sign and no proof.
         residuals: (cycle,), ½ Σ ‖step(h_i, x) − h_{i+1}‖² around the cycle.
@@ -60,9 +60,9 @@ def cycles(
 ) -> Cycles:
     """The rhythms of a network under a constant input: states that come back after `period` steps, and not before.
 
-    Equation: step(h_i, x) = h_{i+1}, h_{p+1} = h_1, all p of them at once by damped Newton (multiple shooting), from the
-    first p states after every start and after where plain iteration settles. A cycle is kept where what it misses by is
-    rounding, as in `fixed_points`, and where no divisor of p brings it back.
+    Equation: step(h_i, x) = h_{i+1}, h_{p+1} = h_1, all p of them at once by damped Newton (multiple shooting), from
+    the first p states after every start and after where plain iteration settles. A cycle is kept where what it misses
+    by is rounding, as in `fixed_points`, and where no divisor of p brings it back.
 
     A host function. Each step of a start costs the solution of (hidden · period) equations: (hidden · period)³. How
     many cycles there are grows exponentially with the period where there is chaos: give many starts.

@@ -239,7 +239,9 @@ def spectrum_table(found: Spectrum | Mapping[str, Spectrum]) -> str:
     memory = "none: all modes grow"
     if len(fading):
         low, high, middle = (f"{value:.4g}" for value in (fading.min(), fading.max(), np.median(fading)))
-        memory = f"{low} ... {high} steps, median {middle}" + f"; {growing} of {len(horizons)} modes grow" * (growing > 0)
+        memory = f"{low} ... {high} steps, median {middle}" + f"; {growing} of {len(horizons)} modes grow" * (
+            growing > 0
+        )
     return "\n".join(
         [
             f"{len(horizons)} eigenvalues",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -118,7 +118,7 @@ def all_fixed_points(
         )
     sizes: dict[str, int] = {}
     dtype = check_form(rnn, sizes, pieces=True)
-    x = np.zeros(sizes["input"], dtype) if x is None else checks.array("x", x, "input", sizes, dtype)
+    x = jnp.zeros(sizes["input"], dtype) if x is None else checks.array("x", x, "input", sizes, dtype)
     checks.finite(rnn=rnn, x=x)
     act = require_pieces(rnn.activation)
     for l, layer in enumerate(rnn.layers):
@@ -134,76 +134,89 @@ def all_fixed_points(
 
 
 class Rings(NamedTuple):
-    """Cycles of the layers so far, shifted so that each is there once: of every period that divides the one asked for.
+    """Cycles, of every period that divides the one asked for, of one layer or of all so far, one after the other.
 
     Attributes:
-        states: for each layer (cycle, period, hidden).
-        errors: the same, how far rounding may have moved them.
-        lower: for each layer (cycle, period, hidden), the pre-activations.
-        on_kink: for each layer (cycle, period, hidden).
-        reached: (cycle,).
-        degenerate: (cycle,).
+        states: (cycle, period, unit).
+        errors: (cycle, period, unit), how far rounding may have moved them.
+        lower: (cycle, period, unit), the pre-activations.
+        on_kink: (cycle, period, unit).
+        reached: (cycle,), how many codes led to each.
+        degenerate: (cycle,), whether it stands for a continuum.
         singular: how many codes had a singular equation.
     """
 
-    states: tuple[np.ndarray, ...]
-    errors: tuple[np.ndarray, ...]
-    lower: tuple[np.ndarray, ...]
-    on_kink: tuple[np.ndarray, ...]
+    states: np.ndarray
+    errors: np.ndarray
+    lower: np.ndarray
+    on_kink: np.ndarray
     reached: np.ndarray
     degenerate: np.ndarray
     singular: int
+
+    @staticmethod
+    def none(count: int, period: int, units: int) -> Rings:
+        """Rings of zeros."""
+        zeros = np.zeros((count, period, units))
+        return Rings(zeros, zeros, zeros, zeros > 0, np.ones(count, int), np.zeros(count, bool), 0)
 
 
 def _rings(
     rnn: RNN, x: np.ndarray, act: PiecewiseAffine, period: int, max_points: int, prune: bool, told: Progress
 ) -> Rings:
-    rings = Rings((), (), (), (), np.ones(1, int), np.zeros(1, bool), 0)
+    rings = Rings.none(1, period, 0)
     below = np.broadcast_to(x, (1, period, len(x)))
     errors = np.zeros_like(below)
     for l, layer in enumerate(rnn.layers):
         told.tell(f"layer {l}: {len(below)} cycles below")
-        found, of = _driven(layer, below, errors, act, prune, told, most=max_points * period)
-        if len(of) > max_points * period:
-            raise ValueError(
-                f"there are more than max_points = {max_points} cycles of periods that divide {period} in layer {l}; "
-                "give a larger max_points, or search from starts by maso_rnn.fixed_points"
+        own, of = _driven(layer, below, errors, act, prune, told, max_points)
+        by_unit = (np.concatenate([old[of], new], axis=2) for old, new in zip(rings[:4], own[:4], strict=True))
+        states, bounds, lower, on_kink = by_unit
+        rings = _each_once(
+            Rings(
+                states,
+                bounds,
+                lower,
+                on_kink,
+                rings.reached[of] * own.reached,
+                rings.degenerate[of] | own.degenerate,
+                rings.singular + own.singular,
             )
-        shape = (len(of), period, layer.input_kernel.shape[1])
-        own = (part.reshape(shape) for part in found[:4])
-        rings = Rings(
-            *((*(old[of] for old in lower), new) for lower, new in zip(rings[:4], own, strict=True)),
-            reached=rings.reached[of] * found.reached,
-            degenerate=rings.degenerate[of] | found.degenerate,
-            singular=rings.singular + found.singular,
         )
-        rings = _each_once(rings)
-        below, errors = rings.states[-1], rings.errors[-1]
+        hidden = own.states.shape[2]
+        below, errors = rings.states[:, :, -hidden:], rings.errors[:, :, -hidden:]
     return rings
 
 
 def _driven(
-    layer: Layer, below: np.ndarray, errors: np.ndarray, act: PiecewiseAffine, prune: bool, told: Progress, most: int
-) -> tuple[Solutions, np.ndarray]:
-    """What each of the (cycle, period, input) states below can make a layer do, and which of them it is made by.
-
-    It ends early, with more than `most` solutions, where there are more.
-    """
+    layer: Layer,
+    below: np.ndarray,
+    errors: np.ndarray,
+    act: PiecewiseAffine,
+    prune: bool,
+    told: Progress,
+    max_points: int,
+) -> tuple[Rings, np.ndarray]:
+    """What each of the (cycle, period, input) states below can make a layer do, and which of them it is made by."""
     kernel = np.asarray(layer.input_kernel, np.float64)
     drives = below @ kernel + (0 if layer.bias is None else np.asarray(layer.bias, np.float64))
     rounding = 2 * EPS * (len(kernel) + 1) * (np.abs(below) @ np.abs(kernel) + np.abs(drives))
     rounding = rounding + errors @ np.abs(kernel)
-    ring = _ring_kernel(layer, below.shape[1])
-    none = np.zeros((0, len(ring)))
-    found, of = [Solutions(none, none, none, none > 0, np.zeros(0, int), np.zeros(0, bool), 0)], [np.zeros(0, int)]
+    period, hidden = drives.shape[1:]
+    ring = _ring_kernel(layer, period)
+    found, of = [Rings.none(0, period, hidden)], [np.zeros(0, int)]
     for i, (drive, error) in enumerate(zip(drives, rounding, strict=True)):
-        for some in _solutions(ring, drive.ravel(), error.ravel(), act, prune, told):
+        for some in _solutions(ring, drive, error, act, prune, told):
             found.append(some)
             of.append(np.full(len(some.states), i))
-            if sum(map(len, of)) > most:
-                break
-    *parts, counts = zip(*found, strict=True)
-    return Solutions(*map(np.concatenate, parts), sum(counts)), np.concatenate(of)
+            if (count := sum(map(len, of))) > max_points * period:
+                raise ValueError(
+                    f"there are more than max_points = {max_points} points, {count} and more; give a larger "
+                    "max_points, or search from starts by maso_rnn.fixed_points"
+                )
+    *parts, singular = zip(*found, strict=True)
+    states, bounds, lower, on_kink, reached, degenerate = map(np.concatenate, parts)
+    return Rings(states, bounds, lower, on_kink, reached, degenerate, sum(singular)), np.concatenate(of)
 
 
 def _ring_kernel(layer: Layer, period: int) -> np.ndarray:
@@ -218,62 +231,53 @@ def _ring_kernel(layer: Layer, period: int) -> np.ndarray:
 
 def _each_once(rings: Rings) -> Rings:
     """Cycles that are shifts of each other, or one point on several codes, become one."""
-    count, period = rings.states[0].shape[:2]
-    states, errors = (np.concatenate(parts, axis=2) for parts in (rings.states, rings.errors))
-    along = np.random.default_rng(0).standard_normal(states.shape[2])
-    along /= np.linalg.norm(along)
-    heights = states @ along
-    shift = heights.argmax(axis=1)  # the cycle is told from its highest state on
-    turned = (shift[:, None] + np.arange(period)) % period
-    rows = np.arange(count)[:, None]
-    states, errors = states[rows, turned], errors[rows, turned]
-    reach = 4 * np.abs(errors).sum(axis=(1, 2)) + 1e-13 * np.abs(states).max(axis=(1, 2), initial=0)
-    height = heights.max(axis=1)
-    order = np.argsort(height, kind="stable")
-    keep, reached = [], rings.reached.copy()
-    for i in order:
-        for j in reversed(keep):
-            if height[j] < height[i] - reach[i] - reach[j]:
-                keep_i = True
+    count, period, units = rings.states.shape
+    along = np.random.default_rng(0).standard_normal(units) / np.sqrt(units)
+    heights = rings.states @ along
+    # each cycle is told from its highest state on, so that shifts of it are the same numbers
+    turned = (heights.argmax(axis=1)[:, None] + np.arange(period)) % period
+    states, errors, lower, on_kink = (part[np.arange(count)[:, None], turned] for part in rings[:4])
+    reach, height = _reach(states, errors), heights.max(axis=1)
+    kept: list[int] = []
+    reached = rings.reached.copy()
+    for i in np.argsort(height, kind="stable"):
+        same = None
+        for j in reversed(kept):
+            both = reach[i] + reach[j]
+            if height[j] < height[i] - np.abs(along).sum() * both:
                 break
-            if np.abs(states[i] - states[j]).max() <= reach[i] + reach[j]:
-                reached[j] += reached[i]
-                keep_i = False
+            if np.abs(states[i] - states[j]).max() <= both:
+                same = j
                 break
+        if same is None:
+            kept.append(i)
         else:
-            keep_i = True
-        if keep_i:
-            keep.append(i)
-    kept = np.sort(np.array(keep, int))
-    chosen = [tuple(part[kept[:, None], turned[kept]] for part in parts) for parts in rings[:4]]
-    return Rings(*chosen, reached[kept], rings.degenerate[kept], rings.singular)
+            reached[same] += reached[i]
+    each = np.sort(np.array(kept, int))
+    return Rings(
+        states[each], errors[each], lower[each], on_kink[each], reached[each], rings.degenerate[each], rings.singular
+    )
 
 
-class Solutions(NamedTuple):
-    """Solutions of h = act(K h + c), with their pre-activations, roundings and kinks; see `Rings`."""
-
-    states: np.ndarray
-    errors: np.ndarray
-    lower: np.ndarray
-    on_kink: np.ndarray
-    reached: np.ndarray
-    degenerate: np.ndarray
-    singular: int
+def _reach(states: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """By how much one and the same cycle may differ from itself, (cycle,)."""
+    return 4 * errors.sum(axis=(1, 2)) + 1e-13 * np.abs(states).max(axis=(1, 2), initial=0)
 
 
 def _solutions(
-    kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine, prune: bool, told: Progress
-) -> Iterator[Solutions]:
-    """Every solution of h = act(K h + c), c known up to an error, once for each code that has it."""
-    if not kernel.any():  # nothing is recurrent: one solution, and no code to go through
-        state = np.asarray(_value(act, _pieces_of(act, drive), drive))
-        on_kink = (np.abs(drive[:, None] - np.array(act.breakpoints)) <= error[:, None]).any(axis=1)
-        moved = np.abs(act.slopes).max() * error
-        one = np.ones(1, int)
-        yield Solutions(state[None], moved[None], drive[None], on_kink[None], one, np.zeros(1, bool), 0)
+    ring: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine, prune: bool, told: Progress
+) -> Iterator[Rings]:
+    """Every solution of h = act(K h + c), c (period, hidden) known up to an error, once for each code that has it."""
+    if not ring.any():  # nothing is recurrent: one solution, and no code to go through
+        on_kink = (np.abs(drive[..., None] - np.array(act.breakpoints)) <= error[..., None]).any(axis=-1)
+        state, moved = _value(act, _pieces_of(act, drive), drive), np.abs(act.slopes).max() * error
+        one = Rings.none(1, *drive.shape)
+        yield one._replace(states=state[None], errors=moved[None], lower=drive[None], on_kink=on_kink[None])
         return
-    for codes in _candidates(kernel, drive, error, act, prune, told):
-        yield _solved(codes, kernel, drive, error, act)
+    for codes in _candidates(ring, drive.ravel(), error.ravel(), act, prune, told):
+        found = _solved(codes, ring, drive.ravel(), error.ravel(), act)
+        states, errors, lower, on_kink = (part.reshape(-1, *drive.shape) for part in found[:4])
+        yield found._replace(states=states, errors=errors, lower=lower, on_kink=on_kink)
 
 
 class Branch(NamedTuple):
@@ -439,9 +443,7 @@ def _value(act: PiecewiseAffine, codes: np.ndarray, p: np.ndarray) -> np.ndarray
     return np.array(act.slopes)[codes] * p + np.array(act.offsets)[codes]
 
 
-def _solved(
-    codes: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine
-) -> Solutions:
+def _solved(codes: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine) -> Rings:
     """The solutions that lie on their codes (code, unit), up to the rounding of the pivoted solution."""
     units = len(kernel)
     slopes, offsets = (np.array(values)[codes] for values in (act.slopes, act.offsets))
@@ -474,7 +476,7 @@ def _solved(
     lower, blurred = _pre_activations(states, errors, kernel, drive, error)
     breakpoints = np.array(act.breakpoints)
     on_kink = (np.abs(lower[..., None] - breakpoints) <= blurred[..., None]).any(axis=2)
-    return Solutions(
+    return Rings(
         states[inside],
         errors[inside],
         lower[inside],
@@ -532,15 +534,12 @@ def _representative(
     return start, np.full(units, 1e-9 * max(1.0, np.abs(start).max()))
 
 
-def _described(rnn: RNN, rings: Rings, act: PiecewiseAffine, period: int, dtype: object) -> AllFixedPoints:
+def _described(rnn: RNN, rings: Rings, act: PiecewiseAffine, period: int, dtype: Any) -> AllFixedPoints:
     """The prime ones among the cycles, with all that is known of them."""
-    states = np.concatenate(rings.states, axis=2)
-    reach = 4 * np.concatenate(rings.errors, axis=2).sum(axis=(1, 2)) + 1e-13 * np.abs(states).max(axis=(1, 2))
-    prime = np.ones(len(states), bool)
+    reach, prime = _reach(rings.states, rings.errors), np.ones(len(rings.states), bool)
     for divisor in (d for d in range(1, period) if period % d == 0):
-        prime &= np.abs(states - np.roll(states, -divisor, axis=1)).max(axis=(1, 2)) > reach
-    parts = [tuple(part[prime] for part in group) for group in rings[:4]]
-    states, _, lower, on_kink = (np.concatenate(group, axis=2) for group in parts)
+        prime &= np.abs(rings.states - np.roll(rings.states, -divisor, axis=1)).max(axis=(1, 2)) > reach
+    states, lower, on_kink = rings.states[prime], rings.lower[prime], rings.on_kink[prime]
     # what is on a kink up to rounding has the lower piece
     breakpoints = np.array(act.breakpoints)
     codes = _pieces_of(act, lower)
@@ -555,7 +554,7 @@ def _described(rnn: RNN, rings: Rings, act: PiecewiseAffine, period: int, dtype:
         largest[i] = max(largest[i], _steepest(rnn, act, codes[i], on_kink[i]))
     splits = np.cumsum([layer.input_kernel.shape[1] for layer in rnn.layers])[:-1]
 
-    def by_layer(array: np.ndarray, dtype: object) -> tuple[Array, ...]:
+    def by_layer(array: np.ndarray, dtype: Any) -> tuple[Array, ...]:
         array = array[:, 0] if period == 1 else array
         return tuple(jnp.asarray(part.astype(dtype)) for part in np.split(array, splits, axis=-1))
 
@@ -594,19 +593,17 @@ def _jacobians(rnn: RNN, slopes: np.ndarray) -> np.ndarray:
 
 def _steepest(rnn: RNN, act: PiecewiseAffine, codes: np.ndarray, on_kink: np.ndarray) -> float:
     """The largest |multiplier| of the pieces around one cycle that is on kinks."""
-    at = np.argwhere(on_kink)
-    slopes = np.array(act.slopes)
-    choices = itertools.islice(itertools.product((0, 1), repeat=len(at)), KINKED_CODES)
-    around = np.repeat(slopes[codes][None], 1, axis=0)
-    options = []
-    for up in choices:
-        one = around[0].copy()
-        for (t, unit), above in zip(at, up, strict=True):
-            one[t, unit] = slopes[codes[t, unit] + above]
-        options.append(one)
-    steepest = around[0].copy()
-    for t, unit in at:
-        both = slopes[codes[t, unit]], slopes[codes[t, unit] + 1]
-        steepest[t, unit] = max(both, key=abs)
-    products = around_the_cycle(_jacobians(rnn, np.stack([*options, steepest])))
+    slopes, at = np.array(act.slopes), np.argwhere(on_kink)
+    sides = itertools.islice(itertools.product((0, 1), repeat=len(at)), KINKED_CODES)
+    around = np.array([slopes[codes + _placed(side, at, codes.shape)] for side in sides])
+    steeper = [int(abs(slopes[codes[t, unit] + 1]) > abs(slopes[codes[t, unit]])) for t, unit in at]
+    steepest = slopes[codes + _placed(tuple(steeper), at, codes.shape)]
+    products = around_the_cycle(_jacobians(rnn, np.concatenate([around, steepest[None]])))
     return float(np.abs(np.linalg.eigvals(products)).max())
+
+
+def _placed(sides: tuple[int, ...], at: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """By how many pieces the codes of the units on kinks are moved."""
+    moved = np.zeros(shape, int)
+    moved[tuple(at.T)] = sides
+    return moved

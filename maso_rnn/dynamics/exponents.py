@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ def _exponents(
     return Lyapunov(exponents[order], growth[:, order], jnp.asarray(warmup))
 
 
-def _first_basis(size: int, count: int, dtype: object) -> Array:
+def _first_basis(size: int, count: int, dtype: Any) -> Array:
     """Orthonormal columns (size, count): all units, or some random directions, which miss none of the largest."""
     if count == size:
         return jnp.eye(size, dtype=dtype)

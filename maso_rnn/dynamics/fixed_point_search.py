@@ -75,9 +75,9 @@ class FixedPoints(NamedTuple):
         """The points that a mask (point,) chooses, as in `found.where(found.stable)`; counts of starts stay."""
         mask = checks.array("mask", mask, "point?", {"point": len(self.stable)}, kinds=(jnp.bool_,))
         chosen = np.flatnonzero(mask)
-        return self._replace(**{
-            name: jax.tree.map(lambda leaf: leaf[chosen], getattr(self, name)) for name in _OF_POINTS
-        })
+        return self._replace(
+            **{name: jax.tree.map(lambda leaf: leaf[chosen], getattr(self, name)) for name in _OF_POINTS}
+        )
 
     @staticmethod
     def concatenate(searches: Sequence[FixedPoints]) -> FixedPoints:
@@ -98,7 +98,7 @@ class FixedPoints(NamedTuple):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all to an `.npz` file, which `FixedPoints.load` reads. Carries of tuples, lists and dicts only."""
-        arrays = {name: np.asarray(getattr(self, name)) for name in _OF_POINTS if name != "states"}
+        arrays: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in _OF_POINTS if name != "states"}
         for name in ("states", "unconverged_states"):
             carry = getattr(self, name)
             arrays |= {f"{name}.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(carry))}
@@ -116,7 +116,7 @@ class FixedPoints(NamedTuple):
                 raise ValueError(f"{path} was not written by FixedPoints.save")
             if file["residuals"].dtype == np.float64 and jnp.zeros(0).dtype != np.float64:
                 raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before")
-            fields = {name: jnp.asarray(file[name]) for name in _OF_POINTS if name != "states"}
+            fields: dict[str, Any] = {name: jnp.asarray(file[name]) for name in _OF_POINTS if name != "states"}
             for name in ("states", "unconverged_states"):
                 leaves = (jnp.asarray(file[f"{name}.{i}"]) for i in range(1000) if f"{name}.{i}" in file)
                 fields[name] = _filled(about["carry"], leaves)
@@ -124,9 +124,7 @@ class FixedPoints(NamedTuple):
 
 
 _OF_POINTS = tuple(
-    name
-    for name in FixedPoints._fields
-    if name not in ("outliers", "unconverged", "unconverged_states", "last_new")
+    name for name in FixedPoints._fields if name not in ("outliers", "unconverged", "unconverged_states", "last_new")
 )
 
 
@@ -272,7 +270,9 @@ def _from_pieces(
     random = np.random.default_rng(0)
     for k in range(MOST_RESTARTS):
         states, inputs = candidates.states[:, 0], candidates.inputs
-        chosen, _ = distinct(states, inputs, ~candidates.fixed, candidates.fixed, _reach(states, found.states, distance))
+        chosen, _ = distinct(
+            states, inputs, ~candidates.fixed, candidates.fixed, _reach(states, found.states, distance)
+        )
         brought, known = len(chosen) - known, len(chosen)
         problem.progress.tell(f"restarts from pieces: {known} points")
         if k and not brought:
@@ -443,9 +443,10 @@ def fixed_points_along(
         Strogatz, *Nonlinear dynamics and chaos* (1994), chapter 3.
     """
     sizes: dict[str, int] = {}
-    ends = [checks.array(name, value, "input", sizes) for name, value in (("start", start), ("stop", stop))]
+    start = checks.array("start", start, "input", sizes)
+    stop = checks.array("stop", stop, "input", sizes)
     count = checks.size("count", count, least=2)
-    line = jnp.linspace(*ends, count)
+    line = jnp.linspace(start, stop, count)
     starts = checks.carry("starts", starts)
     number = len(jax.tree.leaves(starts)[0])
     every = jax.tree.map(lambda leaf: jnp.tile(leaf, (count, *(1,) * (leaf.ndim - 1))), starts)

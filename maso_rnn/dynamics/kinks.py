@@ -34,8 +34,11 @@ def kinked_and_steepest(problem: Shooting, states: np.ndarray, inputs: np.ndarra
 def _around(
     problem: Shooting, states: np.ndarray, inputs: np.ndarray, directions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The Jacobians of the step on both sides of every cycle, (cycle, side, period, hidden, hidden), their products
-    over the period, and the least change that is a jump, (cycle,).
+    """What the Jacobians are on both sides of every cycle.
+
+    Returns:
+        Those of the step, (cycle, side, period, hidden, hidden), their products over the period, and the least change
+        that is a jump, (cycle,).
     """
     if not len(states):
         none = np.zeros((0, 2 * len(directions), *states.shape[1:], states.shape[-1]))

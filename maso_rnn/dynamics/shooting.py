@@ -63,7 +63,7 @@ def descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> Ends
     """Damped Newton on what the states miss by, from each of (start, period, hidden), until it is rounding or stays.
 
     A step is Newton's; where it does not bring the misses down, the best of several fractions of it; where none of them
-    does, the best of several Levenberg–Marquardt steps; where these do not either, the search from that start has ended.
+    does, the best of several Levenberg–Marquardt steps; where these do not either, the search from there has ended.
     """
     group = max(1, LARGEST_GROUP // max(1, states[:1].size ** 2))
     parts = [Ends(states[:0], np.zeros(0, bool))]
@@ -91,7 +91,7 @@ def _descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> End
 
 
 def _newton(problem: Shooting, z: np.ndarray, x: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What states miss by, Newton's step from there, who is fixed, and who goes on; `before` is the largest miss before."""
+    """What states miss by, Newton's step from there, who is fixed, and who goes on; `before` is what they missed by."""
 
     def solved(here: slice, misses: np.ndarray, jacobians: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
         largest = np.abs(misses).max(axis=(1, 2))
@@ -172,7 +172,7 @@ def is_degenerate(jacobians: np.ndarray) -> np.ndarray:
 
 
 def system(jacobians: np.ndarray) -> np.ndarray:
-    """The Jacobians of the misses, (start, period · hidden, period · hidden), of (start, period, hidden, hidden) ones."""
+    """The Jacobians of the misses, (start, period · hidden, period · hidden), from those of the step at each state."""
     count, period, hidden, _ = jacobians.shape
     unit = np.arange(hidden)
     matrix = np.zeros((count, period, hidden, period, hidden), jacobians.dtype)
@@ -182,7 +182,7 @@ def system(jacobians: np.ndarray) -> np.ndarray:
     return matrix.reshape(count, period * hidden, period * hidden)
 
 
-def evaluated(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def evaluated(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, ...]:
     """What (start, period, hidden) states miss by, the Jacobian of the step at each, and the largest of |J| |h|."""
     return _in_blocks(problem, _evaluate, states, inputs)
 
@@ -226,9 +226,7 @@ def iterated(problem: Shooting, states: np.ndarray, inputs: np.ndarray, steps: i
 
 
 @jax.jit
-def _iterate(
-    step: Traced, states: jax.Array, inputs: jax.Array, counts: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _iterate(step: Traced, states: jax.Array, inputs: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The states after so many steps, and how far the next so many lead from there."""
 
     def go(count: jax.Array, states: jax.Array) -> jax.Array:
@@ -265,6 +263,8 @@ def _in_blocks(
         count = len(rows[0])
         if count < block:
             rows = [np.resize(row, (block, *row.shape[1:])) for row in rows]
-        found = [np.asarray(out)[:count] for out in compiled(problem.step, *rows, *(() if shared is None else (shared,)))]
+        found = [
+            np.asarray(out)[:count] for out in compiled(problem.step, *rows, *(() if shared is None else (shared,)))
+        ]
         parts.append(found if then is None else then(here, *found))
     return tuple(np.concatenate(part) for part in zip(*parts, strict=True))

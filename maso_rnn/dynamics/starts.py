@@ -72,6 +72,7 @@ def sample_states(
 @functools.partial(jax.jit, static_argnames="count")
 def _sampled(key: Array, trajectories: PyTree, noise: Array | float, mask: Array | None, count: int) -> PyTree:
     choice_key, noise_key = jax.random.split(key)
+    structure: Any
     leaves, structure = jax.tree.flatten(trajectories)
     rows = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
     allowed = jnp.ones(len(rows[0]), bool) if mask is None else mask.ravel()
@@ -153,7 +154,8 @@ def _fitting_step(step: Step, starts: PyTree, first: PyTree, x: Any) -> function
     given = str(jax.tree.map(jnp.shape, starts))
     if isinstance(step, Cell):
         wanted, got = (jax.tree.map(jnp.ndim, tree) for tree in (step.initial, first))
-        if wanted != got and jax.tree.structure(wanted) == jax.tree.structure(got):
+        same: Any = jax.tree.structure(wanted)
+        if wanted != got and same == jax.tree.structure(got):
             shapes = jax.tree.map(jnp.shape, step.initial)
             raise ValueError(
                 f"starts must be carries {shapes} of the cell with one leading axis of starts, got {given}; "
@@ -164,7 +166,7 @@ def _fitting_step(step: Step, starts: PyTree, first: PyTree, x: Any) -> function
     except Exception:
         if _takes(step, starts, x):
             raise ValueError(
-                f"starts must have a leading axis of starts in every leaf, got one carry of the step, {given}; {_SINGLE}"
+                f"starts must have a leading axis of starts in every leaf, got one carry, {given}; {_SINGLE}"
             ) from None
         raise
     inner = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim > 1 else None, first)
@@ -191,7 +193,8 @@ def _takes(step: Step, carry: PyTree, x: Any) -> bool:
 
 def _require_same_twice(step: Step, found: functions.Traced, carry: PyTree, x: np.ndarray) -> None:
     again = functions.traced("step", step, carry, x)
-    if jax.tree.structure(found) == jax.tree.structure(again) and all(
+    program: Any = jax.tree.structure(found)
+    if program == jax.tree.structure(again) and all(
         np.array_equal(a, b, equal_nan=True) for a, b in zip(found.constants, again.constants, strict=True)
     ):
         return
