@@ -133,6 +133,18 @@ def test_memory_is_bounded_by_keeping_codes_of_some(folder, monkeypatch):
     assert found.right.all()
 
 
+def test_tokens_are_embedded_and_the_page_says_so():
+    table = np.random.default_rng(3).normal(size=(5, 1)).astype("float32")
+    rnn = network("tanh").replace(embedding=jnp.asarray(table))
+    tokens = np.random.default_rng(4).integers(0, 5, size=(6, TIME))
+    made = [report.inspect(rnn, xs, key=jax.random.key(0)) for xs in (tokens, table[tokens])]
+    assert any("tokens" in warning for warning in made[0][0].warnings)
+    for one, two in zip(*made, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one.values, two.values)
+    with pytest.raises(ValueError, match=r"tokens in \[0, 5\)"):
+        report.inspect(rnn, tokens + 1, key=jax.random.key(0))
+
+
 @pytest.mark.slow
 def test_padding_changes_no_number(folder):
     """Whatever stands behind the end of a sequence."""

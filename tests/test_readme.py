@@ -11,7 +11,7 @@ import jax
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/datasets.md", "docs/extending.md", "docs/path_space.md"]
+PAGES = ["README.md", "docs/datasets.md", "docs/extending.md", "docs/path_space.md", "docs/your_network.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

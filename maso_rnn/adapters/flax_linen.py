@@ -155,7 +155,8 @@ def _run(model: Any, groups: dict[str, _Group], batch: np.ndarray) -> Run:
             returned = proceed(*given, **options)
         finally:
             inside.pop()
-        name = ".".join(getattr(module, "cell", module).path) or "model"
+        held: Any = getattr(module, "cell", module)
+        name = ".".join(held.path) or "model"
         groups.setdefault(name, _Group({})).module = module
         calls.append(call_of(name, kind, given, options, returned))
         return returned

@@ -222,7 +222,8 @@ def _with_states(named: list[Named], calls: list[Call]) -> list[Named]:
 
 def _batches(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]]:
     """Batches that the network may take: of several steps, of one step, and how to make (example, time, …) of them."""
-    random, tried = np.random.default_rng(0), set()
+    random, tried = np.random.default_rng(0), set[tuple[int, bool]]()
+    batch: np.ndarray
     for name, module in list(source.modules.items()):  # a run may meet more
         try:
             first = source.parts(name, module)[:1]

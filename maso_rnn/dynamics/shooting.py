@@ -141,7 +141,7 @@ def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     try:
         return np.linalg.solve(matrix, right[..., None])[..., 0]
     except np.linalg.LinAlgError:
-        near = np.finfo(matrix.dtype).eps * (1 + np.abs(matrix).max(axis=(1, 2)))
+        near = 64 * np.finfo(matrix.dtype).eps * (1 + np.abs(matrix).max(axis=(1, 2)))  # more than rounding
         shift = near[:, None, None] * np.random.default_rng(0).standard_normal(matrix.shape[1:])
         return np.linalg.solve(matrix + shift.astype(matrix.dtype), right[..., None])[..., 0]
 
