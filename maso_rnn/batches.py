@@ -66,6 +66,9 @@ def map_batches(
         >>> devices = jax.devices()[:1]
         >>> [len(found) for found in map_batches(boundary_distance, rnn, xs, batch_size=4, devices=devices)]
         [4, 4, 2]
+
+    Source:
+        `jax.vmap`, `jax.sharding` and `jax.stages.Compiled.memory_analysis`.
     """
     checks.function("function", function)
     batch_size, memory = checks.size("batch_size", batch_size), checks.size("memory", memory)

@@ -168,14 +168,14 @@ def linearization_error(
     """
     checks.instance("linearization", linearization, Linearization, "maso_rnn.linearize")
     linearization = checks.carry("linearization", linearization)
-    step, readout, h0, xs, length = _checked(step, readout, h0, xs, length)
+    stepped, read, h0, xs, length = _checked(step, readout, h0, xs, length)
     checks.finite(linearization=linearization)
-    output = readout.out
+    output = read.out
     wanted = jax.tree.map(lambda h: (*output.shape, *h.shape), Linearization(xs, h0, jnp.zeros(()), jnp.zeros(())))
     got = jax.tree.map(jnp.shape, linearization)
     if wanted != got:
         raise ValueError(f"linearization must be of this cell and of sequences {xs.shape}: shapes {wanted}, got {got}")
-    return _error(linearization, step, readout, h0, xs, length)
+    return _error(linearization, stepped, read, h0, xs, length)
 
 
 @jax.jit

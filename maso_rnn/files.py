@@ -46,6 +46,9 @@ def save(path: str | os.PathLike[str], rnn: RNN) -> None:
         ...     again = load(f"{folder}/rnn.safetensors")
         >>> bool((again.readout.kernel == rnn.readout.kernel).all())
         True
+
+    Source:
+        The safetensors format.
     """
     from safetensors.flax import save as to_bytes
 
@@ -88,6 +91,9 @@ def load(path: str | os.PathLike[str]) -> RNN:
         ...     rnn = load(f"{folder}/rnn.safetensors")
         >>> rnn.layers[0].recurrent_kernel.shape
         (8, 8)
+
+    Source:
+        The safetensors format.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -376,6 +376,24 @@ def test_weights_left_over_are_named(unchecked):
         adapters.from_torch(state())
 
 
+def test_a_matrix_in_front_is_an_embedding_where_only_that_fits(unchecked):
+    order = ("first", "rnn", "head")
+    table = np.random.default_rng(1).standard_normal((4, 3)).astype("float32")
+    rnn = adapters.from_torch({"first.weight": table} | state(), activation="relu", order=order)
+    np.testing.assert_array_equal(rnn.embedding, table)
+    plain = adapters.from_torch(state(), activation="relu")
+    np.testing.assert_array_equal(maso_rnn.forward(rnn, TOKENS), maso_rnn.forward(plain, table[TOKENS]))
+    encoder = adapters.from_torch({"first.weight": table.T} | state(), activation="relu", order=order)
+    assert encoder.embedding is None
+    np.testing.assert_allclose(
+        maso_rnn.forward(encoder, np.ones((5, 4), "float32")),
+        maso_rnn.forward(plain, np.ones((5, 4), "float32") @ table),
+        **CLOSE,
+    )
+    with pytest.raises(ValueError, match=r"first.weight .* could be a linear layer or an embedding"):
+        adapters.from_torch({"first.weight": np.eye(3, dtype="float32")} | state(), activation="relu", order=order)
+
+
 def test_odd_weights_are_told_what_came_and_what_to_do(unchecked):
     plain = state()
     rnn = adapters.from_torch(plain, activation="relu")

@@ -294,6 +294,17 @@ def test_what_no_network_here_is_is_refused_by_name(unchecked):
     with pytest.raises(ValueError, match="head is not given what rnn returns"):
         maso_rnn.cell(Residual())
 
+    class Convolved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.rnn = nn.Conv1d(3, 4, 3, padding=1), nn.GRU(4, 3, batch_first=True)
+
+        def forward(self, xs):
+            return self.rnn(self.conv(xs.transpose(1, 2)).transpose(1, 2))[0]
+
+    with pytest.raises(ValueError, match=r"conv \(Conv1d\)"):
+        maso_rnn.cell(Convolved())
+
     class Pooled(nn.Module):
         def __init__(self):
             super().__init__()

@@ -57,8 +57,11 @@ def cell(network: Any, *, order: Sequence[str] | None = None, activation: str | 
         >>> from maso_rnn import cell, linearize
         >>> rngs = nnx.Rngs(0)
         >>> gru = cell([nnx.GRUCell(2, 8, rngs=rngs), nnx.LayerNorm(8, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)])
-        >>> linearize(gru, jnp.ones((5, 2))).slope.shape
+        >>> linearize(gru, jnp.ones((5, 2), "float32")).slope.shape
         (3, 5, 2)
+
+    Source:
+        The equations and layouts of torch.nn, flax 0.12, equinox 0.13 and Keras 3.
     """
     if isinstance(network, Cell):
         return network

@@ -54,6 +54,9 @@ def from_linen(model: Any, *, order: Sequence[str] | None = None, activation: st
         >>> cell = {"i": {"kernel": jnp.ones((1, 8)), "bias": jnp.ones(8)}, "h": {"kernel": jnp.eye(8)}}
         >>> from_linen({"rnn": cell, "head": {"kernel": jnp.ones((8, 3))}}, activation="relu").readout.kernel.shape
         (8, 3)
+
+    Source:
+        flax.linen.SimpleCell.
     """
     return assembled(source(model, activation), order, as_rnn)
 
@@ -71,9 +74,13 @@ def to_linen(rnn: RNN) -> dict[str, Any]:
         ValueError: if a `SimpleCell` has no place for a part of the network.
 
     Example:
+        >>> import jax
         >>> from maso_rnn import init
         >>> sorted(to_linen(init(jax.random.key(0), 1, [8, 4], 3)))
         ['layers_0', 'layers_1', 'readout']
+
+    Source:
+        flax.linen.SimpleCell.
     """
     check_network(rnn)
     require_plain(rnn, "a linen.SimpleCell")

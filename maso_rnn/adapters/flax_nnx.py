@@ -53,6 +53,9 @@ def from_nnx(model: Any, *, order: Sequence[str] | None = None) -> RNN:
         >>> cell = nnx.SimpleCell(1, 8, activation_fn=nnx.relu, rngs=rngs)
         >>> from_nnx([cell, nnx.Linear(8, 3, rngs=rngs)]).readout.kernel.shape
         (8, 3)
+
+    Source:
+        flax.nnx.SimpleCell.
     """
     return assembled(source(model), order, as_rnn)
 
@@ -74,6 +77,9 @@ def to_nnx(rnn: RNN) -> tuple[list[Any], Any]:
         >>> layers, readout = to_nnx(init(jax.random.key(0), 1, [8], 3))
         >>> readout(layers[0](jnp.ones((1, 5, 1)))).shape
         (1, 5, 3)
+
+    Source:
+        flax.nnx.SimpleCell.
     """
     from flax import nnx
 

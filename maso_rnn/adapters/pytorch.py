@@ -59,6 +59,9 @@ def from_torch(model: Any, *, order: Sequence[str] | None = None, activation: st
         >>> rnn = from_torch(weights | {"head.weight": np.ones((3, 8))}, activation="relu")
         >>> rnn.readout.kernel.shape
         (8, 3)
+
+    Source:
+        torch.nn.RNN.
     """
     return assembled(source(model, activation), order, as_rnn)
 
@@ -83,6 +86,9 @@ def to_torch(rnn: RNN, *, layers: str = "rnn", readout: str = "readout") -> dict
         >>> from maso_rnn import init
         >>> sorted(to_torch(init(jax.random.key(0), 1, [8], 3, bias_init=None)))
         ['readout.weight', 'rnn.weight_hh_l0', 'rnn.weight_ih_l0']
+
+    Source:
+        torch.nn.RNN.
     """
     check_network(rnn)
     require_plain(rnn, "torch.nn.RNN")

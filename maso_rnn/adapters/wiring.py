@@ -8,7 +8,6 @@ batch, and refused where the outputs differ by more than rounding.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -106,12 +105,16 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
         )
     if failures and isinstance(failures[0], NotAChain):
         raise failures[0]
-    for name, module in source.modules.items():  # a refusal says more than that nothing could be run
-        with contextlib.suppress(TypeError):
-            source.parts(name, module)
+    unknown = []
+    for name, module in source.modules.items():
+        try:
+            source.parts(name, module)  # a refusal says more than that nothing could be run
+        except TypeError:
+            unknown.append(f"{name} ({type(module).__name__})")
+    hint = f"; {unknown} are not known here" if unknown else ""
     raise ValueError(
         f"network could not be run on a batch of sequences ({failures[0] if failures else 'no module takes one'}); "
-        f"give its weights with their order, or its modules, of {tried}, as a list in the order of the data"
+        f"give its weights with their order, or its modules, of {tried}, as a list in the order of the data{hint}"
     )
 
 

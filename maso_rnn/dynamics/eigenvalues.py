@@ -153,6 +153,9 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
         >>> kernels = recurrent_kernels(nnx.GRUCell(1, 4, rngs=nnx.Rngs(0)))
         >>> {name: kernel.shape for name, kernel in kernels.items()}
         {'r': (4, 4), 'z': (4, 4), 'n': (4, 4)}
+
+    Source:
+        The layouts are those of torch.nn, flax 0.12, equinox 0.13 and Keras 3.
     """
     found = {f"cell: the recurrent kernel {name!r}": kernel for name, kernel in kernels_of_network(cell).items()}
     for name, kernel in found.items():
