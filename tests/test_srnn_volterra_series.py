@@ -12,6 +12,10 @@ from tests.oracles.srnn_fokker_planck import FokkerPlanck
 from tests.oracles.srnn_ornstein_uhlenbeck import example
 
 
+# the oracle of a coarse step is the chain of those steps
+pytestmark = pytest.mark.filterwarnings("ignore:dt = .* is coarse")
+
+
 def slopes(amplitudes, errors):
     return np.polyfit(np.log(amplitudes), np.log(np.abs(errors)), 1)[0]
 
