@@ -13,7 +13,7 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 def calls(round):
     """Every function of paths, with new arrays and new function objects that do the same in each round."""
     key = jax.random.key(round)
-    scale = 1.0 + round
+    scale = jnp.asarray(1.0 + 0.5 * round)  # a number that Python knows would be part of the program
     model = srnn.init(key, 1, 3, noise=0.5, activation=lambda p: jnp.tanh(p))
     system = srnn.System(scale, lambda params, h, u: u - params * h, 0.5 * jnp.ones(3))
     control = scale * jnp.ones((3, 1))

@@ -12,6 +12,9 @@ from tests.oracles import srnn_scan
 from tests.oracles.srnn_fokker_planck import FokkerPlanck
 from tests.oracles.srnn_ornstein_uhlenbeck import example
 
+# the oracle of a coarse step is the chain of those steps
+pytestmark = pytest.mark.filterwarnings("ignore:dt = .* is coarse")
+
 METHODS = ("adjoint", "tangent", "malliavin")
 T1, DT, STEPS = 1.0, 0.05, 20
 
