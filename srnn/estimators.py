@@ -191,9 +191,10 @@ class SignatureFeatures(_OfSeries):
     Example:
         >>> from sklearn.linear_model import RidgeClassifier
         >>> from sklearn.pipeline import make_pipeline
-        >>> ragged = [np.sin(np.arange(n) / (1 + n % 2))[:, None] for n in range(10, 20)]
-        >>> classes = np.arange(10, 20) % 2
-        >>> make_pipeline(SignatureFeatures(depth=3), RidgeClassifier()).fit(ragged, classes).score(ragged, classes)
+        >>> rising_or_falling = np.arange(10) % 2
+        >>> ragged = [(-1) ** n * np.linspace(0, n, n)[:, None] for n in range(10, 20)]
+        >>> classifier = make_pipeline(SignatureFeatures(depth=3), RidgeClassifier())
+        >>> classifier.fit(ragged, rising_or_falling).score(ragged, rising_or_falling)
         1.0
     """
 
