@@ -25,7 +25,7 @@ LARGEST_GRAM = 2**28  # numbers in the Gram matrix
 
 
 def response_feature(
-    control: Float[Array, "step input"], times: Float[Array, " time"], *, order: int, depth: int
+    control: Float[Array, "step input"], times: Float[Array | np.ndarray, " time"], *, order: int, depth: int
 ) -> Float[Array, " features"]:
     """A control as numbers on which the response of any SRNN is linear, in the limit of order and depth.
 
@@ -60,7 +60,7 @@ def response_feature(
     edges = _edges(times, len(control))
     count_features("depth", control.shape[1] * (order + 1), depth)
     checks.finite(control=control)
-    return _feature(control, _cast(_basis_integrals(edges, order), control), depth)
+    return _feature(control, _cast(basis_integrals(edges, order), control), depth)
 
 
 @functools.partial(jax.jit, static_argnames="depth")
@@ -70,7 +70,7 @@ def _feature(control: Array, basis: Array, depth: int) -> Array:
 
 
 def _edges(times: Any, steps: int) -> np.ndarray | Array:
-    """The edges of so many steps, (step + 1,), in float64 where they are known; traced ones are NaN if not ascending."""
+    """The edges of so many steps, (step + 1,), in float64 where known; traced ones are NaN if not ascending."""
     starts_only = len(checks.array("times", times, "edge")) == steps > 1
     if len(times) != steps + (not starts_only):
         raise ValueError(
@@ -95,7 +95,7 @@ def _cast(array: np.ndarray | Array, like: Array) -> Array:
     return checks.concretely(lambda known: jnp.asarray(known, like.dtype), array)
 
 
-def _basis_integrals(edges: np.ndarray | Array, order: int) -> Any:
+def basis_integrals(edges: np.ndarray | Array, order: int) -> Any:
     """∫ of each orthonormal Legendre polynomial over each step, (step, order + 1), exactly."""
     numpy, span = _numpy(edges), edges[-1] - edges[0]
     x = 2 * (edges - edges[0]) / span - 1
@@ -110,7 +110,7 @@ def _basis_integrals(edges: np.ndarray | Array, order: int) -> Any:
 
 
 def response_coefficients(
-    kernels: Kernel | Sequence[Kernel], times: Float[Array, " time"], *, order: int
+    kernels: Kernel | Sequence[Kernel], times: Float[Array | np.ndarray, " time"], *, order: int
 ) -> Float[Array, " features"]:
     """The weights that turn a response feature into the predicted response: from kernels, without training.
 
@@ -156,7 +156,7 @@ def response_coefficients(
     if order >= steps:
         raise ValueError(f"order must be below the number of steps {steps}, got {order}")
     count_features("order", channels * (order + 1), len(kernels))
-    means = _basis_integrals(edges, order) / _numpy(edges).diff(edges)[:, None]
+    means = basis_integrals(edges, order) / _numpy(edges).diff(edges)[:, None]
     return _coefficients([kernel.values for kernel in kernels], _cast(means, kernels[0].values))
 
 
@@ -179,7 +179,7 @@ def _coefficients(kernels: list[Array], means: Array) -> Array:
 def response_gram(
     controls_a: Float[Array, "a step input"],
     controls_b: Float[Array, "b step input"],
-    times: Float[Array, " time"],
+    times: Float[Array | np.ndarray, " time"],
     *,
     normalize: bool = False,
 ) -> Float[Array, "a b"]:

@@ -27,7 +27,7 @@ LARGEST_SIGNATURE = 2**26  # numbers
 LARGEST_DEPTH = 64  # of one channel, where numbers do not limit it
 
 
-def signature(path: Float[Array, "time channel"], depth: int) -> Float[Array, " features"]:
+def signature(path: Float[Array | np.ndarray, "time channel"], depth: int) -> Float[Array, " features"]:
     """What a path did and in which order, as numbers: its iterated integrals, the terms of its Taylor series.
 
     Equation: level k is ∫_{s_1 < … < s_k} dX_{s_1} ⊗ … ⊗ dX_{s_k}, the earliest channel first, of the piecewise linear

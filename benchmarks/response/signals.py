@@ -53,5 +53,7 @@ SIGNALS: dict[str, Callable[[int, int], np.ndarray]] = {
 
 TASKS: dict[str, Callable[[], Dataset]] = {
     "JapaneseVowels": lambda: aeon("JapaneseVowels_eq"),
+    "BasicMotions": lambda: aeon("BasicMotions"),
+    "ItalyPowerDemand": lambda: aeon("ItalyPowerDemand"),
     "bumps": bumps,
 }

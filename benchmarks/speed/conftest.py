@@ -11,7 +11,7 @@ from benchmarks.speed import cores, page
 from benchmarks.speed.reach import FILE, Comparison, publish
 from maso_rnn.report.document import plain
 
-COMPETITORS = ("equinox", "torch", "torchsde", "signax", "pysiglib")
+COMPETITORS = ("equinox", "torch", "torchsde", "signax", "pysiglib", "tensordev")
 LINES = pytest.StashKey[list]()
 
 
