@@ -21,17 +21,16 @@ class Stack(nnx.Module):
     def __init__(self, rngs, activation=nnx.relu, residual=False):
         sizes = zip((2, *HIDDEN), HIDDEN, strict=False)
         self.cells = nnx.List(
-            [
-                nnx.RNN(nnx.SimpleCell(a, b, activation_fn=activation, residual=residual, rngs=rngs), rngs=rngs)
-                for a, b in sizes
-            ]
+            [nnx.SimpleCell(a, b, activation_fn=activation, residual=residual, rngs=rngs) for a, b in sizes]
         )
         self.head = nnx.Linear(HIDDEN[-1], 2, rngs=rngs)
 
     def __call__(self, xs):
-        for cell in self.cells:
-            xs = cell(xs[None])[0]
-        return self.head(xs[-1])
+        carries = [jnp.zeros(width, jnp.float32) for width in HIDDEN]
+        for x in xs:
+            for l, cell in enumerate(self.cells):
+                carries[l], x = cell(carries[l], x)
+        return self.head(x)
 
 
 class LinenStack(nn.Module):
@@ -58,7 +57,7 @@ TRANSFORMS = {
 
 def named_graph(params, suffix):
     """The graph with the names spelt out, with the attribute of variables at their end or without."""
-    name = ("cells/{}/cell/dense_{}/{}" + suffix).format
+    name = ("cells/{}/dense_{}/{}" + suffix).format
     layers = [Layer(name(l, "i", "kernel"), name(l, "h", "kernel"), name(l, "i", "bias")) for l in range(2)]
     readout = Readout("head/kernel" + suffix, "head/bias" + suffix)
     return path_opt.reduction_graph_from_paths(params, layers, readout, activation=nnx.relu)

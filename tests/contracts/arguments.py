@@ -275,6 +275,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "path_opt.balance": _params(),
     "path_opt.condition": _params(num_steps=PATH_STEPS, readout="last"),
     "path_opt.equivariant_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH, "clip": 1.0},
+    "path_opt.equivariant_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH},
     "path_opt.from_path_values": lambda: {
         "path_values": path_opt.path_values(network(KEY, DTYPE), GRAPH),
         "graph": GRAPH,
@@ -286,11 +287,15 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "path_opt.path_space_sgd": lambda: {"learning_rate": 0.1, "graph": GRAPH, "momentum": 0.9, "clip": 1.0},
     "path_opt.path_values": _params(),
     "path_opt.reduction_graph": lambda: {"model": network(KEY, DTYPE), "activation": None, "skeleton": "modulo"},
+    "path_opt.reduction_graph": lambda: {"model": network(KEY, DTYPE), "skeleton": "modulo"},
     "path_opt.reduction_graph_from_paths": _leaf_names,
     "path_opt.rescale": lambda: _params()() | {"log_scales": _scales()},
     "path_opt.scale_by_path_norm": lambda: {"graph": GRAPH} | _NORM,
     "path_opt.set_skeleton": _params(how="rescale"),
     "path_opt.summary": lambda: {"state": path_opt.path_space_sgd(0.1, graph=GRAPH).init(network(KEY, DTYPE))},
+    "path_opt.summary": lambda: {
+        "state": path_opt.equivariant_adam(0.1, graph=GRAPH).init(network(KEY, DTYPE)),
+    },
     "srnn.drift": lambda: {"model": _model(KEY, DTYPE), "state": jnp.ones((2, 3), DTYPE)},
     "srnn.fluctuation_dissipation": lambda: (
         _without("control", _driven()()) | {"readout": read, "burn_in": DT, "steps": (0, 3)}

@@ -45,6 +45,14 @@ ROWS = (
         call=lambda params: path_opt.set_skeleton(params, GRAPH, how="overwrite"),
         case="overwrite",
     ),
+    Row(
+        path_opt.condition,
+        _params,
+        call=lambda params: path_opt.condition(params, GRAPH, STEPS),
+        gradient=None,
+        tolerance=1e-6,
+        why="the minimum of a loop that ends within the root of rounding, and has no reverse mode",
+    ),
     Row(path_opt.path_norm, _params, call=lambda params: path_opt.path_norm(params, GRAPH, STEPS)),
     Row(
         path_opt.path_norm, _params, call=lambda params: path_opt.path_norm(params, GRAPH, STEPS, log=True), case="log"
@@ -55,6 +63,7 @@ HOST = {
     "path_opt.summary": "makes text",
     "path_opt.reduction_graph": "makes a static graph, the skeleton from concrete weights",
     "path_opt.reduction_graph_from_paths": "makes a static graph, the skeleton from concrete weights",
+    "path_opt.summary": "text",
 }
 
 TRANSFORMS = dict.fromkeys(
