@@ -27,10 +27,6 @@ What do its eigenvalues say about memory, and is it so?
 How does it compute: where does it rest, what does it repeat, and does it forget?
     `fixed_points`, `cycles`, `all_fixed_points`, `sample_states`; `lyapunov_exponents`, `kaplan_yorke_dimension`,
     `entropy_bound`.
-    `jacobian_spectra`, `lyapunov_exponents`, `kaplan_yorke_dimension`, `entropy_bound`.
-Where does it come to rest, and which rhythms does it have?
-    `fixed_points`, `fixed_points_along`, `cycles`, from starts by `sample_states`; all of a piecewise affine network:
-    `all_fixed_points`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
@@ -122,8 +118,8 @@ from maso_rnn.initializers import (
     spectral_radius,
 )
 from maso_rnn.network import (
-    RNN,
     Layer,
+    RNN,
     Readout,
     Trajectory,
     forward,
@@ -155,7 +151,6 @@ from maso_rnn.slices import (
 )
 
 __all__ = [
-    "RNN",
     "AffineMap",
     "AllFixedPoints",
     "Attribution",
@@ -177,6 +172,7 @@ __all__ = [
     "PiecewiseAffine",
     "PlanePartition",
     "PulseDecay",
+    "RNN",
     "Readout",
     "RegionCounts",
     "Spectrum",

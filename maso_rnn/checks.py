@@ -64,6 +64,14 @@ def array(
     return value if isinstance(value, jax.Array) else concretely(jnp.asarray, value)
 
 
+def fields(name: str, holder: Any, sizes: dict[str, Any], dtype: Any, **axes: str) -> None:
+    """The arrays in fields of that name, with those axes; a field whose axes end in "| None" may be None."""
+    for field, words in axes.items():
+        value, axis_names, *may_be_none = getattr(holder, field), *words.split(" | ")
+        if value is not None or not may_be_none:
+            array(f"{name}.{field}", value, axis_names, sizes, dtype)
+
+
 def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) -> None:
     words, whole = axes.split(), shape
     fits = True

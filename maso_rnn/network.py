@@ -405,12 +405,18 @@ def checked_sequences(
     state = _checked_state("h0", h0, rnn, dtype) if h0 is not None else _first_state(rnn)
     if length is not None:
         length, inside = checks.index("length", length, 1, sizes["time"] + 1)
-        there = jnp.arange(sizes["time"])[:, None] < length
-        arrays = [checks.concretely(lambda there, xs: jnp.where(there, xs, 0), there, xs) for xs in arrays]
-        if not checks.is_concrete(inside):
-            arrays, state = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
+        arrays, state = _padded(arrays, state, length, inside)
     checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
     return _with_static_activation(rnn), arrays, state, length
+
+
+def _padded(arrays: list[Array], state: States, length: Array, inside: Array) -> tuple[list[Array], States]:
+    """Zeros from `length` on; all NaN where a traced length is not inside the sequence."""
+    there = jnp.arange(len(arrays[0]))[:, None] < length
+    arrays = [checks.concretely(lambda there, xs: jnp.where(there, xs, 0), there, xs) for xs in arrays]
+    if checks.is_concrete(inside):
+        return arrays, state
+    return jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
 
 
 def embedded(name: str, xs: Any, embedding: Any) -> Any:
@@ -446,26 +452,18 @@ def check_form(rnn: Any, sizes: dict[str, Any] | None = None, *, pieces: bool = 
     if not isinstance(rnn.layers, tuple) or not rnn.layers:
         raise ValueError(f"rnn.layers must be a tuple of at least one Layer, got {type(rnn.layers).__name__}")
     require_pieces(rnn.activation) if pieces else activation_of(rnn.activation)
-    dtype = checks.array("rnn.readout.kernel", rnn.readout.kernel, "hidden output", own := {}).dtype
-    below = None  # the width of the layer below
+    dtype = checks.array("rnn.readout.kernel", rnn.readout.kernel, "hidden output").dtype
+    widths: dict[str, Any] = {}
     for l, layer in enumerate(rnn.layers):
-        name = f"rnn.layers[{l}]"
-        checks.instance(name, layer, Layer, "maso_rnn.Layer")
-        widths = {} if below is None else {"input": below}
-        checks.array(f"{name}.input_kernel", layer.input_kernel, "input hidden", widths, dtype)
-        if layer.recurrent_kernel is not None:
-            checks.array(f"{name}.recurrent_kernel", layer.recurrent_kernel, "hidden hidden", widths, dtype)
-        if layer.bias is not None:
-            checks.array(f"{name}.bias", layer.bias, "hidden", widths, dtype)
+        checks.instance(name := f"rnn.layers[{l}]", layer, Layer, "maso_rnn.Layer")
+        widths = {"input": widths["hidden"]} if widths else sizes
+        axes = {"input_kernel": "input hidden", "recurrent_kernel": "hidden hidden | None", "bias": "hidden | None"}
+        checks.fields(name, layer, widths := dict(widths), dtype, **axes)
         sizes.setdefault("input", widths["input"])
-        below = widths["hidden"]
-    checks.array("rnn.readout.kernel", rnn.readout.kernel, "hidden output", {"hidden": below})
-    if rnn.readout.bias is not None:
-        checks.array("rnn.readout.bias", rnn.readout.bias, "output", own, dtype)
+    checks.fields("rnn.readout", rnn.readout, widths, dtype, kernel="hidden output", bias="output | None")
+    checks.fields("rnn", rnn, {"input": sizes["input"]}, dtype, embedding="token input | None")
     if rnn.initial is not None:
         _checked_state("rnn.initial", rnn.initial, rnn, dtype)
-    if rnn.embedding is not None:
-        checks.array("rnn.embedding", rnn.embedding, "token input", {"input": sizes["input"]}, dtype)
     return dtype
 
 
