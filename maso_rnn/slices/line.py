@@ -195,9 +195,18 @@ def _cross(line: Slice, stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, lis
 
     if not len(piece):
         return rows, at_points.above, np.arange(len(rows) - 1)
-    after = piece + 1
-    above = [np.insert(old, after, new, axis=0) for old, new in zip(at_points.above, at_fresh.above, strict=True)]
-    return np.insert(rows, after, fresh, axis=0), above, np.insert(np.arange(len(rows)), after, piece)[:-1]
+    young = piece + 1 + np.arange(len(piece))
+    above = [_merged(old, new, young) for old, new in zip(at_points.above, at_fresh.above, strict=True)]
+    return _merged(rows, fresh, young), above, _merged(np.arange(len(rows)), piece, young)[:-1]
+
+
+def _merged(old: np.ndarray, new: np.ndarray, young: np.ndarray) -> np.ndarray:
+    """Old and new rows in order, where the new ones are to stand at the places `young`."""
+    merged = np.empty((len(old) + len(new), *old.shape[1:]), old.dtype)
+    kept = np.ones(len(merged), bool)
+    kept[young] = False
+    merged[young], merged[kept] = new, old
+    return merged
 
 
 def _crossings(p: np.ndarray, at: Sides, values: tuple[float, ...], places: np.ndarray) -> _Crossings:
