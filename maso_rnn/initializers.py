@@ -94,9 +94,8 @@ def eigen(
         Dou, Principe (2023), the abstract; the basis of the Schur form: Golub, Van Loan, *Matrix computations*, 7.4.
     """
     radius = checks.number("radius", radius, above=0)
-    _check_base(base)
-    if basis not in ("schur", "orthogonal", "eigenvectors"):
-        raise ValueError(f"basis must be 'schur', 'orthogonal' or 'eigenvectors', got {basis!r}")
+    checks.function("base", base)
+    checks.choice("basis", basis, ("schur", "orthogonal", "eigenvectors"))
     max_phase = checks.number("max_phase", max_phase)
     if not 0 < max_phase <= math.pi:
         raise ValueError(f"max_phase must be in (0, π] radians, got {max_phase}; eigenvalues come in conjugate pairs")
@@ -216,7 +215,7 @@ def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initial
     Source:
         Jaeger, *The "echo state" approach to analysing and training recurrent neural networks* (2001), section 3.
     """
-    _check_base(base)
+    checks.function("base", base)
     radius = checks.number("radius", radius, above=0)
 
     def scaled(base: np.ndarray, precision: float) -> np.ndarray:
@@ -262,8 +261,7 @@ def per_gate(init: Initializer, gates: int, axis: int = -1) -> Initializer:
     Source:
         Dou, Principe (2023), the abstract, for the eigenvalues of LSTM and GRU; the layout is that of flax.
     """
-    if not callable(init):
-        raise TypeError(f"init must be an initializer, got {type(init).__name__}; call per_gate(eigen(), {gates})")
+    checks.function("init", init)
     gates = checks.size("gates", gates)
     axis = checks.size("axis", axis, least=-(2**31))
 
@@ -327,14 +325,6 @@ def _rank_2(shape: Any, axes: str) -> tuple[int, ...]:
     if np.ndim(shape) != 1 or len(shape) != 2:
         raise ValueError(f"shape must be {axes}, of rank 2, got {shape}")
     return tuple(shape)
-
-
-def _check_base(base: Any) -> None:
-    if not callable(base):
-        raise TypeError(
-            f"base must be an initializer (key, shape, dtype) -> array, got {base!r}; leave it out for Glorot's, or "
-            "use jax.nn.initializers.he_normal()"
-        )
 
 
 def _draw(base: Initializer, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
