@@ -15,7 +15,7 @@ DISTANCE = 1e-2  # at which two points of norm 8 are one
 
 
 def remembering(h, x):
-    """A network that remembers three patterns: 27 fixed points and more, some of them stable."""
+    """A network that remembers three patterns: seven fixed points and more, some of them stable."""
     return jnp.tanh(h @ KERNEL)
 
 
