@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.network import RNN, States, checked_arguments, read_out, run_through, until
+from maso_rnn.network import RNN, Inputs, States, checked_arguments, read_out, run_through, until
 from maso_rnn.network import step as network_step
 
 
@@ -48,7 +48,7 @@ class AffineMap(NamedTuple):
 
 def affine_map(
     rnn: RNN,
-    xs: Float[Array, "time input"],
+    xs: Inputs,
     h0: States | None = None,
     *,
     step: int | Int[Array, ""] = -1,
@@ -112,7 +112,7 @@ def map_at(rnn: RNN, xs: Array, state: States, at: Array, inside: Array, length:
 
 
 def affine_maps(
-    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+    rnn: RNN, xs: Inputs, h0: States | None = None, *, length: int | Int[Array, ""] | None = None
 ) -> AffineMap:
     """The affine map of every step's output: `affine_map` for each `step`, on a leading time axis.
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt8
 
 from maso_rnn import checks
 from maso_rnn.activations import require_pieces
-from maso_rnn.network import RNN, States, check_form, checked_arguments, until
+from maso_rnn.network import RNN, Inputs, States, check_form, checked_arguments, until
 from maso_rnn.network import step as network_step
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def _count_regions(codes: tuple[Array, ...], lengths: Array | None) -> RegionCou
 
 
 def doubtful_codes(
-    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+    rnn: RNN, xs: Inputs, h0: States | None = None, *, length: int | Int[Array, ""] | None = None
 ) -> Int[Array, ""]:
     """How many codes of a trajectory hang on rounding: units closer to a kink than their sum can be told from it.
 

@@ -21,12 +21,12 @@ from jaxtyping import Array, Float, Int
 
 from maso_rnn import powers
 from maso_rnn.activations import PiecewiseAffine
-from maso_rnn.network import RNN, States, checked_arguments
+from maso_rnn.network import RNN, Inputs, States, checked_arguments
 from maso_rnn.network import step as network_step
 
 
 def boundary_distance(
-    rnn: RNN, xs: Float[Array, "time input"], h0: States | None = None, *, length: int | Int[Array, ""] | None = None
+    rnn: RNN, xs: Inputs, h0: States | None = None, *, length: int | Int[Array, ""] | None = None
 ) -> Float[Array, ""]:
     """How far the input may move, in any direction, before some unit at some step changes its piece.
 

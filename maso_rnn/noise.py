@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from maso_rnn import checks, functions
 from maso_rnn.affine import map_at
 from maso_rnn.cells import Cell
-from maso_rnn.network import RNN, States, checked_arguments
+from maso_rnn.network import RNN, Inputs, States, checked_arguments
 
 
 def random_initial_state(
@@ -64,7 +64,7 @@ def random_initial_state(
 
 def noise_penalty(
     rnn: RNN,
-    xs: Float[Array, "time input"],
+    xs: Inputs,
     h0: States | None = None,
     *,
     scale: float | int | Float[Array, ""],

@@ -135,6 +135,8 @@ def test_nnx_modules_that_no_network_here_is_are_refused_by_name(unchecked):
         ([cell, nnx.Linear(4, 2, rngs=rngs)], ValueError, "readout"),
         ([cell, nnx.Embed(3, 7, rngs=rngs)], ValueError, r"\[1\] is an embedding"),
         ([head], ValueError, "recurrent layer"),
+        ([cell, equinox.nn.Linear(7, 2, key=jax.random.key(0))], TypeError, r"\[1\] \(Linear\) has weights"),
+        ([cell, linen.Dense(2).bind({"params": {}})], TypeError, r"\[1\] \(Dense\) has weights"),
     ]:
         with pytest.raises(error, match=message):
             adapters.from_nnx(modules)

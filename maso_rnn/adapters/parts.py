@@ -235,6 +235,12 @@ def activation_of(where: str, function: Any) -> Any:
     if isinstance(function, str):
         return FUNCTIONS[checks.choice(where, function, FUNCTIONS)]
     checks.function(where, function)
+    holds_weights = any(leaf is not function for leaf in jax.tree.leaves(function))
+    if holds_weights or hasattr(function, "variables") or hasattr(function, "named_parameters"):
+        raise TypeError(
+            f"{where} ({type(function).__name__}) has weights of its own and is no module of the library that the "
+            "others are of; give modules of one library, of flax linen as one bound module"
+        )
     try:
         return known.get(function, function)
     except TypeError:

@@ -157,11 +157,12 @@ def recurrent_kernels(cell: Any) -> dict[str, Array]:
     Source:
         The layouts are those of torch.nn, flax 0.12, equinox 0.13 and Keras 3.
     """
-    found = {f"cell: the recurrent kernel {name!r}": kernel for name, kernel in kernels_of_network(cell).items()}
-    for name, kernel in found.items():
-        checks.array(name, kernel, "hidden hidden")
-    checks.finite(**found)
-    return {name.split("'")[1]: kernel for name, kernel in found.items()}
+    found = {
+        name: checks.array(f"cell: the recurrent kernel {name!r}", kernel, "hidden hidden")
+        for name, kernel in kernels_of_network(cell).items()
+    }
+    checks.finite(cell=found)
+    return found
 
 
 def spectra(cell: Any, *, steps: int = 64) -> dict[str, Spectrum]:
