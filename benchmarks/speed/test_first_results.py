@@ -47,22 +47,37 @@ def spline():
     packed, found, u = maso_rnn.pack(codes), maso_rnn.spectrum(kernel), start[::-1]
     affine, walk = maso_rnn.affine_map(rnn, start), maso_rnn.walk_line(rnn, start, stop, max_regions=20_000)
     linear, h0 = maso_rnn.linearize(cell, first_two, jnp.zeros(HIDDEN), start), jnp.zeros(HIDDEN)
+    tiny, gated, exponents = maso_rnn.init(KEY, 1, [6], 3), maso_rnn.cell(small), jnp.array([0.1, -0.2, -0.4])
+    plane = maso_rnn.partition_plane(small, start, 0.1 * u, 0.1 * stop, max_regions=20_000)
     draw = (KEY, (HIDDEN, HIDDEN), "float32")
     return {
         "activation": lambda: maso_rnn.activation("relu"),
         "affine_map": lambda: maso_rnn.affine_map(rnn, start),
         "affine_maps": lambda: maso_rnn.affine_maps(rnn, start),
         "affine_maps_along": lambda: maso_rnn.affine_maps_along(rnn, walk),
+        "all_fixed_points": lambda: maso_rnn.all_fixed_points(tiny, jnp.zeros(1), progress=False),
         "boundary_distance": lambda: maso_rnn.boundary_distance(rnn, start),
+        "cell": lambda: maso_rnn.cell(rnn),
         "count_regions": lambda: maso_rnn.count_regions(many),
+        "cycles": lambda: maso_rnn.cycles(cell, states, jnp.zeros(1), period=2),
+        "decision_boundary": lambda: maso_rnn.decision_boundary(plane),
+        "decisions": lambda: maso_rnn.decisions(walk),
         "doubtful_codes": lambda: maso_rnn.doubtful_codes(rnn, start),
         "eigen": lambda: maso_rnn.eigen()(*draw),
+        "entropy_bound": lambda: maso_rnn.entropy_bound(exponents),
         "fixed_points": lambda: maso_rnn.fixed_points(cell, states, jnp.zeros(1)),
+        "fixed_points_along": lambda: maso_rnn.fixed_points_along(cell, states[:8], jnp.zeros(1), jnp.ones(1), count=5),
         "forward": lambda: maso_rnn.forward(rnn, start),
         "hamming": lambda: maso_rnn.hamming(codes, codes),
         "init": lambda: maso_rnn.init(KEY, 1, [HIDDEN], 10),
         "initial_state": lambda: maso_rnn.initial_state(rnn),
+        "integrated_gradients": lambda: maso_rnn.integrated_gradients(small, start, stop),
+        "integrated_gradients_by_quadrature": lambda: maso_rnn.integrated_gradients_by_quadrature(gated, start, stop),
+        "integrated_gradients_on_device": lambda: maso_rnn.integrated_gradients_on_device(
+            small, start, stop, max_regions=256
+        ),
         "jacobian_spectra": lambda: maso_rnn.jacobian_spectra(cell, h0, start),
+        "kaplan_yorke_dimension": lambda: maso_rnn.kaplan_yorke_dimension(exponents),
         "last_output": lambda: maso_rnn.last_output(rnn, start),
         "leaky_relu": lambda: maso_rnn.leaky_relu(0.1),
         "linearization_error": lambda: maso_rnn.linearization_error(linear, cell, first_two, h0, start),
@@ -70,6 +85,7 @@ def spline():
         "lyapunov_exponents": lambda: maso_rnn.lyapunov_exponents(cell, h0, start),
         "match": lambda: maso_rnn.match(affine, start),
         "modal_coordinates": lambda: maso_rnn.modal_coordinates(states, kernel),
+        "nearest_change": lambda: maso_rnn.nearest_change(small, start, 3),
         "noise_penalty": lambda: maso_rnn.noise_penalty(rnn, start, scale=0.1, loss=cross_entropy),
         "np_rnn": lambda: maso_rnn.np_rnn()(*draw),
         "pack": lambda: maso_rnn.pack(codes),
@@ -79,6 +95,7 @@ def spline():
         "pulse_decay": lambda: maso_rnn.pulse_decay(cell, kernel, h0, start),
         "random_initial_state": lambda: maso_rnn.random_initial_state(KEY, h0, 0.1),
         "recurrent_kernels": lambda: maso_rnn.recurrent_kernels(rnn),
+        "sample_states": lambda: maso_rnn.sample_states(KEY, states[None], 8),
         "spectra": lambda: maso_rnn.spectra(rnn),
         "spectral_radius": lambda: maso_rnn.spectral_radius()(*draw),
         "spectrum": lambda: maso_rnn.spectrum(kernel),
