@@ -145,7 +145,9 @@ def train(
     return params, losses, state
 
 
-def train_stack(make: Callable[[path_opt.ReductionGraph], Any], log_scale: float, *, steps: int = 60) -> tuple[Any, ...]:
+def train_stack(
+    make: Callable[[path_opt.ReductionGraph], Any], log_scale: float, *, steps: int = 60
+) -> tuple[Any, ...]:
     """The losses of an nnx stack under `nnx.Optimizer`, rescaled at the start, and what the transform says of them."""
     model = NnxStack(nnx.Rngs(0))
     graph = path_opt.reduction_graph(model)
@@ -168,7 +170,7 @@ def train_stack(make: Callable[[path_opt.ReductionGraph], Any], log_scale: float
 
 
 def main() -> None:
-    """Train the stack from two starts, then the model in each library; print losses, and what was skipped or crossed."""
+    """Train the stack from two starts, then the model in each library; print what became of them."""
     for name, make in (
         ("equivariant_adam", lambda graph: path_opt.equivariant_adam(1e-2, graph=graph)),
         ("path_space_adam", lambda graph: path_opt.path_space_adam(3e-3, graph=graph, clip=1.0)),

@@ -63,7 +63,7 @@ SAM = {
 }
 CASES = {
     "L-BFGS": (optax.lbfgs(), searching, 20),
-    "backtracking": (optax.chain(optax.sgd(0.5), optax.scale_by_backtracking_linesearch(8)), searching, 8),
+    "backtracking": (optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(40)), searching, 8),
     "SAM": (SAM[True], lambda loss, value, gradient: {"grad_fn": lambda at, _: jax.grad(loss)(at)}, 6),
     "SAM by turns": (SAM[False], lambda loss, value, gradient: {}, 6),
 }
@@ -80,9 +80,9 @@ def test_in_path_space_it_is_what_it_is_on_path_values_by_hand(case):
 
 
 def test_a_gradient_kept_in_the_state_is_one_of_weights():
-    transform = path_opt.in_path_space(optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(
-        8, store_grad=True
-    )), GRAPH)
+    transform = path_opt.in_path_space(
+        optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(8, store_grad=True)), GRAPH
+    )
     stored = optax.value_and_grad_from_state(loss)
     state = transform.init(RNN)
     value, gradient = stored(RNN, state=state)

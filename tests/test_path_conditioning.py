@@ -40,7 +40,9 @@ def test_no_rescaling_is_more_even(name):
         logs = [jnp.asarray(part) for part in np.split(unit, np.cumsum(graph.widths)[:-1])]
         rows.append(-2 * np.log(flat(path_opt.rescale(ones, graph, logs))))
     exponents = np.array(rows)
-    best = scipy.optimize.minimize(lambda u: unevenness(kappa * np.exp(u @ exponents)), np.zeros(graph.units), tol=1e-12)
+    best = scipy.optimize.minimize(
+        lambda u: unevenness(kappa * np.exp(u @ exponents)), np.zeros(graph.units), tol=1e-12
+    )
     reached = unevenness(flat(enumeration.metric_diagonal(got, paths)))
     assert reached < unevenness(kappa) - 1e-3
     # BFGS by differences stops within 1e-8 of the minimum's place, and so within 1e-14 of its value

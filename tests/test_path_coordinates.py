@@ -285,5 +285,7 @@ def test_calls_of_the_wrong_form_are_refused():
         path_opt.from_path_values(values._replace(frozen=(jnp.ones(3),)), graph)
     with pytest.raises(TypeError, match="inner must be an optax transform"):
         path_opt.in_path_space(0.1, graph)
-    with pytest.raises(TypeError, match=r"graph must be a path_opt\.ReductionGraph.*reduction_graph\(params\) makes one"):
+    with pytest.raises(
+        TypeError, match=r"graph must be a path_opt\.ReductionGraph.*reduction_graph\(params\) makes one"
+    ):
         path_opt.in_path_space(optax.sgd(0.1), rnn)
