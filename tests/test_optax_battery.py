@@ -19,6 +19,7 @@ import path_opt
 from tests.contracts import table
 from tests.path_networks import flat, graph_of, log_normal, network, sequence
 
+pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
 RNN = network("widening")
 GRAPH = graph_of(RNN)
 XS = sequence(GRAPH.inputs)

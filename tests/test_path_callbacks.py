@@ -1,7 +1,6 @@
 """Transforms that call the loss back see path values throughout: as the same transform on path values by hand."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -9,6 +8,9 @@ import pytest
 import maso_rnn
 import path_opt
 from tests.path_networks import flat, graph_of
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
 
 
 def start():

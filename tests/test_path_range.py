@@ -13,6 +13,7 @@ import path_opt
 from maso_rnn import RNN, Layer, Readout
 from tests.path_networks import flat, graph_of, network, sequence
 
+pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
 # half of log2 of how far weights are spread by a rescaling: between two units twice as far, and the last bits of a
 # step, 2^-24 and 2^-11 of a weight, are to be in range as well
 EDGE = {"float32": 45, "float16": 3}
