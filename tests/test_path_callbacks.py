@@ -9,7 +9,6 @@ import maso_rnn
 import path_opt
 from tests.path_networks import flat, graph_of
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
 
 
