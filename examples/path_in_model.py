@@ -170,7 +170,7 @@ def train_stack(
 
 
 def main() -> None:
-    """Train the stack from two starts, then the model in each library; print losses, and what was skipped or crossed."""
+    """Train the stack from two starts, then the model in each library; print what became of them."""
     for name, make in (
         ("equivariant_adam", lambda graph: path_opt.equivariant_adam(1e-2, graph=graph)),
         ("path_space_adam", lambda graph: path_opt.path_space_adam(3e-3, graph=graph, clip=1.0)),

@@ -39,7 +39,7 @@ from path_opt.rescaling import Gauge, checked_units, checked_view, gauge, like, 
 
 _START = 'start from weights that are not zero, or call path_opt.set_skeleton(params, graph, how="overwrite")'
 _TRANSLATED = "of functions and trees like the parameters, value_fn, obj_fn, grad_fn and grad can"
-_STEEP = 1e4  # how much larger a path-space step may be than one of balanced weights before `in_path_space` warns
+_STEEP = 1e6  # how much larger a path-space step may be than one of balanced weights before `in_path_space` warns
 
 
 class PathValues(NamedTuple):

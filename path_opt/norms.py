@@ -491,11 +491,11 @@ def _twice_used(squared: Array, growth: Array, mantissas: Array, exponents: Arra
     # a unit that nothing enters, or that leads nowhere, has no pairs, and its powers could leave the range
     alive = (mantissas.max(axis=0) > 0) & (adjoint.max(axis=0) > 0)
     squared = jnp.where(alive[:, None] & alive, squared, 0)
-    power, powers_of, shifts = jnp.eye(len(squared), dtype=dtype), [], []
+    power, powers_of, found = jnp.eye(len(squared), dtype=dtype), [], []
     shift = jnp.zeros((), jnp.int32)
     for _ in range(size + 1):
         powers_of.append(power)
-        shifts.append(shift)
+        found.append(shift)
         power = squared @ power
         up = powers.exponent(power.max())
         up = jnp.where(power.max() > 0, up, 0)
@@ -511,7 +511,7 @@ def _twice_used(squared: Array, growth: Array, mantissas: Array, exponents: Arra
     after_exponents = jnp.append(exponents[1:], last).reshape(count, size)
     next_exponents = jnp.append(before_exponents[1:, 0], exponents[-1])
 
-    shifts = jnp.stack(shifts)
+    shifts = jnp.stack(found)
     starts = before_exponents[:, :1]
     onto_scale = powers.power(shifts[:-1] + starts - after_exponents, dtype)
     from_scale = powers.power(shifts[-2::-1] + before_exponents - next_exponents[:, None], dtype)

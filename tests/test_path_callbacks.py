@@ -9,6 +9,8 @@ import maso_rnn
 import path_opt
 from tests.path_networks import flat, graph_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
+
 
 def start():
     key = jax.random.key(0)
@@ -62,7 +64,7 @@ SAM = {
 }
 CASES = {
     "L-BFGS": (optax.lbfgs(), searching, 20),
-    "backtracking": (optax.chain(optax.sgd(0.5), optax.scale_by_backtracking_linesearch(8)), searching, 8),
+    "backtracking": (optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(40)), searching, 8),
     "SAM": (SAM[True], lambda loss, value, gradient: {"grad_fn": lambda at, _: jax.grad(loss)(at)}, 6),
     "SAM by turns": (SAM[False], lambda loss, value, gradient: {}, 6),
 }

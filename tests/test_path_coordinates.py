@@ -14,6 +14,7 @@ from path_opt.graph import at_sources, at_targets
 from tests.oracles import path_updates
 from tests.path_networks import ARCHITECTURES, flat, graph_of, log_normal, network, sequence
 
+pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
 SKELETONS = ["largest", "modulo"]
 # whole calls compiled: quicker than their operations one by one
 path_values = jax.jit(path_opt.path_values)
@@ -256,6 +257,16 @@ def test_crossings_are_those_of_path_values():
     still = path_opt.in_path_space(optax.set_to_zero(), graph)
     _, state = jax.jit(still.update)(small, still.init(small), small)
     assert int(state.inner.crossings) == 0
+
+
+def test_a_start_from_which_steps_are_steep_is_warned_of_and_the_recipe_helps():
+    rnn = network("one-layer")
+    layer = rnn.layers[0].replace(input_kernel=rnn.layers[0].input_kernel.at[0, 0].set(1e-6))
+    rnn = rnn.replace(layers=(layer,))
+    graph = graph_of(rnn, "modulo")
+    with pytest.warns(UserWarning, match=r"path-space steps of this start are up to .* clip="):
+        path_opt.path_space_sgd(0.1, graph=graph).init(rnn)
+    path_opt.path_space_sgd(0.1, graph=graph).init(path_opt.set_skeleton(rnn, graph, how="overwrite"))
 
 
 def test_skeleton_weights_of_zero_are_refused_by_leaf():

@@ -267,7 +267,7 @@ def test_calls_of_the_wrong_form_are_refused():
         path_opt.reduction_graph([jnp.ones(2)])
     with pytest.raises(ValueError, match="got 2 in list"):
         path_opt.reduction_graph([rnn, rnn])
-    with pytest.raises(TypeError, match="layers must be a list of at least one maso_rnn.Layer"):
+    with pytest.raises(TypeError, match=r"layers must be a list of at least one maso_rnn\.Layer"):
         path_opt.reduction_graph_from_paths(PARAMS, [{}], READOUT, activation="relu")
     with pytest.raises(TypeError, match=r"readout must be a maso_rnn\.Readout, got str"):
         path_opt.reduction_graph_from_paths(PARAMS, [LAYER], "head/kernel", activation="relu")

@@ -15,6 +15,7 @@ SPEC = importlib.util.spec_from_file_location("path_in_model", PATH)
 example = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(example)
 
+pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
 NAMES = ["in_path_space", "path_space_sgd", "path_space_adam", "scale_by_path_norm", "path_sgd", "equivariant_adam"]
 
 

@@ -120,7 +120,7 @@ def test_equivariant_adam_trains_them_alike_from_rescaled_starts(case, key):
 def test_scales_of_the_wrong_form_are_refused():
     rnn = network("narrowing")
     graph = graph_of(rnn)
-    with pytest.raises(ValueError, match="log_scales must be a sequence of one .* for each of 2 layers"):
+    with pytest.raises(ValueError, match=r"log_scales must be a sequence of one .* for each of 2 layers"):
         path_opt.rescale(rnn, graph, (jnp.zeros(5),))
     with pytest.raises(ValueError, match=r"log_scales\[1\] must be \(hidden,\) with hidden = 2, got shape \(3,\)"):
         path_opt.rescale(rnn, graph, (jnp.zeros(5), jnp.zeros(3)))
