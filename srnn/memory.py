@@ -264,7 +264,9 @@ def _chosen(data: _Data, counts: list[int]) -> tuple[_Fit | None, bool]:
     if data.groups is None:
         # without groups: by what is left, at a price for each parameter that independent errors would ask
         known, count = (data.errors != 1).any(), data.values.size
-        prices = [0.5 * np.log(count) * (len(fit.parameters) + _functions(fit.shape) * data.values.shape[1]) for fit in fits]
+        prices = [
+            0.5 * np.log(count) * (len(fit.parameters) + _functions(fit.shape) * data.values.shape[1]) for fit in fits
+        ]
         losses = [fit.loss if known else 0.5 * count * np.log(fit.loss + np.finfo(float).tiny) for fit in fits]
         cheapest = fits[int(np.argmin(np.add(losses, prices)))]
         size = np.sqrt(((data.values / data.errors) ** 2).mean())

@@ -13,6 +13,7 @@ The noise does not depend on the state, so Itô and Stratonovich integrals agree
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -384,7 +385,7 @@ def _read_system(model: System) -> System:
     params = jax.tree.map(lambda leaf: checks.concretely(jnp.asarray, leaf), model.params)
     drift: Any = model.drift
     if isinstance(drift, _Program):  # of a system that has been read before
-        return System(params, drift, kernel, inputs, channels)
+        return dataclasses.replace(model, params=params, noise_kernel=kernel, input_kernel=inputs, input_size=channels)
     row, state = (jax.ShapeDtypeStruct((size,), dtype) for size in (channels, hidden))
     found = functions.traced("drift", drift, params, state, row)
     if not isinstance(found.out, jax.ShapeDtypeStruct) or (found.out.shape, found.out.dtype) != ((hidden,), dtype):

@@ -243,9 +243,9 @@ def _kernel(
     return Kernel(times, values, stderr, lags, carried, diverged.sum(), change / spread, apart, groups)
 
 
-def scan_chunks(one: Callable, run: Run, carry: Any, parts: tuple[Array, ...]) -> tuple[Any, Any]:
+def scan_chunks(one: Callable, run: Run, carry: Array, parts: tuple[Array, ...]) -> tuple[Any, Any]:
     """`one` on chunk after chunk."""
-    return jax.lax.scan(one, jax.tree.map(lambda x: like(x, run.model, run.control, *parts[::2]), carry), parts)
+    return jax.lax.scan(one, like(carry, run, jax.random.key_data(run.key)), parts)
 
 
 class Collected(NamedTuple):
@@ -298,7 +298,7 @@ def pull_back(run: Run, grid: Grid, start: Array, reduce: Callable) -> tuple:
     """
     last, states = last_states(run, grid, start)
     seed = jnp.moveaxis(jax.vmap(jax.jacrev(lambda h: jnp.atleast_1d(run.readout(h))))(last), 1, 0)
-    still = jnp.zeros((grid.paths, run.control.shape[1]), start.dtype)
+    still = _no_nudge(run, grid, start)
 
     def size(onto: Array) -> Array:
         return jnp.sqrt((onto**2).mean(axis=(1, 2)))
@@ -312,6 +312,11 @@ def pull_back(run: Run, grid: Grid, start: Array, reduce: Callable) -> tuple:
     _, (reduced, sizes) = jax.lax.scan(body, seed, (jnp.arange(grid.steps), states), reverse=True)
     norm = size(seed)
     return reduced, last, jnp.where(norm == 0, 0, sizes.max(axis=0) / norm).max()
+
+
+def _no_nudge(run: Run, grid: Grid, start: Array) -> Float[Array, "path input"]:
+    """Zeros that vary over devices as the states do: the derivative in them is each device's own, and no sum of all."""
+    return like(jnp.zeros((grid.paths, run.control.shape[1]), start.dtype), start)
 
 
 Estimate: TypeAlias = tuple[Collected, Array, Array]  # the kernel, the last states, and the growth
@@ -361,7 +366,7 @@ def _impulses(control: Array, chosen: tuple[int, ...]) -> Array:
 
 def _carried(run: Run, grid: Grid, start: Array, direction: Array) -> tuple[Array, Array, Array]:
     """The last states, how a unit control moves them, and by how much that is more than it pushed in its step."""
-    still = jnp.zeros((grid.paths, run.control.shape[1]), start.dtype)
+    still = _no_nudge(run, grid, start)
 
     def body(carry: tuple[Array, Array, Array], k: Array) -> tuple[tuple[Array, Array, Array], None]:
         state, moved, pushed = carry
@@ -370,7 +375,7 @@ def _carried(run: Run, grid: Grid, start: Array, direction: Array) -> tuple[Arra
         state, moved = jax.jvp(through, (state, still), (moved, jnp.broadcast_to(row, still.shape)))
         return (state, moved, jnp.where(row.any(), _square(moved), pushed)), None
 
-    first = (start, jnp.zeros_like(start), like(jnp.zeros((), start.dtype), start))
+    first = (start, like(jnp.zeros_like(start), start), like(jnp.zeros((), start.dtype), start))
     (last, moved, pushed), _ = jax.lax.scan(body, first, jnp.arange(grid.steps))
     return last, moved, jnp.sqrt(jax.lax.stop_gradient(_square(moved) / jnp.where(pushed > 0, pushed, 1)))
 

@@ -358,24 +358,25 @@ class Head(eqx.Module):
 @pytest.mark.parametrize("readout", [np.sum, Head(jnp.ones(4))], ids=["numpy", "equinox"])
 def test_any_callable_is_a_readout(key, readout):
     model, control = setting(key)
-    if readout is np.sum:
-        readout = lambda state: np.sum(state)  # noqa: E731
     wanted = run(model, control).values.sum(axis=-1)
     np.testing.assert_allclose(run(model, control, readout=readout).values, wanted, rtol=1e-12)
 
 
-def test_paths_under_shard_map(key):
-    """Each device its own key and model-independent control, under the check of what varies."""
+@pytest.mark.parametrize("of", ["paths", "kernel"])
+def test_paths_and_kernels_under_shard_map(key, of):
+    """Each device its own key, under the check of what varies: no sum over devices slips into a derivative."""
     model, _ = setting(key, full=False)
-    mesh = Mesh(jax.devices()[:2], ("keys",))
 
-    def ends(keys):
-        return run(model, key=keys[0], readout=lambda h: h[0]).values[None]
+    def found(keys):
+        if of == "paths":
+            return run(model, key=keys[0], readout=lambda h: h[0]).values[None]
+        options = {"t1": 0.25, "dt": 0.125, "paths": 6, "compare": False}
+        return srnn.response_kernel(model, lambda h: h[0] ** 2, key=keys[0], **options).values[None]
 
+    mesh, spec = Mesh(jax.devices()[:2], ("keys",)), PartitionSpec("keys")
     keys = jax.random.split(key, 2)
-    spec = PartitionSpec("keys")
-    found = jax.jit(jax.shard_map(ends, mesh=mesh, in_specs=spec, out_specs=spec))(keys)
-    np.testing.assert_allclose(found, jnp.stack([ends(keys[i : i + 1])[0] for i in range(2)]), rtol=1e-12)
+    together = jax.jit(jax.shard_map(found, mesh=mesh, in_specs=spec, out_specs=spec))(keys)
+    np.testing.assert_allclose(together, jnp.stack([found(keys[i : i + 1])[0] for i in range(2)]), rtol=1e-12)
 
 
 def test_a_readout_does_not_hide_divergence(key):

@@ -10,7 +10,6 @@ import srnn
 from tests.oracles.srnn_fokker_planck import FokkerPlanck
 from tests.oracles.srnn_ornstein_uhlenbeck import example
 
-
 # the oracle of a coarse step is the chain of those steps
 pytestmark = pytest.mark.filterwarnings("ignore:dt = .* is coarse")
 
