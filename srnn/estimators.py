@@ -433,7 +433,7 @@ class Reservoir(ClassNamePrefixFeaturesOutMixin, _OfControls):
         tags.classifier_tags, tags.regressor_tags = readout.classifier_tags, readout.regressor_tags
         return tags
 
-    def fit(self, X: Any, y: Any) -> Reservoir:
+    def fit(self, X: Any, y: Any = None) -> Reservoir:
         """Draw the network, and fit the readout to `y`."""
         self.readout_ = clone(self._readout())
         self.readout_.fit(super().fit_transform(X), y)
