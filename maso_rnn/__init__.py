@@ -6,14 +6,14 @@ The network and its pieces:
 Any other recurrent network, from flax, PyTorch, equinox or Keras:
     `Cell`, `cell`; it is taken wherever a step `(carry, x) -> carry` is taken.
 Which affine map is it around this input, and does its template match?
-    `affine_map`, `affine_maps`, `match`, `template_margin`; any cell to first order: `linearize`, `linearization_error`.
+    `affine_map`, `affine_maps`, `match`, `template_margin`; of any cell: `linearize`, `linearization_error`.
 Which region is this, how far is its wall, and how many are there?
     `hamming`, `pack`, `unpack`, `count_regions`, `boundary_distance`; which codes rounding decides: `doubtful_codes`.
 Which pieces lie on this line or plane, and where does the decision change?
     `walk_line`, `walk_line_on_device`, `affine_maps_along`, `partition_plane`; `decisions`, `decision_boundary`.
 Why this answer, and how safe is it?
     `integrated_gradients` (exact along a line), `integrated_gradients_on_device`, `integrated_gradients_by_quadrature`;
-    `output_bounds`, `certified_radius`.
+    `output_bounds`, `certified_radius`, `nearest_change`.
 Can all its steps be computed at once? (experimental)
     `parallel_forward`.
 What does noise on the initial state do?
@@ -25,7 +25,7 @@ What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
     `jacobian_spectra`.
 How does it compute: where does it rest, what does it repeat, and does it forget?
-    `fixed_points`, `cycles`, `all_fixed_points`, `sample_states`; `lyapunov_exponents`, `kaplan_yorke_dimension`,
+    `fixed_points`, `fixed_points_along`, `cycles`, `all_fixed_points`, `sample_states`; `lyapunov_exponents`, `kaplan_yorke_dimension`,
     `entropy_bound`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
@@ -118,8 +118,8 @@ from maso_rnn.initializers import (
     spectral_radius,
 )
 from maso_rnn.network import (
-    Layer,
     RNN,
+    Layer,
     Readout,
     Trajectory,
     forward,
@@ -151,6 +151,7 @@ from maso_rnn.slices import (
 )
 
 __all__ = [
+    "RNN",
     "AffineMap",
     "AllFixedPoints",
     "Attribution",
@@ -172,7 +173,6 @@ __all__ = [
     "PiecewiseAffine",
     "PlanePartition",
     "PulseDecay",
-    "RNN",
     "Readout",
     "RegionCounts",
     "Spectrum",

@@ -229,9 +229,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "max_intervals": 8,
         "length": TIME - 1,
     },
-    "maso_rnn.integrated_gradients_on_device": lambda: (
-        _network() | {"baseline": -_network()["xs"], "max_regions": 40}
-    ),
+    "maso_rnn.integrated_gradients_on_device": lambda: _network() | {"baseline": -_network()["xs"], "max_regions": 40},
     "maso_rnn.jacobian_spectra": _dynamics,
     "maso_rnn.kaplan_yorke_dimension": lambda: {"exponents": jnp.asarray([0.5, 0.2, -1.0], DTYPE)},
     "maso_rnn.last_output": _network,
@@ -275,7 +273,6 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "path_opt.balance": _params(),
     "path_opt.condition": _params(num_steps=PATH_STEPS, readout="last"),
     "path_opt.equivariant_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH, "clip": 1.0},
-    "path_opt.equivariant_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH},
     "path_opt.from_path_values": lambda: {
         "path_values": path_opt.path_values(network(KEY, DTYPE), GRAPH),
         "graph": GRAPH,
@@ -287,15 +284,11 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "path_opt.path_space_sgd": lambda: {"learning_rate": 0.1, "graph": GRAPH, "momentum": 0.9, "clip": 1.0},
     "path_opt.path_values": _params(),
     "path_opt.reduction_graph": lambda: {"model": network(KEY, DTYPE), "activation": None, "skeleton": "modulo"},
-    "path_opt.reduction_graph": lambda: {"model": network(KEY, DTYPE), "skeleton": "modulo"},
     "path_opt.reduction_graph_from_paths": _leaf_names,
     "path_opt.rescale": lambda: _params()() | {"log_scales": _scales()},
     "path_opt.scale_by_path_norm": lambda: {"graph": GRAPH} | _NORM,
     "path_opt.set_skeleton": _params(how="rescale"),
     "path_opt.summary": lambda: {"state": path_opt.path_space_sgd(0.1, graph=GRAPH).init(network(KEY, DTYPE))},
-    "path_opt.summary": lambda: {
-        "state": path_opt.equivariant_adam(0.1, graph=GRAPH).init(network(KEY, DTYPE)),
-    },
     "srnn.drift": lambda: {"model": _model(KEY, DTYPE), "state": jnp.ones((2, 3), DTYPE)},
     "srnn.fluctuation_dissipation": lambda: (
         _without("control", _driven()()) | {"readout": read, "burn_in": DT, "steps": (0, 3)}
@@ -328,7 +321,9 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "times": _times(),
         "normalize": False,
     },
-    "srnn.response_kernel": _driven(readout=read, order=1, steps=(0, 3), method="adjoint", burn_in=DT, compare=False, **_SOLVER),
+    "srnn.response_kernel": _driven(
+        readout=read, order=1, steps=(0, 3), method="adjoint", burn_in=DT, compare=False, **_SOLVER
+    ),
     "srnn.signature": lambda: {"path": jax.random.normal(KEY, (5, 2), DTYPE), "depth": 3},
     "srnn.simulate": _driven(save_steps=(2, STEPS), readout=read, sharding=None, check_step=False, **_SOLVER),
     "srnn.truncation_bound": lambda: {

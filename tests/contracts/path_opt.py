@@ -63,7 +63,6 @@ HOST = {
     "path_opt.summary": "makes text",
     "path_opt.reduction_graph": "makes a static graph, the skeleton from concrete weights",
     "path_opt.reduction_graph_from_paths": "makes a static graph, the skeleton from concrete weights",
-    "path_opt.summary": "text",
 }
 
 TRANSFORMS = dict.fromkeys(
