@@ -132,7 +132,7 @@ def flips(scale: Scale) -> Iterator[Found]:
     rnn, xs = _network(scale)
 
     def codes(rnn: maso_rnn.RNN, xs: jax.Array) -> np.ndarray:
-        return np.asarray(jax.jit(jax.vmap(lambda x: maso_rnn.trajectory(rnn, x).codes[0]))(xs))
+        return np.asarray(jax.jit(jax.vmap(lambda x: maso_rnn.affine_map(rnn, x).codes[0]))(xs))
 
     with jax.enable_x64(True):
         exact = codes(*jax.tree.map(lambda leaf: leaf.astype("float64"), (rnn, xs)))

@@ -25,8 +25,8 @@ What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
     `jacobian_spectra`.
 How does it compute: where does it rest, what does it repeat, and does it forget?
-    `fixed_points`, `fixed_points_along`, `cycles`, `all_fixed_points`, `sample_states`; `lyapunov_exponents`, `kaplan_yorke_dimension`,
-    `entropy_bound`.
+    `fixed_points`, `fixed_points_along`, `cycles`, `all_fixed_points`, `sample_states`; `lyapunov_exponents`,
+    `kaplan_yorke_dimension`, `entropy_bound`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,

@@ -160,8 +160,8 @@ def _affine_maps(rnn: RNN, xs: Array, state: States, length: Array | None) -> Af
         slope, initial_slope, offset = jax.vmap(lambda rows: _through_readout(rnn, rows))(pulled)
     else:
         slope, initial_slope, offset = _push_forward(rnn, act, run.codes, inputs)
-    mapped = until(length, (slope, initial_slope, offset))
-    return AffineMap(*mapped, run.outputs, run.codes)
+    slope, initial_slope, offset = until(length, (slope, initial_slope, offset))
+    return AffineMap(slope, initial_slope, offset, run.outputs, run.codes)
 
 
 def _pulled_rows(rnn: RNN) -> Array:
@@ -344,7 +344,8 @@ def template_margin(affine: AffineMap, xs: Float[Array, "time input"], label: in
 
 def _checked_match(affine: AffineMap, xs: Any) -> tuple[Array, Array]:
     checks.instance("affine", affine, AffineMap, "maso_rnn.affine_map")
-    slope = checks.array("affine.slope", affine.slope, "output time input", sizes := {})
+    sizes: dict[str, Any] = {}
+    slope = checks.array("affine.slope", affine.slope, "output time input", sizes)
     xs = checks.array("xs", xs, "time input", sizes, slope.dtype)
     checks.finite(**{"affine.slope": slope}, xs=xs)
     return slope, xs

@@ -199,10 +199,10 @@ def choice(name: str, value: Any, options: Collection[Any]) -> Any:
 def random_key(name: str, value: Any) -> jax.Array:
     """One random key, typed; an old one, as from `jax.random.PRNGKey`, is wrapped."""
     if isinstance(value, jax.Array | np.ndarray):
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0:
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key) and value.ndim == 0:
             return value
         if value.dtype == jnp.uint32 and value.ndim == 1:
-            return jax.random.wrap_key_data(value)
+            return jax.random.wrap_key_data(jnp.asarray(value))
     raise TypeError(f"{name} must be one random key, as jax.random.key(0), got {_given(value)}")
 
 

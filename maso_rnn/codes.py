@@ -62,7 +62,8 @@ def hamming(codes_a: Codes, codes_b: Codes) -> Float[Array, ""]:
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3: the distance between partition codes.
     """
-    codes_a = _checked_codes("codes_a", codes_a, "time", sizes := {})
+    sizes: dict[str, Any] = {}
+    codes_a = _checked_codes("codes_a", codes_a, "time", sizes)
     codes_b = _checked_codes("codes_b", codes_b, "time", sizes)
     if len(codes_b) != len(codes_a) or codes_b[0].dtype != codes_a[0].dtype:
         forms = [f"{len(codes)} layers of {codes[0].dtype}" for codes in (codes_a, codes_b)]
@@ -184,7 +185,8 @@ def count_regions(codes: BatchedCodes, lengths: Int[Array | np.ndarray, " batch"
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3: the partition is built up through time.
     """
-    codes = _checked_codes("codes", codes, "batch time", sizes := {})
+    sizes: dict[str, Any] = {}
+    codes = _checked_codes("codes", codes, "batch time", sizes)
     if lengths is not None:
         lengths = checks.lengths(lengths, sizes["batch"], sizes["time"])
     return _count_regions(codes, lengths)

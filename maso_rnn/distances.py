@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from maso_rnn import powers
-from maso_rnn.activations import PiecewiseAffine
+from maso_rnn.activations import PiecewiseAffine, require_pieces
 from maso_rnn.network import RNN, Inputs, States, checked_arguments
 from maso_rnn.network import step as network_step
 
@@ -61,8 +61,7 @@ def boundary_distance(
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition; the recursion is the chain rule.
     """
     rnn, xs, state, length = checked_arguments(rnn, xs, h0, length)
-    act = rnn.activation
-    if not act.breakpoints:
+    if not require_pieces(rnn.activation).breakpoints:
         return jnp.asarray(jnp.inf, xs.dtype)
     return _distance(rnn, xs, state, jnp.asarray(len(xs)) if length is None else length)
 
@@ -105,7 +104,7 @@ def _jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Ar
     """The derivative of the distance by the Gram matrix; NaN where that has lost it."""
     distance = _by_gram_matrix_or_gradients(*primals)
     _, moved, is_known = jax.jvp(
-        lambda *moving: _by_gram_matrix(*moving, primals[-1]), primals[:-1], tangents[:-1], has_aux=True
+        lambda rnn, xs, state: _by_gram_matrix(rnn, xs, state, primals[-1]), primals[:-1], tangents[:-1], has_aux=True
     )
     return distance, moved * jnp.where(is_known, 1, jnp.nan)  # a product, so that NaN goes backwards too
 
@@ -131,7 +130,7 @@ def norm_distance(
         rows = rows * jnp.repeat(moves, xs.shape[1])[: len(rows), None]
         return _sum_of_squares(rows) if norm == "l2" else jnp.square(jnp.abs(rows).sum(axis=0))
 
-    if not rnn.activation.breakpoints:
+    if not require_pieces(rnn.activation).breakpoints:
         return jnp.asarray(jnp.inf, xs.dtype)
     return _by_gradients(rnn, xs, state, jnp.asarray(len(xs)) if length is None else length, _scan, squared)
 
@@ -149,7 +148,7 @@ def _by_gradients(
     squared: Callable[[Array], Array],
 ) -> Array:
     """The distance with the gradients themselves carried, a row for each number of the sequence."""
-    act, dtype, inputs = rnn.activation, xs.dtype, xs.shape[1]
+    act, dtype, inputs = require_pieces(rnn.activation), xs.dtype, xs.shape[1]
 
     def body(t: Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
         state, before, nearest = carry
@@ -188,7 +187,7 @@ def _by_gram_matrix(rnn: RNN, xs: Array, state: States, length: Array) -> tuple[
     With it whether it is known: where a unit reads differences of states that nearly cancel, their squares lose the
     digits of its gradient, and it may be nearer than any other.
     """
-    act, dtype, info = rnn.activation, xs.dtype, jnp.finfo(xs.dtype)
+    act, dtype, info = require_pieces(rnn.activation), xs.dtype, jnp.finfo(xs.dtype)
     widths = [h.shape[0] for h in state]
     # each layer's part of the joint state, from the one before (square, joint) and from the input
     from_state = [jnp.zeros((sum(widths), width), dtype) for width in widths]

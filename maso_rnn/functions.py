@@ -114,7 +114,7 @@ def traced(name: str, function: Callable[..., PyTree], *examples: PyTree) -> Tra
             return function(*arguments)
         own = iter(arrays)
         filled = [next(own) if _is_array(leaf) else leaf for leaf in leaves]
-        return structure.unflatten(filled)(*arguments)
+        return jax.tree.unflatten(structure, filled)(*arguments)
 
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), examples)
     with checks.calling(name, str(shapes)[1:-1].rstrip(",")):

@@ -435,7 +435,7 @@ def embedded(name: str, xs: Any, embedding: Any) -> Any:
     if checks.is_concrete(tokens) and not checks.concretely(lambda: bool(((tokens >= 0) & (tokens < count)).all())):
         raise ValueError(f"{name} must be tokens in [0, {count}), as the embedding has {count} rows")
     tokens = jnp.where(tokens < 0, count, tokens.astype(int))  # negative ones would count from the end
-    return checks.concretely(lambda *given: jnp.take(*given, axis=0, mode="fill"), embedding, tokens)
+    return checks.concretely(lambda table, tokens: jnp.take(table, tokens, 0, mode="fill"), embedding, tokens)
 
 
 def check_network(rnn: Any, *, pieces: bool = False) -> None:
@@ -485,7 +485,7 @@ def _first_state(rnn: RNN) -> States:
     return tuple(jnp.zeros_like(kernel, shape=kernel.shape[1:]) for kernel in kernels)
 
 
-def _with_static_activation(rnn: RNN) -> RNN:
+def _with_static_activation(rnn: Any) -> RNN:
     """The network with an activation that programs can be kept by."""
     static = functions.elementwise("rnn.activation", rnn.activation, rnn.readout.kernel.dtype)
     return rnn if static is rnn.activation else rnn.replace(activation=static)

@@ -59,7 +59,7 @@ def random_initial_state(
         leaf + scale.astype(leaf.dtype) * jax.random.normal(k, leaf.shape, leaf.dtype)
         for k, leaf in zip(keys, leaves, strict=True)
     ]
-    return structure.unflatten(noisy)
+    return jax.tree.unflatten(structure, noisy)
 
 
 def noise_penalty(

@@ -292,6 +292,6 @@ def warnings(found: Responses) -> list[str]:
         said.append(
             "At amplitude 1 the last term of the series is no smaller than the one before: it may not converge."
         )
-    if float(found.first.growth) > 100:
+    if found.first.growth is not None and float(found.first.growth) > 100:
         said.append(f"Perturbations grow {float(found.first.growth):.3g}-fold along the way: kernels are noisy.")
     return said
