@@ -81,8 +81,9 @@ def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) 
         fits = sizes.setdefault(first, shape[:cut]) == shape[:cut]
         shape = shape[cut:]
     fits = fits and len(words) == len(shape)
+    own = dict(zip(words, shape, strict=False)) | sizes
     for word, length in zip(words, shape, strict=False):
-        fits = fits and sizes.get(word, length) == length and (length > 0 or word.endswith("?"))
+        fits = fits and own[word] == length and (length > 0 or word.endswith("?"))
     if not fits:
         known = [f"{word} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
         wanted = _axes(axes) + (f" with {', '.join(known)}" if known else "") + ", not empty" * (0 in shape)
