@@ -62,8 +62,8 @@ def path_space(data: Dataset, settings: Quickstart) -> Section:
     style.legend(panels[0])
     apart = {name: float(np.abs(second / first - 1).max()) for name, (first, second) in curves.items()}
     alike = [name for name, value in apart.items() if value < 0.05]
-    answer = f"{' and '.join(alike) if alike else 'None'} of {', '.join(apart)}: the losses from both starts stay " + (
-        "within 5 % of each other."
+    answer = f"Of {', '.join(apart)}, the losses from both starts stay within 5 % of each other under " + (
+        f"{' and '.join(alike) or 'none'}."
     )
 
     small = _small(np.random.default_rng(settings.seed))

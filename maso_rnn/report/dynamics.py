@@ -338,11 +338,10 @@ def stability(found: Reading) -> Section | None:
     sizes = np.asarray(jacobian_spectra(cell, cell.initial, x[: max(followed, 1)]).log_singular_values)
     figure = style.new_figure(8, 4)
     plots.perturbation_growth(sizes, measured.exponents, axes=figure.add_subplot())
-    felt = np.flatnonzero(sizes[:, 0] > np.log(0.01))
-    last = int(felt[-1]) + 1 if len(felt) else 0
+    verdict = "grow" if sizes[-1, 0] > 0 else "fade"
     answer = (
-        f"the largest Lyapunov exponent is {rate:+.3g} a step; after {len(sizes)} steps the largest stretch is "
-        + (f"{np.exp(sizes[-1, 0]):.2g}." if last == len(sizes) else f"below 1 %, from step {last + 1} on.")
+        f"after {len(sizes)} steps the largest stretch is {np.exp(sizes[-1, 0]):.2g}; the largest Lyapunov exponent is "
+        f"{rate:+.3g} a step."
     )
     return Section(
         "stability",
@@ -355,11 +354,11 @@ def stability(found: Reading) -> Section | None:
                 "perturbations",
                 "Does a small change of the state grow while a sequence is read?",
                 figure,
-                f"{'Yes' if rate > 0 else 'No'}: {answer}",
+                f"{'Yes' if verdict == 'grow' else 'No'}: {answer}",
             )
         ],
         {"lyapunov_exponents": measured.exponents, "steps": steps, "log_largest_stretch": sizes[:, 0]},
-        answers=[f"Small changes of the state {'grow' if rate > 0 else 'fade'}: {answer}"],
+        answers=[f"Small changes of the state {verdict}: {answer}"],
     )
 
 
