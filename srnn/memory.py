@@ -24,6 +24,7 @@ from srnn.response import Kernel, read_kernel
 MOST_COMPONENTS = 3  # that are tried where their number is not given
 _LEAST_ERROR = 0.05  # of the median standard error: below that no step weighs more
 _CANCELLATION = 10.0  # sum of amplitudes over the kernel's largest value, from which components are not told apart
+_UNRESOLVED = 0.5  # relative standard error of a time-scale, from which it is not known
 _FOLDS = 8  # of groups, for cross-validation
 _PENCIL = 200  # steps at most that a pencil is made of
 _Shape: TypeAlias = tuple[int, int]  # how many modes only decay, and how many oscillate
@@ -38,8 +39,8 @@ class Timescales(NamedTuple):
         residual: the root mean square of (kernel − fit) / standard error, about 1 or below where the fit is as good as
             the kernel; where all standard errors are zero, of kernel − fit alone.
         converged: whether there is something to fit, the solver came to rest, and components can be told apart: their
-            amplitudes do not cancel tenfold. Never for a kernel that is zero, not finite, or noise alone; where
-            nothing is to fit, timescales and amplitudes are NaN.
+            amplitudes do not cancel tenfold, and no time-scale has a standard error of half its size. Never for a
+            kernel that is zero, not finite, or noise alone; where nothing is to fit, timescales and amplitudes are NaN.
         stderr: (component,), standard errors of the timescales; None for a kernel without groups, from which
             none can be had.
         frequencies: (component,), ω, in radians per unit of time; 0 for a component that only decays.
@@ -349,16 +350,17 @@ def _result(kernel: Kernel, data: _Data, fit: _Fit | None, holds: bool, componen
     )
     order = np.argsort(fit.timescales)
     cancel = np.abs(cosines).sum(axis=0).max() > _CANCELLATION * np.abs(data.values).max()
-    error, turn_error = None, None
+    error, turn_error, resolved = None, None, True
     if data.groups is not None:
         errors = _sandwich(data, data.groups, fit)
         error = given((errors[:count] * fit.timescales)[order])
+        resolved = bool((errors[:count] < _UNRESOLVED).all())
         turn_error = given(np.concatenate([np.zeros(decaying), errors[count:]])[order])
     return Timescales(
         given(fit.timescales[order]),
         given(cosines[order], count, *channels),
         given(np.sqrt((left**2).mean())),
-        jnp.asarray(bool(holds and fit.at_rest and not cancel)),
+        jnp.asarray(bool(holds and fit.at_rest and resolved and not cancel)),
         error,
         given(fit.frequencies[order]),
         turn_error,
