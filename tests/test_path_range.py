@@ -101,10 +101,12 @@ def test_all_train_to_the_same_function(name, dtype):
         return ((maso_rnn.forward(params, xs).astype(jnp.float32) - 1) ** 2).mean()
 
     def trained(params):
-        state = transform.init(params)
-        for _ in range(3):
+        def step(carry, _):
+            params, state = carry
             updates, state = transform.update(jax.grad(loss)(params), state, params)
-            params = optax.apply_updates(params, updates)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, state), _ = jax.lax.scan(step, (params, transform.init(params)), length=3)
         return maso_rnn.forward(params, xs).astype(jnp.float32), state.skipped
 
     before = maso_rnn.forward(rnn, xs).astype(jnp.float32)
