@@ -147,7 +147,7 @@ def from_path_values(path_values: PathValues, graph: ReductionGraph) -> PyTree:
     checks.instance("path_values", path_values, PathValues, "path_opt.path_values")
     view = checked_view(path_values.values, graph, "path_values.values")
     frozen = checked_units("path_values.frozen", path_values.frozen, graph)
-    checks.finite(frozen=frozen)
+    checks.finite(**{"path_values.frozen": frozen})
     dtype = view.weights.readout.kernel.dtype
     if any(weights.dtype != dtype for weights in frozen):
         raise TypeError(f"path_values.frozen must be of the dtype of the values, {dtype}; convert one of them")

@@ -303,6 +303,8 @@ def reduction_graph_from_paths(
         Wang, Meng, Chen, Liu, Ma, Liu (2019), the reduction graph; Meng et al. (2019), the skeleton method.
     """
     _check_names(layers, readout, initial)
+    if not isinstance(tied, str | Collection):
+        raise TypeError(f"tied must hold names of leaves, got {type(tied).__name__}")
     leaves = _named_leaves(params)
 
     def known(name: str) -> str:
@@ -347,7 +349,7 @@ def _check_names(layers: Any, readout: Any, initial: Any) -> None:
     checks.instance("readout", readout, Readout, 'maso_rnn.Readout("head/kernel", "head/bias")')
     if not isinstance(layers, list | tuple) or not layers or not all(isinstance(layer, Layer) for layer in layers):
         raise TypeError('layers must be a list of at least one maso_rnn.Layer("cell/i/kernel", "cell/h/kernel")')
-    if initial is not None and (isinstance(initial, str) or len(initial) != len(layers)):
+    if initial is not None and (not isinstance(initial, list | tuple) or len(initial) != len(layers)):
         raise ValueError(f"initial must have one leaf or None for each of {len(layers)} layers, got {initial!r}")
     for name in [*_kernels(RNN(tuple(layers), readout)), *jax.tree.leaves((list(layers), readout, initial))]:
         if not isinstance(name, str):

@@ -97,6 +97,7 @@ def fluctuation_dissipation(
     Source:
         Lim (2021), section 3.1; Marini Bettolo Marconi, Puglisi, Rondoni, Vulpiani (2008), equation 3.20.
     """
+    checks.function("readout", readout)
     run, grid = read_run(
         model, None, key=key, paths=paths, t1=t1, dt=dt, solver=diffrax.Euler(), increments="gaussian", initial=initial,
         burn_in=burn_in, readout=readout,

@@ -231,10 +231,13 @@ def from_rate_network(
         for name, value, axes in (("input_kernel", input_kernel, "input hidden"), ("bias", bias, "hidden"))
     ]
     hidden = sizes["hidden"]
-    tau = jnp.asarray(time_constant, recurrent.dtype)
+    one = (int, float, np.generic)
+    tau, kernel = (
+        jnp.asarray(value if isinstance(value, one) else checks.array(name, value, "*shape"), recurrent.dtype)
+        for name, value in (("time_constant", time_constant), ("noise", noise))
+    )
     if tau.shape not in ((), (hidden,)) or (checks.is_concrete(tau) and not bool((tau > 0).all())):
         raise ValueError(f"time_constant must be positive, one number or ({hidden},), got {time_constant}")
-    kernel = jnp.asarray(noise, recurrent.dtype)
     kernel = jnp.broadcast_to(kernel, (hidden,)) if kernel.ndim == 0 else kernel
     act = named(activation).function
 

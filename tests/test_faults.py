@@ -24,6 +24,10 @@ VALID = (
     (r"maso_rnn.unpack packed rank more", "a batch"),
     (r"maso_rnn.random_initial_state carry .*", "any pytree of floating arrays"),
     (r".* scale int32", "of any real dtype"),
+    (r"path_opt.summary state .*", "a transform's own"),
+    (r"srnn.drift state .*", "rows of states, none or many"),
+    (r"srnn.\w+ (model .)?input_kernel longer 0", "one input more, where there is no control"),
+    (r"srnn.from_rate_network noise array", "a diagonal"),
     (r"maso_rnn.linearize (h0|xs) longer .", "that cell takes any"),
     (r"maso_rnn.init bias_init None", "no biases"),
     (r"maso_rnn.init hidden_sizes (far|list)", "as large as is asked for"),
@@ -131,7 +135,7 @@ def is_flagged(got):
 def names_one(error, arguments):
     """Whether the message names an argument: the spoiled one, or one that it does not fit."""
     told = " ".join([str(error), *getattr(error, "__notes__", ())])
-    return any(re.search(rf"\b(\w+_)?{argument.split('_')[-1]}\b", told) for argument in arguments)
+    return any(re.search(rf"\b(\w+_)?{name.split('_')[-1]}\b", told) for name in (*arguments, "rnn"))
 
 
 def outcome(name, argument, spoiled, function, arguments, wanted):

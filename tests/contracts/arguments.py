@@ -134,6 +134,13 @@ def _kernels() -> list[srnn.Kernel]:
     ]
 
 
+def _fading_kernel() -> srnn.Kernel:
+    times = jnp.arange(8, dtype=DTYPE) * DT
+    values = jnp.exp(-times[::-1, None] / 0.3)
+    none = jnp.zeros((), DTYPE)
+    return srnn.Kernel(times, values, 0.01 * values, times[::-1] + DT, none, jnp.asarray(0), jnp.zeros(2, DTYPE))
+
+
 def _without(name: str, arguments: Arguments) -> Arguments:
     return {other: value for other, value in arguments.items() if other != name}
 
@@ -288,7 +295,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "path_opt.rescale": lambda: _params()() | {"log_scales": _scales()},
     "path_opt.scale_by_path_norm": lambda: {"graph": GRAPH} | _NORM,
     "path_opt.set_skeleton": _params(how="rescale"),
-    "path_opt.summary": lambda: {"state": path_opt.path_space_sgd(0.1, graph=GRAPH).init(network(KEY, DTYPE))},
+    "path_opt.summary": lambda: {"state": path_opt.equivariant_adam(0.1, graph=GRAPH).init(network(KEY, DTYPE))},
     "srnn.drift": lambda: {"model": _model(KEY, DTYPE), "state": jnp.ones((2, 3), DTYPE)},
     "srnn.fluctuation_dissipation": lambda: (
         _without("control", _driven()()) | {"readout": read, "burn_in": DT, "steps": (0, 3)}
@@ -312,7 +319,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "activation": "tanh",
         "dtype": DTYPE,
     },
-    "srnn.memory_timescales": lambda: {"kernel": _kernels()[0], "components": 1},
+    "srnn.memory_timescales": lambda: {"kernel": _fading_kernel(), "components": 1},
     "srnn.response_coefficients": lambda: {"kernels": _kernels(), "times": _times(), "order": 1},
     "srnn.response_feature": lambda: {"control": _control(KEY, DTYPE), "times": _times(), "order": 1, "depth": 2},
     "srnn.response_gram": lambda: {
