@@ -15,6 +15,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from maso_rnn import checks
@@ -24,7 +25,7 @@ from path_opt.norms import log_kappa
 from path_opt.rescaling import checked_view, exponential, gauge, like, moved, wide
 
 _MOST = 50  # Newton steps; a dozen is usual
-_HALVINGS = 2.0 ** -jnp.arange(12)
+_HALVINGS = 0.5 ** np.arange(12)
 
 
 def condition(params: PyTree, graph: ReductionGraph, num_steps: int, *, readout: str = "last") -> PyTree:

@@ -119,6 +119,7 @@ def _read(kernel: Kernel) -> _Data:
     kernel = read_kernel("kernel", kernel, "lags", "stderr")
     if kernel.values.ndim != 2:
         raise ValueError(f"kernel must be of order 1, with values (step, input), got {kernel.values.shape}")
+    checks.finite(**{"kernel.lags": kernel.lags})
     order = np.argsort(np.asarray(kernel.lags))
     lags, values, errors = (np.asarray(x, np.float64)[order] for x in (kernel.lags, kernel.values, kernel.stderr))
     least = _LEAST_ERROR * np.median(errors)

@@ -145,6 +145,7 @@ def response_kernel(
         raise ValueError(f"order must be 1 or 2, got {order}; srnn.volterra_terms gives the terms of any order")
     checks.choice("method", method, ("adjoint", "tangent", "malliavin"))
     checks.flag("compare", compare)
+    checks.function("readout", readout)
     run, grid = read_run(
         model, control, key=key, paths=paths, t1=t1, dt=dt, solver=solver, increments=increments, initial=initial,
         burn_in=burn_in, readout=readout,

@@ -110,6 +110,7 @@ def volterra_terms(
     max_order = checks.size("max_order", max_order)
     if control is None:
         raise TypeError("control must be (step, input) or a function of time, got None: every term would be zero")
+    checks.function("readout", readout)
     run, grid = read_run(
         model, control, key=key, paths=paths, t1=t1, dt=dt, solver=solver, increments=increments, initial=initial,
         burn_in=burn_in, readout=readout,
