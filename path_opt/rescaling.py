@@ -262,9 +262,4 @@ def _middle(r: Scaled, q: Scaled) -> Scaled:
     odd = jnp.where(both, exponents % 2, 0)
     square = squares[0] / squares[1] * jnp.where(odd == 1, 4.0, 1.0)  # r² / q² without its even power of 4
     mantissa = jnp.sqrt(jnp.where(both, jnp.sqrt(square), square))
-    return Scaled(mantissa, _once(jnp.where(both, exponents // 2, exponents)))
-
-
-def _once(integers: Array) -> Array:
-    """The same integers. XLA works elementwise operations out again wherever an element is used; reductions never."""
-    return jnp.stack([integers, integers - 1]).max(axis=0)
+    return Scaled(mantissa, jnp.where(both, exponents // 2, exponents))

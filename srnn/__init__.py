@@ -1,5 +1,15 @@
 """Noisy systems in continuous time: simulation, response kernels, Volterra series and signature features.
 
+What is the system, and where does it go?
+    `SRNN`, `init`, `drift`; any other drift with additive noise: `System`, `from_rate_network`; its paths: `simulate`.
+How does it answer its input?
+    `response_kernel`, `volterra`, `volterra_terms`; what a truncated series misses at most: `truncation_bound`.
+How long does it remember, and is it in equilibrium?
+    `memory_timescales`, `fluctuation_dissipation`.
+Which features of the input does the answer depend on?
+    `signature`, `response_feature`, `response_coefficients`, `response_gram`; as scikit-learn estimators in
+    `srnn.estimators`, which needs the `sklearn` extra and is imported by name.
+
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
 wherever it depends on them.

@@ -55,33 +55,8 @@ class Ensemble(NamedTuple):
     step_error: Float[Array, "time *readout"] | None = None
 
 
-# of states (path, hidden), their rate under the step's input, the noise as it reaches them, and dt: the next states
-Scheme: TypeAlias = Callable[[Array, Callable[[Array], Array], Increment, float], Array]
-
-
-def _euler(states: Array, rate: Callable[[Array], Array], noise: Increment, dt: float) -> Array:
-    return states + dt * rate(states) + noise.rise
-
-
-def _heun(states: Array, rate: Callable[[Array], Array], noise: Increment, dt: float) -> Array:
-    first = dt * rate(states)
-    return states + 0.5 * (first + dt * rate(states + first + noise.rise)) + noise.rise
-
-
-def _shark(states: Array, rate: Callable[[Array], Array], noise: Increment, dt: float) -> Array:
-    """Foster, dos Reis, Strange (2023), equation 6.1."""
-    shifted = states + noise.area
-    first = dt * rate(shifted)
-    second = dt * rate(shifted + 5 / 6 * (first + noise.rise))
-    return states + 0.4 * first + 0.6 * second + noise.rise
-
-
-# by diffrax's name, with the order of the deterministic method, which its stability limit follows from
-_SCHEMES: dict[type, tuple[Scheme, int]] = {
-    diffrax.Euler: (_euler, 1),
-    diffrax.Heun: (_heun, 2),
-    diffrax.ShARK: (_shark, 2),
-}
+# the order of the method for an equation without noise, which its stability limit follows from
+_ORDERS = {diffrax.Euler: 1, diffrax.Heun: 2, diffrax.ShARK: 2}
 
 
 class Grid(NamedTuple):
@@ -90,7 +65,7 @@ class Grid(NamedTuple):
     Attributes:
         steps: how many.
         dt: length of a step, in units of time.
-        scheme: Euler's, Heun's or ShARK's.
+        solver: diffrax's, which makes the steps.
         increments: kind of the noise that is drawn.
         before: steps of the burn-in, which come first and have random numbers of their own.
         paths: how many.
@@ -98,7 +73,7 @@ class Grid(NamedTuple):
 
     steps: int
     dt: float
-    scheme: Scheme
+    solver: diffrax.AbstractSolver
     increments: Increments
     before: int
     paths: int
@@ -297,27 +272,56 @@ def step(run: Run, grid: Grid, k: Array, states: Array, nudge: Array | None = No
     """The states after step k, (path, hidden), where `nudge` (path, input) is added to the input."""
     row = jax.lax.dynamic_index_in_dim(run.control, k, keepdims=False)
     row = row if nudge is None else row + nudge
-    return _moved(run.model, grid.scheme, states, row, increment(run, grid, k), grid.dt)
+    return _moved(run.model, grid.solver, states, row, increment(run, grid, k), grid.dt)
 
 
 def _two_half_steps(run: Run, grid: Grid, k: Array, states: Array) -> Array:
     row = jax.lax.dynamic_index_in_dim(run.control, k, keepdims=False)
     for half in noise.halves(run.key, k, increment(run, grid, k), grid.dt):
-        states = _moved(run.model, grid.scheme, states, row, half, 0.5 * grid.dt)
+        states = _moved(run.model, grid.solver, states, row, half, 0.5 * grid.dt)
     return states
 
 
-def _moved(model: Model, scheme: Scheme, states: Array, row: Array, noise: Increment, dt: float) -> Array:
-    felt = Increment(
-        models.put_noise(model, noise.rise), models.put_noise(model, noise.area) if noise.area is not None else None
+class _Rise(diffrax.AbstractTerm):
+    """The noise of one step, as it reaches the states."""
+
+    rise: Array
+    area: Array | None
+
+    def contr(self, t0: Any, t1: Any, use_levy: bool = False, **kwargs: Any) -> Any:
+        """The increment (path, hidden), with its space-time Lévy area where `use_levy`."""
+        del t0, t1, kwargs
+        one = jnp.ones((), self.rise.dtype)
+        return diffrax.SpaceTimeLevyArea(dt=one, W=self.rise, H=self.area) if use_levy else self.rise
+
+    def vf(self, t: Any, y: Any, args: Any) -> Array:
+        """One, whatever the state."""
+        del t, y, args
+        return jnp.ones((), self.rise.dtype)
+
+    def prod(self, vf: Array, control: Any) -> Any:
+        """Their product."""
+        return vf * control
+
+
+def _moved(
+    model: Model, solver: diffrax.AbstractSolver, states: Array, row: Array, noise: Increment, dt: float
+) -> Array:
+    """The states after a step of diffrax's solver, in units of steps: no time is rounded."""
+    area = None if noise.area is None else models.put_noise(model, noise.area)
+    terms = diffrax.MultiTerm(
+        diffrax.ODETerm(lambda t, h, args: dt * models.rate(model, h, row)),
+        _Rise(models.put_noise(model, noise.rise), area),
     )
-    return scheme(states, lambda h: models.rate(model, h, row), felt, dt)
+    start = jnp.zeros((), states.dtype)
+    after, *_ = solver.step(terms, start, start + 1, states, None, None, made_jump=False)
+    return after
 
 
 def increment(run: Run, grid: Grid, k: Array) -> Increment:
     """The noise of step k: drawn, or that of the Brownian path that was given."""
     dtype, shape = models.dtype_of(run.model), (grid.paths, models.noise_size(run.model))
-    needs_area = grid.scheme is _shark
+    needs_area = isinstance(grid.solver, diffrax.ShARK)
     if run.path is None:
         return noise.increment(run.key, k + grid.before, shape, grid.dt, dtype, grid.increments, area=needs_area)
     if isinstance(run.path, diffrax.AbstractBrownianPath):
@@ -343,17 +347,16 @@ def read_run(
 ) -> tuple[Run, Grid]:
     """What every function of paths is given, looked at once."""
     model, key = models.read(model), checks.random_key("key", key)
-    if type(solver) not in _SCHEMES:
+    if type(solver) not in _ORDERS:
         raise ValueError(
             f"solver must be diffrax.Euler(), diffrax.Heun() or diffrax.ShARK(), got {type(solver).__name__}"
         )
-    scheme, order = _SCHEMES[type(solver)]
     checks.choice("increments", increments, ("gaussian", "two_point"))
-    if increments == "two_point" and scheme is _shark:
+    if increments == "two_point" and isinstance(solver, diffrax.ShARK):
         raise ValueError('solver: diffrax.ShARK needs Gaussian noise with its Lévy area; use increments="gaussian"')
     hidden, dtype = models.hidden_size(model), models.dtype_of(model)
     steps, before = whole_steps("t1", t1, dt), whole_steps("burn_in", burn_in, dt, least=0)
-    grid = Grid(steps, float(dt), scheme, increments, before, checks.size("paths", paths, least=2))
+    grid = Grid(steps, float(dt), solver, increments, before, checks.size("paths", paths, least=2))
     if initial is None:
         initial = jnp.zeros(hidden, dtype)
     axes = "hidden" if np.ndim(initial) == 1 else "path hidden"
@@ -361,7 +364,7 @@ def read_run(
     control = _rows(model, control, grid)
     path = path if path is None else _given(path, model, grid)
     checks.finite(model=model, control=control, initial=initial, increments=path)
-    refuse_bad_step(model, grid.dt, order, grid.steps, initial, control[0])
+    refuse_bad_step(model, grid.dt, _ORDERS[type(solver)], grid.steps, initial, control[0])
     readout = None if readout is None else read_readout(readout, hidden, dtype)
     return Run(model, control, initial, key, readout, path), grid
 
@@ -390,7 +393,7 @@ def _given(path: Any, model: Model, grid: Grid) -> Any:
         if getattr(found, "shape", None) != shape:
             raise ValueError(f"increments must be a Brownian path of shape {shape}, (path, noise), got {found}")
         return path
-    if grid.scheme is _shark:
+    if isinstance(grid.solver, diffrax.ShARK):
         raise ValueError("solver: diffrax.ShARK needs Lévy areas, which increments lack; give a VirtualBrownianTree")
     sizes = {"step": grid.steps, "path": shape[0], "noise": shape[1]}
     return checks.array("increments", path, "step path noise", sizes, models.dtype_of(model))
