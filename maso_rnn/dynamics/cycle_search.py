@@ -16,7 +16,7 @@ from maso_rnn.dynamics.fixed_point_search import arrivals, eigensystems, searche
 from maso_rnn.dynamics.kinks import around_the_cycle, kinked_and_steepest
 from maso_rnn.dynamics.progress import Progress
 from maso_rnn.dynamics.shooting import Shooting
-from maso_rnn.dynamics.starts import checked_starts
+from maso_rnn.dynamics.starts import read_starts
 from maso_rnn.network import RNN
 
 
@@ -99,7 +99,7 @@ def cycles(
     max_steps = checks.size("max_steps", max_steps)
     distance = checks.number("distance", distance, above=0)
     told = Progress(checks.flag("progress", progress))
-    found = checked_starts(step, starts, x, "cycles")
+    found = read_starts(step, starts, x, "cycles")
     problem = Shooting(found.step, period, float(np.median(np.abs(found.states))), len(found.states), told)
     candidates = searched(problem, found.states, found.inputs, max_steps)
     states, inputs = candidates.states, candidates.inputs

@@ -19,7 +19,7 @@ from maso_rnn.dynamics.kinks import kinked_and_steepest
 from maso_rnn.dynamics.pieces import restarts
 from maso_rnn.dynamics.progress import Progress
 from maso_rnn.dynamics.shooting import Shooting
-from maso_rnn.dynamics.starts import Starts, checked_starts
+from maso_rnn.dynamics.starts import Starts, read_starts
 from maso_rnn.network import RNN
 
 MOST_RESTARTS = 16
@@ -216,7 +216,7 @@ def fixed_points(
     distance = checks.number("distance", distance, above=0)
     outlier_scale = checks.number("outlier_scale", outlier_scale, above=0)
     told = Progress(checks.flag("progress", progress))
-    found = checked_starts(step, starts, x, "fixed_points")
+    found = read_starts(step, starts, x, "fixed_points")
     problem = Shooting(found.step, 1, float(np.median(np.abs(found.states))), len(found.states), told)
     candidates = searched(problem, found.states, found.inputs, max_steps)
     candidates, last_new = _from_pieces(problem, found, candidates, distance)

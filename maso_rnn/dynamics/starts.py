@@ -103,31 +103,20 @@ class Starts(NamedTuple):
     network: RNN | None
 
 
-def checked_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
+def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     """Starts, inputs and step once they are known to fit; `call` is the name of the function that is given them."""
-    if not checks.is_concrete(starts, x):
-        raise TypeError(
-            f"starts and x must be concrete, as how many points there are is not known before; call {call} outside "
-            "jax.jit and jax.vmap (it takes all starts at once, and x (start, input) with an input for each)"
-        )
+    _check_starts(starts, x, call)
     rnn = step if isinstance(step, RNN) else getattr(step, "params", None) if isinstance(step, Cell) else None
     if isinstance(step, RNN):
         network.check_network(step)
         step = jax.tree_util.Partial(_step_of_network, step)
-    starts = checks.carry("starts", starts)
-    leaves = jax.tree.leaves(starts)
-    if any(leaf.ndim == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
-        raise ValueError(f"starts must have one leading axis of starts in every leaf; {_SINGLE}")
-    if len({leaf.dtype for leaf in leaves}) > 1 or leaves[0].dtype.itemsize < 4:
-        got = ", ".join(sorted({leaf.dtype.name for leaf in leaves}))
-        raise TypeError(f"starts must be all float32 or all float64, got {got}; search in float32, step with it")
-    count = len(leaves[0])
-    x = np.zeros(0, leaves[0].dtype) if x is None else x
-    per_start = jnp.ndim(x) > 1
-    x = checks.array("x", x, "start input?" if per_start else "input?", {"start": count})
+    starts = jax.tree.map(jnp.asarray, starts)
+    dtype, count = jax.tree.leaves(starts)[0].dtype, len(jax.tree.leaves(starts)[0])
+    x = jnp.zeros(0, dtype) if x is None else x
+    x = checks.array("x", x, "start input?" if jnp.ndim(x) > 1 else "input?", {"start": count})
     checks.finite(starts=starts, x=x)
     first = jax.tree.map(lambda leaf: leaf[0], starts)
-    inputs = np.asarray(x) if per_start else np.broadcast_to(np.asarray(x), (count, x.shape[0]))
+    inputs = np.broadcast_to(np.asarray(x), (count, x.shape[-1]))
     stepped = _fitting_step(step, starts, first, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
     _, unravel = ravel_pytree(first)
     flat = np.asarray(_flat(starts))
@@ -135,6 +124,19 @@ def checked_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     on_flat = functions.traced("step", lambda h, x: ravel_pytree(stepped(unravel(h), x))[0], flat[0], inputs[0])
     pieces = isinstance(rnn, RNN) and isinstance(rnn.activation, PiecewiseAffine)
     return Starts(on_flat, flat, inputs, unravel, rnn if pieces else None)
+
+
+def _check_starts(starts: Any, x: Any, call: str) -> None:
+    if not checks.is_concrete(starts, x):
+        raise TypeError(
+            f"starts and x must be concrete, as how many points there are is not known before; call {call} outside "
+            "jax.jit and jax.vmap (it takes all starts at once, and x (start, input) with an input for each)"
+        )
+    leaves = jax.tree.leaves(checks.carry("starts", starts))
+    if any(leaf.ndim == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
+        raise ValueError(f"starts must have one leading axis of starts in every leaf; {_SINGLE}")
+    if (dtypes := {leaf.dtype.name for leaf in leaves}) not in ({"float32"}, {"float64"}):
+        raise TypeError(f"starts must be all float32 or all float64, got {sorted(dtypes)}; search in float32")
 
 
 _SINGLE = "a single state is given as jax.tree.map(lambda leaf: leaf[None], state)"
