@@ -201,7 +201,7 @@ BOMBS = {
                 activation=json.dumps({"breakpoints": [*range(1000)], "slopes": [1] * 1001, "offsets": [0] * 1001})
             ),
         ),
-        "does not hold a network: breakpoints: at most 255",
+        "does not hold a network: n <= 255 breakpoints",
     ),
 }
 

@@ -382,6 +382,8 @@ def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
     modules: dict[str, dict[str, Any]] = {}
     for name, value in weights.items():
         module, _, field = str(name).rpartition(".")
+        if not hasattr(value, "shape"):
+            raise TypeError(f"network must hold arrays of weights, got {type(value).__name__} as {name}")
         reshaped = re.search(r"(^|\.)(parametrizations\.|.*(_orig|_mask|_g|_v)$)", str(name))
         if reshaped:
             raise ValueError(

@@ -113,7 +113,7 @@ def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     starts = jax.tree.map(jnp.asarray, starts)
     dtype, count = jax.tree.leaves(starts)[0].dtype, len(jax.tree.leaves(starts)[0])
     x = jnp.zeros(0, dtype) if x is None else x
-    x = checks.array("x", x, "start input?" if jnp.ndim(x) > 1 else "input?", {"start": count})
+    x = checks.array("x", x, "start input?" if getattr(x, "ndim", 1) > 1 else "input?", {"start": count})
     checks.finite(starts=starts, x=x)
     first = jax.tree.map(lambda leaf: leaf[0], starts)
     inputs = np.broadcast_to(np.asarray(x), (count, x.shape[-1]))
