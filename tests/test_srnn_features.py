@@ -140,7 +140,8 @@ def test_bad_arguments_are_refused(key, unchecked):
     many = jax.ShapeDtypeStruct((20_000, 4, 2), jnp.float64)
     with pytest.raises(ValueError, match=r"a Gram matrix of 20000 × 20000 has 400000000 numbers"):
         jax.eval_shape(lambda a: srnn.response_gram(a, a, times), many)
-    kernel = srnn.response_kernel(srnn.init(key, 2, 3), jnp.sum, t1=1.0, dt=0.1, key=key, paths=2)
+    model = srnn.init(key, 2, 3, decay_time=10.0)
+    kernel = srnn.response_kernel(model, jnp.sum, t1=1.0, dt=0.25, key=key, paths=2)
     with pytest.raises(ValueError, match="order must be below the number of steps 4, got 4"):
         srnn.response_coefficients(kernel, times, order=4)
     with pytest.raises(TypeError, match=r"kernels must be one srnn\.Kernel"):
