@@ -56,7 +56,7 @@ class Ensemble(NamedTuple):
 
 
 # the order of the method for an equation without noise, which its stability limit follows from
-_ORDERS = {diffrax.Euler: 1, diffrax.Heun: 2, diffrax.ShARK: 2}
+_ORDERS: dict[type, int] = {diffrax.Euler: 1, diffrax.Heun: 2, diffrax.ShARK: 2}
 
 
 class Grid(NamedTuple):
@@ -309,7 +309,7 @@ def _moved(
 ) -> Array:
     """The states after a step of diffrax's solver, in units of steps: no time is rounded."""
     area = None if noise.area is None else models.put_noise(model, noise.area)
-    terms = diffrax.MultiTerm(
+    terms: diffrax.MultiTerm = diffrax.MultiTerm(
         diffrax.ODETerm(lambda t, h, args: dt * models.rate(model, h, row)),
         _Rise(models.put_noise(model, noise.rise), area),
     )
