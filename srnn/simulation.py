@@ -12,7 +12,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import diffrax
 import jax
@@ -286,20 +286,18 @@ class _Rise(diffrax.AbstractTerm):
     """The noise of one step, as it reaches the states."""
 
     rise: Array
-    area: Array | None
 
-    def contr(self, t0: Any, t1: Any, use_levy: bool = False, **kwargs: Any) -> Any:
-        """The increment (path, hidden), with its space-time Lévy area where `use_levy`."""
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Array:
+        """The increment (path, hidden)."""
         del t0, t1, kwargs
-        one = jnp.ones((), self.rise.dtype)
-        return diffrax.SpaceTimeLevyArea(dt=one, W=self.rise, H=self.area) if use_levy else self.rise
+        return self.rise
 
     def vf(self, t: Any, y: Any, args: Any) -> Array:
         """One, whatever the state."""
         del t, y, args
         return jnp.ones((), self.rise.dtype)
 
-    def prod(self, vf: Array, control: Any) -> Any:
+    def prod(self, vf: Array, control: Array) -> Array:
         """Their product."""
         return vf * control
 
@@ -307,15 +305,34 @@ class _Rise(diffrax.AbstractTerm):
 def _moved(
     model: Model, solver: diffrax.AbstractSolver, states: Array, row: Array, noise: Increment, dt: float
 ) -> Array:
-    """The states after a step of diffrax's solver, in units of steps: no time is rounded."""
-    area = None if noise.area is None else models.put_noise(model, noise.area)
-    terms: diffrax.MultiTerm = diffrax.MultiTerm(
-        diffrax.ODETerm(lambda t, h, args: dt * models.rate(model, h, row)),
-        _Rise(models.put_noise(model, noise.rise), area),
-    )
+    """The states after a step of the solver, in units of steps: no time is rounded."""
+    rise = models.put_noise(model, noise.rise)
+    rate = functools.partial(_rate, model, row)
+    if isinstance(solver, diffrax.Heun):
+        return _heun(states, rate, rise, dt)
+    if isinstance(solver, diffrax.ShARK):
+        return _shark(states, rate, rise, models.put_noise(model, cast(Array, noise.area)), dt)
+    terms: diffrax.MultiTerm = diffrax.MultiTerm(diffrax.ODETerm(lambda t, h, args: dt * rate(h)), _Rise(rise))
     start = jnp.zeros((), states.dtype)
     after, *_ = solver.step(terms, start, start + 1, states, None, None, made_jump=False)
     return after
+
+
+def _rate(model: Model, row: Array, states: Array) -> Array:
+    return models.rate(model, states, row)
+
+
+# diffrax's loop over stages has derivatives of one kind at a time; kernels want forward over forward over reverse
+def _heun(states: Array, rate: Callable[[Array], Array], rise: Array, dt: float) -> Array:
+    first = dt * rate(states)
+    return states + 0.5 * (first + dt * rate(states + first + rise)) + rise
+
+
+def _shark(states: Array, rate: Callable[[Array], Array], rise: Array, area: Array, dt: float) -> Array:
+    """Foster, dos Reis, Strange (2023), equation 6.1."""
+    first = dt * rate(states + area)
+    second = dt * rate(states + area + 5 / 6 * (first + rise))
+    return states + 0.4 * first + 0.6 * second + rise
 
 
 def increment(run: Run, grid: Grid, k: Array) -> Increment:

@@ -436,6 +436,6 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(tmp_path):
 def test_every_experiment_runs_at_size_smoke_and_a_second_time_does_nothing(tmp_path, name):
     command = [sys.executable, "-m", "benchmarks", "run", name, "--size", "smoke", "--output", str(tmp_path)]
     told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
-    assert "0 of" not in told[0]
+    assert f"{name}: 0 of" not in told[0]
     assert f"{name}: 0 of" in told[1]
     assert (tmp_path / name / "report" / "report.html").exists()

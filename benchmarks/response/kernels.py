@@ -152,7 +152,7 @@ def measure(setting: Setting, key: Array) -> Responses:
         errors = np.abs(changes.mean(axis=1) - predicted)
         small = slice(0, 3)
         slopes = tuple(float(np.polyfit(np.log(amplitudes[small]), np.log(error[small]), 1)[0]) for error in errors)
-        timescales = srnn.memory_timescales(first, components=2)
+        timescales = srnn.memory_timescales(first, components=min(2, (steps - 1) // 4))
         first, second, timescales = jax.tree.map(np.asarray, (first, second, timescales))
         return Responses(
             first,
