@@ -204,7 +204,7 @@ def _bytes_per_path(run: Run, grid: Grid, chosen: int, order: int, method: Metho
     elif method == "tangent":
         numbers = 8 * hidden * (directions if order == 1 else directions * (directions + 1))
     else:
-        numbers = 16 * hidden + 4 * directions**order * outputs
+        numbers = 8 * hidden + 4 * directions + directions**order * outputs
     return numbers * dtype_of(run.model).itemsize
 
 

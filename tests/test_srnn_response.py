@@ -105,7 +105,7 @@ def test_adjoint_kernel_of_a_tanh_unit_agrees_with_the_fokker_planck_equation(ke
     model, oracle = fokker_planck()
     bias, spread = [], []
     for dt in (0.1, 0.05):
-        paths, steps = 40_000, round(1 / dt)
+        paths, steps = 400_000, round(1 / dt)
         start = -0.2 + 0.4 * jax.random.normal(jax.random.key(1), (paths, 1))
         kernel = srnn.response_kernel(
             model, lambda h: jnp.tanh(h[0]), t1=1.0, dt=dt, key=key, paths=paths, initial=start
