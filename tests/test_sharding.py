@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # what moves more than its own means and sums, and why
 ON_ONE_HOST = "eigenvalues come from LAPACK on the host, by a callback, which runs on one device for all"
 LOOP = "a while loop, whose devices ask each other before every round whether any of them goes on"
-SAVED = "diffrax looks at the saved times, a few numbers, on one device"
+RANKED = "a draw by rank: what is ranked, a number for each state, is sorted on one device"
 EXCEPTIONS = {
     "maso_rnn.spectrum": ON_ONE_HOST,
     "maso_rnn.modal_coordinates": ON_ONE_HOST,
@@ -34,12 +34,14 @@ EXCEPTIONS = {
     "maso_rnn.integrated_gradients_on_device": LOOP,
     "maso_rnn.nearest_change": LOOP,
     "maso_rnn.integrated_gradients_by_quadrature": LOOP,
-    "srnn.memory_timescales": LOOP,
-    "srnn.simulate": SAVED,
+    "maso_rnn.certified_radius": LOOP,
+    "path_opt.condition": LOOP,
+    "maso_rnn.sample_states": RANKED,
 }
 # by name: how many means there are, each of which is reduced over the devices once
 MEANS = {
-    "mean distance": 1,
+    # the mean, and whether any device has a gradient that its Gram matrix has lost
+    "mean distance": 2,
     "mean template": 1,
     "mean penalty": 1,
     # the loss, and the gradient in each of five arrays: the optimisers add nothing
@@ -82,7 +84,7 @@ def test_devices_say_what_one_device_says_and_move_nothing_but_means(devices):
     assert {name: found[name]["difference"] for name in BIT_EQUAL} == dict.fromkeys(BIT_EQUAL, 0)
 
     moving = {name for name, each in found.items() if each["collectives"].keys() - {"reduced"}}
-    assert moving <= {name for name, why in EXCEPTIONS.items() if why == ON_ONE_HOST}
+    assert moving <= {name for name, why in EXCEPTIONS.items() if why in (ON_ONE_HOST, RANKED)}
     reduced = {name: each["collectives"].get("reduced", 0) for name, each in found.items()}
     assert {name: reduced[name] for name in MEANS} == MEANS
     rows = {name for name in found if "." in name}
