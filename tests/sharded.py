@@ -149,8 +149,9 @@ def paths(sharding: NamedSharding) -> dict[str, dict[str, Any]]:
         )
 
     def kernel(method: str, order: int = 1) -> Callable:
+        # without the mismatch: a difference of nearly equal responses, which magnifies roundings
         return lambda start: srnn.response_kernel(
-            model, lambda h: h[0] ** 2, method=method, order=order, initial=start, **options
+            model, lambda h: h[0] ** 2, method=method, order=order, initial=start, compare=False, **options
         )
 
     computed = {
