@@ -33,7 +33,7 @@ class Size(NamedTuple):
     O: int
 
 
-class Cost(dict[str, int]):
+class Cost(dict[str, float]):
     """A polynomial: `Cost(OTI=4, TH=1)` is 4·O·T·I + T·H."""
 
     def at(self, size: Size) -> float:
@@ -87,7 +87,9 @@ def _ensemble(size: Size) -> tuple[Callable, tuple[Any, ...]]:
 
 def _kernel(size: Size) -> tuple[Callable, tuple[Any, ...]]:
     def kernel(model: srnn.SRNN, key: jax.Array) -> srnn.Kernel:
-        return srnn.response_kernel(model, lambda h: h[0], key=key, paths=size.N, t1=size.T / 8, dt=1 / 8)
+        return srnn.response_kernel(
+            model, lambda h: h[0], key=key, paths=size.N, t1=size.T / 8, dt=1 / 8, compare=False
+        )
 
     return kernel, (srnn.init(jax.random.key(0), size.I, size.H, dtype="float32"), jax.random.key(1))
 
@@ -105,7 +107,7 @@ WORKS: Mapping[str, Work] = {
     "boundary distance, T·I < 2·H": Work(
         Cost({"": 4}),
         Cost(TIH=9),
-        Cost(TIHH=2, TIH=10),
+        Cost(TIHH=1.25, TIH=10),  # in four parts, each with the rows of the inputs so far
         _examples(maso_rnn.boundary_distance),
         lambda size: size.T * size.I < 2 * size.H,
     ),
@@ -116,15 +118,16 @@ WORKS: Mapping[str, Work] = {
         _examples(maso_rnn.boundary_distance),
         lambda size: size.T * size.I >= 2 * size.H,
     ),
-    "path of an SRNN": Work(Cost(H=4), Cost(H=32), Cost(HH=2, H=100), _ensemble),
+    "path of an SRNN": Work(Cost(H=4), Cost(H=28), Cost(HH=2, H=100), _ensemble),
     "first-order kernel, a path": Work(Cost(), Cost(TH=4, H=40), Cost(HH=6, H=125), _kernel),
 }
 
+# but for distances: of several loops XLA counts each body once, and one of them runs only where digits are lost
 CHECKED = tuple(
     (name, size)
     for name, work in WORKS.items()
     for size in (Size(64, 64, 32, 2, 5), Size(64, 128, 64, 4, 10), Size(64, 28, 256, 8, 10), Size(32, 784, 128, 1, 10))
-    if work.applies(size)
+    if work.applies(size) and not name.startswith("boundary distance")
 )
 
 BASE = Size(10_000, 784, 128, 1, 10)

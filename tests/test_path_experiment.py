@@ -20,7 +20,9 @@ def test_equivariant_adam_is_no_worse_than_adam_and_better_from_rescaled_starts(
     ends = {}
     for name in ("Adam", "equivariant Adam"):
         rates = (0.003, 0.01, 0.03)
-        group = [Configuration(task, name, start, rate, seed) for seed in SEEDS for start in STARTS for rate in rates]
+        group = [
+            Configuration(task, name, start, rate, seed) for seed in SEEDS for start in STARTS[:2] for rate in rates
+        ]
         last = np.asarray([result["validation_loss"][-1] for result in train(group)])
         last = last.reshape(len(SEEDS), 2, len(rates))
         # each start at the rate whose mean is least

@@ -69,6 +69,7 @@ def test_what_is_missing_is_said_with_what_to_run(wheel, tmp_path, monkeypatch):
         aeon_wheel.read("1,2:a\n", name="made")
 
 
+@pytest.mark.filterwarnings("ignore:dt = ")  # at size smoke steps are coarse
 @pytest.mark.slow
 def test_the_experiment_writes_its_report_and_repeats_itself(tmp_path):
     for name in ("once", "again"):
