@@ -82,8 +82,7 @@ def test_the_experiment_writes_its_report_and_repeats_itself(tmp_path):
     kernel, agreement, _, readout, _, classes = (line.result for line in lines)
     np.testing.assert_allclose(kernel["slopes"], [2, 3], atol=0.3)  # at amplitudes of an eighth to a half
     assert max(agreement["differences"].values()) < 5 < agreement["signal"]  # standard errors squared
-    # 16 times the paths, so a quarter, of ten sequences: in their spread twice that, not the whole
-    assert readout["differences"][-1] < 0.5 * readout["differences"][0]
+    assert readout["differences"][-1] < 0.4 * readout["differences"][0]  # 16 times the paths, so a quarter
     assert classes["response gram"] >= 0.9
 
 

@@ -271,7 +271,7 @@ def _smoke() -> Size[Configuration]:
         Kernels(0, "waves", hidden=3, steps=8, paths=20, orders=2, amplitudes=(0.125, 0.25, 0.5, 1.0)),
         Correlations(0, paths=200, hidden=3, steps=8),
         Regression(0, "product", depths=(1, 2), order=1, sequences=60, steps=8),
-        Readout(0, paths=(16, 64, 256), hidden=2, sequences=10, steps=6, kernel_paths=2048, order=2),
+        Readout(0, paths=(16, 64, 256), hidden=2, sequences=60, steps=6, kernel_paths=2048, order=2),
         Gram(0, refinements=(1, 2), sequences=6, depth=2),
         Classification(0, "bumps", scales=(1.0,)),
     )

@@ -9,7 +9,7 @@ p copies of the network in a ring. Layers go in order: each cycle of those below
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -425,11 +425,11 @@ def _ends(act: PiecewiseAffine) -> tuple[list[float], list[float]]:
     return [-np.inf, *act.breakpoints], [*act.breakpoints, np.inf]
 
 
-def _image(act: PiecewiseAffine, pieces: object) -> tuple[float, float]:
+def _image(act: PiecewiseAffine, pieces: Iterable[int]) -> tuple[float, float]:
     """The least and the largest value on some pieces."""
     lows, highs = _ends(act)
     values = []
-    for r in pieces:  # type: ignore[attr-defined]
+    for r in pieces:
         slope, offset = act.slopes[r], act.offsets[r]
         values += [offset] if slope == 0 else [slope * end + offset for end in (lows[r], highs[r])]
     return min(values), max(values)

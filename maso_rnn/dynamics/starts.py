@@ -165,7 +165,7 @@ def _fitting_step(step: Step, starts: PyTree, first: PyTree, x: Any) -> function
             )
     try:
         found = traced_step(step, "starts", first, x)
-    except Exception:
+    except Exception:  # whatever a step of the caller's raises; it is raised again unless a batch explains it
         if _takes(step, starts, x):
             raise ValueError(
                 f"starts must have a leading axis of starts in every leaf, got one carry, {given}; {_SINGLE}"
