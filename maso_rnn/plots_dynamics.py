@@ -189,7 +189,8 @@ def _flat(carry: Any, leading: int) -> np.ndarray:
 def _principal_plane(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean of (state, hidden), and the two directions (hidden, 2) in which they vary most."""
     centre = states.mean(axis=0) if len(states) else np.zeros(states.shape[1])
-    basis = np.linalg.svd(states - centre, full_matrices=True)[2] if len(states) else np.eye(states.shape[1])
+    offsets = states - centre
+    directions = np.linalg.eigh(offsets.T @ offsets)[1][:, ::-1]  # all of them, also where there are few states
     plane = np.zeros((states.shape[1], 2))
-    plane[:, : min(2, len(basis))] = basis[:2].T
+    plane[:, : min(2, states.shape[1])] = directions[:, :2]
     return centre, plane
