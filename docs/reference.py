@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+PICTURES = ("plots", "plots_automata", "plots_dynamics")
+
 # imported by name, not by their package
 BY_NAME = {
-    "maso_rnn": ["adapters", "files", "batches", "initializers", "plots", "plots_dynamics", "style", "report"],
+    "maso_rnn": ["adapters", "automata", "files", "batches", "initializers", *PICTURES, "style", "report"],
     "path_opt": ["plots"],
     "srnn": ["plots"],
 }

@@ -21,6 +21,8 @@ What does noise on the initial state do?
 How should its eigenvalues start?
     `initializers`: `eigen`, `np_rnn`, `spectral_radius`, `per_gate`, and `initializers.identity` (`identity` itself
     is the activation).
+Which automaton is near it?
+    `automata`: weighted automata, learned from what any cell says of words.
 What do its eigenvalues say about memory, and is it so?
     `spectrum`, `spectra`, `spectrum_table`, `recurrent_kernels`, `modal_coordinates`, `pulse_decay`,
     `jacobian_spectra`.
@@ -38,7 +40,7 @@ Networks from flax and PyTorch (`maso_rnn.adapters`) and in files (`maso_rnn.fil
 The pictures (`maso_rnn.plots`) and the report (`maso_rnn.report`) need the `report` extra and are imported by name.
 """
 
-from maso_rnn import initializers
+from maso_rnn import automata, initializers
 from maso_rnn.activations import (
     PiecewiseAffine,
     abs,
@@ -183,6 +185,7 @@ __all__ = [
     "affine_maps",
     "affine_maps_along",
     "all_fixed_points",
+    "automata",
     "boundary_distance",
     "cell",
     "certified_radius",

@@ -122,7 +122,7 @@ def linearize(
 
 @jax.jit
 def _linearize(step: Any, readout: Any, h0: PyTree, xs: Array, length: Array | None) -> Linearization:
-    output, pull_back = jax.vjp(lambda h0, xs: _last_output(step, readout, h0, xs, length), h0, xs)
+    output, pull_back = jax.vjp(lambda h0, xs: output_after(step, readout, h0, xs, length), h0, xs)
     initial_slope, slope = jax.vmap(pull_back)(jnp.eye(output.shape[0], dtype=output.dtype))
     return Linearization(slope, initial_slope, output - _apply(slope, initial_slope, h0, xs), output)
 
@@ -181,10 +181,12 @@ def linearization_error(
 @jax.jit
 def _error(linear: Linearization, step: Any, readout: Any, h0: PyTree, xs: Array, length: Array | None) -> Array:
     predicted = _apply(linear.slope, linear.initial_slope, h0, xs) + linear.offset
-    return _last_output(step, readout, h0, xs, length) - predicted
+    return output_after(step, readout, h0, xs, length) - predicted
 
 
-def _last_output(step: Any, readout: Any, h0: PyTree, xs: Array, length: Array | None) -> Array:
+def output_after(step: Any, readout: Any, h0: PyTree, xs: Array, length: Array | None) -> Array:
+    """What is read out after a sequence, or after its first `length` steps."""
+
     def body(carry: PyTree, now: tuple[Array, Array]) -> tuple[PyTree, None]:
         t, x = now
         after = step(carry, x)

@@ -13,7 +13,7 @@ import maso_rnn
 import path_opt
 import srnn
 
-IMPORTED_BY_NAME = ("adapters", "batches", "files", "plots", "report")  # public, and not imported by a package
+IMPORTED_BY_NAME = ("adapters", "automata", "batches", "files", "plots", "plots_automata", "report")  # public, and not imported by a package
 
 
 def public_functions():

@@ -47,6 +47,12 @@ VALID = (
     (r"srnn.\w+ model .noise_kernel rank more", "a matrix, or its diagonal"),
     (r"srnn.(signature|response_feature|response_gram|truncation_bound) (path|control\w*) longer .", "another series"),
     (r"maso_rnn.linearize (h0|xs) longer .", "that cell takes any"),
+    (r"maso_rnn.automata.* (automaton|blocks) .(transitions|shifted) longer 0", "one symbol more"),
+    (r"maso_rnn.automata.* automaton .final (rank more|longer 1)", "outputs, or one more"),
+    (
+        r"maso_rnn.automata.* cell .params.* (bool|int32)",
+        "weights are between the step and its caller",
+    ),
     (r"maso_rnn.init bias_init None", "no biases"),
     (r"maso_rnn.init hidden_sizes (far|list)", "as large as is asked for"),
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import maso_rnn.plots
+import maso_rnn.plots_automata
 import maso_rnn.plots_dynamics
 import path_opt.plots
 import srnn.plots
@@ -52,6 +53,7 @@ QUESTIONS = {
     "maso_rnn.fixed_points_along_line": ("At which input does a point vanish?", "where its line ends"),
     "maso_rnn.perturbation_growth": ("Does a change fade?", "yes where the lines fall below 1"),
     "maso_rnn.linear_errors": ("How far may the input move for an error of a tenth?", "where the line crosses 0.1"),
+    "maso_rnn.draw_states": ("After which words does it accept?", "those that end in a state with two circles"),
     "path_opt.draw_graph": ("Which weights are frozen?", "the thick orange and black ones"),
     "srnn.first_order": ("For how long is an impulse felt?", "until the curve meets 0"),
     "srnn.second_order": ("When do two impulses act together most?", "where the colour is strongest"),
@@ -63,7 +65,7 @@ QUESTIONS = {
 
 def plotting_functions():
     """By package and name, all public functions that draw."""
-    for module in (maso_rnn.plots, maso_rnn.plots_dynamics, path_opt.plots, srnn.plots):
+    for module in (maso_rnn.plots, maso_rnn.plots_automata, maso_rnn.plots_dynamics, path_opt.plots, srnn.plots):
         for name, value in vars(module).items():
             is_own = inspect.isfunction(value) and value.__module__ == module.__name__
             if is_own and not name.startswith("_") and name not in NOT_PICTURES:
@@ -72,7 +74,7 @@ def plotting_functions():
 
 @pytest.mark.parametrize("name", list(plotting_functions()))
 def test_the_gallery_has_it_and_a_reader_can_be_asked(name):
-    assert re.search(rf"plots(_dynamics)?\.{name.split('.')[1]}\(", GALLERY)
+    assert re.search(rf"plots(_automata|_dynamics)?\.{name.split('.')[1]}\(", GALLERY)
     assert name in QUESTIONS
 
 

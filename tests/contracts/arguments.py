@@ -17,6 +17,8 @@ import optax
 import maso_rnn
 import path_opt
 import srnn
+from maso_rnn import automata
+from tests.contracts.automata import automaton
 from tests.contracts.dynamics import _step, kernel
 from tests.contracts.network import TIME, network, network_and_sequence
 from tests.contracts.path_opt import GRAPH
@@ -145,6 +147,20 @@ def _without(name: str, arguments: Arguments) -> Arguments:
     return {other: value for other, value in arguments.items() if other != name}
 
 
+def _automaton(**options: Any) -> Callable[[], Arguments]:
+    return lambda: {"automaton": automaton(KEY, DTYPE)} | options
+
+
+def _blocks() -> automata.Hankel:
+    every = automata.words(2, 2)
+    return automata.hankel(automata.as_cell(automaton(KEY, DTYPE)), every, every, symbols=2)
+
+
+def _of_products(time: int) -> tuple[jax.Array, jax.Array]:
+    xs = jax.random.normal(jax.random.fold_in(KEY, time), (12, time, 2), DTYPE)
+    return xs, xs.sum(axis=2).prod(axis=1)
+
+
 def _times() -> jax.Array:
     return jnp.asarray(TIMES, DTYPE)
 
@@ -166,6 +182,36 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "prune": True,
         "progress": False,
     },
+    "maso_rnn.automata.as_cell": _automaton(),
+    "maso_rnn.automata.distance": _automaton(source=sum, held_out=[(0, 1), (1,)]),
+    "maso_rnn.automata.extract": lambda: {
+        "cell": automata.as_cell(automaton(KEY, DTYPE)),
+        "longest": 2,
+        "rank": 3,
+        "tolerance": 1e-9,
+        "symbols": 2,
+    },
+    "maso_rnn.automata.from_cell": lambda: {"cell": automata.as_cell(automaton(KEY, DTYPE)), "symbols": 2},
+    "maso_rnn.automata.hankel": lambda: {
+        "source": sum,
+        "prefixes": [(), (0,), (1,)],
+        "suffixes": [(), (1,)],
+        "symbols": 2,
+    },
+    "maso_rnn.automata.hankel_of_sequences": lambda: {
+        "short": _of_products(1),
+        "double": _of_products(2),
+        "longer": _of_products(3),
+        "rank": 1,
+    },
+    "maso_rnn.automata.spectral_learning": lambda: {"blocks": _blocks(), "rank": 3, "tolerance": 1e-9},
+    "maso_rnn.automata.state_graph": lambda: {
+        "automaton": automata.WeightedAutomaton(jnp.ones(1, DTYPE), jnp.ones((2, 1, 1), DTYPE), jnp.ones(1, DTYPE)),
+        "tolerance": 1e-6,
+        "max_states": 8,
+    },
+    "maso_rnn.automata.value": _automaton(word=jnp.array([0, 1, 1]), length=2),
+    "maso_rnn.automata.words": lambda: {"symbols": 2, "longest": 3},
     "maso_rnn.boundary_distance": _network,
     "maso_rnn.cell": lambda: {"network": network(KEY, DTYPE), "order": None, "activation": None},
     "maso_rnn.certified_radius": lambda: (

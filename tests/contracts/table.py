@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 import tests.contracts
 
-PACKAGES = ("maso_rnn", "path_opt", "srnn")
+PACKAGES = ("maso_rnn", "maso_rnn.automata", "path_opt", "srnn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        package = self.function.__module__.split(".")[0]
+        module = self.function.__module__
+        package = module if module in PACKAGES else module.split(".")[0]
         return f"{package}.{self.function.__name__}" + (f"[{self.case}]" if self.case else "")
 
     def __call__(self, *arguments: Any) -> Any:
@@ -106,7 +107,7 @@ def exempt(kind: str) -> Mapping[str, str]:
 
 def public(name: str) -> Callable[..., Any]:
     """The public function of that name, "package.function"."""
-    package, function = name.split(".")
+    package, _, function = name.rpartition(".")
     return getattr(importlib.import_module(package), function)
 
 
