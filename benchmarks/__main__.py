@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "memory": "how long recurrent networks remember, against what their eigenvalues predict",
     "exact": "what the papers say exactly, computed exactly on random networks",
     "eigen-init": "the eigen initializer against the others",
+    "automata": "weighted automata learned back, and learned from networks that learned grammars",
     "constant": "what a prediction scores that never looks at its input",
 }
 

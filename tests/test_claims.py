@@ -151,6 +151,7 @@ EDITS = {
     "eigen-d": (starts(EIGEN), starts(lambda name: not EIGEN(name))),
     "eigen-e": (starts(lambda name: True), starts(lambda name: not EIGEN(name))),
     "eigen-f": (starts(EIGEN), starts(lambda name: not EIGEN(name))),
+    "automata-c": (everywhere(agreement=0.99, constant=0.8), everywhere(agreement=0.8, constant=0.8)),
 }  # fmt: skip
 
 # for each identity, results that break it
@@ -169,6 +170,8 @@ BROKEN = {
     "response-f": everywhere(differences=[0.1, 0.1]),
     "eigen-a1": everywhere(error=2.0),
     "eigen-b": everywhere(ratio=1.0),
+    "automata-a": everywhere(error=1e-3),
+    "automata-b": everywhere(error=1e-3),
 }  # fmt: skip
 
 

@@ -30,7 +30,17 @@ from benchmarks.rows import Rows
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 VERDICTS = (HOLDS, IN_PART, NOT_HERE, NOT_TESTED, NOT_TESTABLE)
-EXPERIMENTS = ("constant", "exact", "spline", "path-space", "path-metric", "response", "memory", "eigen-init")
+EXPERIMENTS = (
+    "constant",
+    "exact",
+    "spline",
+    "path-space",
+    "path-metric",
+    "response",
+    "memory",
+    "eigen-init",
+    "automata",
+)
 COLUMNS = (
     *("data", "steps", "units", "updates", "baseline", "method"),
     *("diverged, of either", "difference", "p", "constant", "says", "the paper"),
@@ -47,7 +57,8 @@ those of earlier rules.
 {summary}
 Size *small* is made for a CPU, and no test of what a method does at the papers' sizes, which `--size paper` runs; where
 there are results of those, verdicts are theirs. Every rule below was written when the small results had been seen, and
-before any at the papers' sizes; [what that changed](#what-the-rules-changed) is at the end.
+before any at the papers' sizes; [what that changed](#what-the-rules-changed) is at the end. Those of neighbouring papers, from Li, Precup and Rabusseau
+on, were written before any of their results.
 {dirty}
 
 ## Identities
@@ -236,7 +247,7 @@ def _way(way: Contender) -> str:
 
 def _changes(found: Evidence) -> str:
     lines = ["| | before | now | what the rule has otherwise, and why |", "|---|---|---|---|"]
-    for claim in CLAIMS.values():
+    for claim in (claim for claim in CLAIMS.values() if claim.before):
         lines.append(f"| {claim.name} | {claim.before} | {decide(judge(claim.compare(found)))} | {claim.changed} |")
     return (
         "## What the rules changed\n\nVerdicts of the same published results, by the rules before these and by these. "

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from benchmarks.claims import eigen, identities, path_space, response, spline
+from benchmarks.claims import eigen, identities, neighbours, path_space, response, spline
 from benchmarks.claims.evidence import NOT_TESTABLE, NOT_TESTED, Comparison, Evidence, Verdict
 from benchmarks.claims.identities import Measured
 
@@ -49,7 +49,7 @@ class Claim:
         control: what is put in place of what the claim is about, in words.
         fails: the comparisons of the control, which must not hold.
         experiments: whose rows are read.
-        before: its verdict by the rule before this one.
+        before: its verdict by the rule before this one; empty where there was none.
         changed: what the present rule has otherwise, and why.
     """
 
@@ -61,8 +61,8 @@ class Claim:
     control: str
     fails: Compare
     experiments: tuple[str, ...]
-    before: str
-    changed: str
+    before: str = ""
+    changed: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -537,6 +537,42 @@ EIGEN = Paper(
     },
 )
 
-PAPERS = (SPLINE, PATH_SPACE, RESPONSE, EIGEN)
+AUTOMATA = Paper(
+    "Li, Precup, Rabusseau: Connecting weighted automata, tensor networks and recurrent neural networks through "
+    "spectral learning (2020)",
+    identities=(
+        Identity(
+            "automata-a",
+            "A minimal weighted automaton is recovered from exact blocks of its Hankel matrix.",
+            "values on all words of up to 8 symbols, over the largest",
+            neighbours.recovered("words"),
+            ROUNDING,
+            "automata",
+        ),
+        Identity(
+            "automata-b",
+            "A linear second-order RNN is recovered from sequences of vectors of three lengths.",
+            "outputs on sequences of 9 vectors, over the largest",
+            neighbours.recovered("vectors"),
+            ROUNDING,
+            "automata",
+        ),
+    ),
+    claims=(
+        Claim(
+            "automata-c",
+            "An automaton learned from a trained network says of longer words what the network does.",
+            "not had; after Ayache, Eyraud and Goudian (2018)",
+            "Share of words of twice the length trained on, of which the automaton decides as the network, and of the "
+            "network's more frequent decision. The number of states is chosen on shorter words.",
+            neighbours.agrees,
+            "the automaton of one state",
+            partial(neighbours.agrees, of="agreement_of_one_state"),
+            ("automata",),
+        ),
+    ),
+)
+
+PAPERS = (SPLINE, PATH_SPACE, RESPONSE, EIGEN, AUTOMATA)
 IDENTITIES = {one.name: one for paper in PAPERS for one in paper.identities}
 CLAIMS = {one.name: one for paper in PAPERS for one in paper.claims}

@@ -1,0 +1,34 @@
+"""Claims of the four lines of work that stand beside the papers: each rule was written before its results were there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks import automata
+from benchmarks.claims.evidence import Comparison, Evidence, Setting, by_seed
+from benchmarks.claims.identities import Measured
+from benchmarks.rows import distinct, having
+
+
+def recovered(source: str) -> Callable[[Evidence], Measured]:
+    """The largest error of random automata learned back without noise."""
+
+    def error(evidence: Evidence) -> Measured:
+        rows = having(automata.of(evidence["automata"], automata.Recovery), source=source, noise=0.0)
+        return max((float(row.result["error"]) for row in rows), default=float("inf")), len(rows)
+
+    return error
+
+
+def agrees(evidence: Evidence, *, of: str = "agreement") -> list[Comparison]:
+    """Claim (automata-c): the automaton says what the network does; the control is the one of a single state."""
+    rows = automata.of(evidence["automata"], automata.Extraction)
+    found = []
+    for grammar in distinct(rows, "grammar"):
+        chosen = having(rows, grammar=grammar)
+        one = chosen[0].configuration
+        where = Setting(f"tomita-{grammar}", str(2 * automata.LONGEST), str(one.hidden), f"{one.steps:,}")
+        ours = by_seed("automaton", chosen, lambda row: float(row.result[of]))
+        theirs = by_seed("constant", chosen, lambda row: float(row.result["constant"]))
+        found.append(Comparison(where, ours, theirs, metric="share of words with the network's decision"))
+    return found
