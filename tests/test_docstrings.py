@@ -13,7 +13,8 @@ import maso_rnn
 import path_opt
 import srnn
 
-IMPORTED_BY_NAME = ("adapters", "automata", "batches", "files", "plots", "plots_automata", "report")  # public, and not imported by a package
+# public, and not imported by a package
+IMPORTED_BY_NAME = ("adapters", "automata", "batches", "files", "plots", "plots_automata", "report")
 
 
 def public_functions():

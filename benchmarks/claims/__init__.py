@@ -57,8 +57,8 @@ those of earlier rules.
 {summary}
 Size *small* is made for a CPU, and no test of what a method does at the papers' sizes, which `--size paper` runs; where
 there are results of those, verdicts are theirs. Every rule below was written when the small results had been seen, and
-before any at the papers' sizes; [what that changed](#what-the-rules-changed) is at the end. Those of neighbouring papers, from Li, Precup and Rabusseau
-on, were written before any of their results.
+before any at the papers' sizes; [what that changed](#what-the-rules-changed) is at the end. Those of
+neighbouring papers, from Li, Precup and Rabusseau on, were written before any of their results.
 {dirty}
 
 ## Identities

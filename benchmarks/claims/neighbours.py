@@ -1,4 +1,4 @@
-"""Claims of the four lines of work that stand beside the papers: each rule was written before its results were there."""
+"""Claims of neighbouring papers: each rule was written before there were any results."""
 
 from __future__ import annotations
 
