@@ -42,12 +42,12 @@ def draw_states(graph: StateGraph, *, symbols: Sequence[str] | None = None, axes
     names = [str(symbol) for symbol in range(alphabet)] if symbols is None else list(symbols)
     angles = np.pi - 2 * np.pi * np.arange(states) / states  # the first on the left, then with the clock
     places = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    for state, place in enumerate(places):
-        is_accepting = graph.values[state] > 0.5 if graph.values.ndim == 1 else graph.values[state].argmax() > 0
+    values = graph.values.reshape(states, -1)
+    for place, value in zip(places, values, strict=True):
+        is_accepting = value.argmax() == len(value) - 1 if len(value) > 1 else value[0] > 0.5
         for radius in (RADIUS, 0.82 * RADIUS)[: 1 + bool(is_accepting)]:
             axes.add_patch(Circle(tuple(place), radius, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=3))
-        value = graph.values[state] if graph.values.ndim == 1 else graph.values[state, -1]
-        axes.text(*place, f"{value:.2g}", ha="center", va="center", fontsize=SMALL, color=INK, zorder=4)
+        axes.text(*place, f"{value[-1]:.2f}", ha="center", va="center", fontsize=SMALL, color=INK, zorder=4)
     _arrow(axes, places[0] - [0.4, 0.4], places[0], GREY, bend=0.0)
     for before in range(states):
         for after in dict.fromkeys(graph.after[before].tolist()):

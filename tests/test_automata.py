@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.patches import Circle
 
 import maso_rnn
 from benchmarks.data.tomita import GRAMMARS
@@ -217,3 +218,8 @@ def test_every_state_and_every_step_is_drawn():
     steps = {(state, after) for state, row in enumerate(graph.after) for after in row}
     assert len(told) == len(graph.after) + len(steps)
     assert told.count("a, b") == 1  # the state of no return
+    circles = [patch for patch in axes.patches if isinstance(patch, Circle)]
+    assert len(circles) == len(graph.after) + 3  # one more where it accepts
+    outputs = graph._replace(values=np.stack([1 - graph.values, graph.values], axis=1))
+    again = plots_automata.draw_states(outputs)
+    assert len(again.patches) == len(axes.patches)
