@@ -4,7 +4,8 @@ The network and its pieces:
     `init`, `RNN`, `Layer`, `Readout`, `forward`, `last_output`, `trajectory`, `initial_state`;
     `PiecewiseAffine`, `activation`, `relu`, `leaky_relu`, `abs`, `hard_tanh`, `identity`.
 Any other recurrent network, from flax, PyTorch, equinox or Keras:
-    `Cell`, `cell`; it is taken wherever a step `(carry, x) -> carry` is taken.
+    `Cell`, `cell`; coupled oscillators: `cornn`, `cornn_bounds`. A `Cell` is taken wherever a step
+    `(carry, x) -> carry` is taken.
 Which affine map is it around this input, and does its template match?
     `affine_map`, `affine_maps`, `match`, `template_margin`; of any cell: `linearize`, `linearization_error`.
 Which region is this, how far is its wall, and how many are there?
@@ -134,6 +135,12 @@ from maso_rnn.noise import (
     noise_penalty,
     random_initial_state,
 )
+from maso_rnn.oscillators import (
+    CornnBounds,
+    Oscillators,
+    cornn,
+    cornn_bounds,
+)
 from maso_rnn.parallel import (
     ParallelResult,
     parallel_forward,
@@ -161,6 +168,7 @@ __all__ = [
     "Bounds",
     "Cell",
     "Certificate",
+    "CornnBounds",
     "Cycles",
     "Decisions",
     "FixedPoints",
@@ -170,6 +178,7 @@ __all__ = [
     "Linearization",
     "Lyapunov",
     "NearestChange",
+    "Oscillators",
     "ParallelResult",
     "PieceMaps",
     "PiecewiseAffine",
@@ -189,6 +198,8 @@ __all__ = [
     "boundary_distance",
     "cell",
     "certified_radius",
+    "cornn",
+    "cornn_bounds",
     "count_regions",
     "cycles",
     "decision_boundary",

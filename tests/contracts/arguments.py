@@ -217,6 +217,22 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "maso_rnn.certified_radius": lambda: (
         _network() | {"label": 1, "norm": "linf", "moves": jnp.ones(TIME, bool), "tries": 3}
     ),
+    "maso_rnn.cornn": lambda: {
+        "key": KEY,
+        "input_size": 2,
+        "hidden_size": 3,
+        "output_size": 1,
+        "dt": 0.1,
+        "gamma": 1.0,
+        "epsilon": 0.5,
+        "dtype": DTYPE,
+    },
+    "maso_rnn.cornn_bounds": lambda: {
+        "cell": maso_rnn.cornn(KEY, 2, 3, 1, dt=0.1, gamma=1.0, epsilon=0.5, dtype=DTYPE),
+        "steps": 5,
+        "largest_input": 2.0,
+        "slope": 1.0,
+    },
     "maso_rnn.count_regions": lambda: {
         "codes": tuple(jnp.stack([code, ~code, code]) for code in _codes()),
         "lengths": None,
