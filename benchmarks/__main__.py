@@ -23,6 +23,7 @@ EXPERIMENTS = {
     "exact": "what the papers say exactly, computed exactly on random networks",
     "eigen-init": "the eigen initializer against the others",
     "automata": "weighted automata learned back, and learned from networks that learned grammars",
+    "cornn": "coupled oscillators beside LSTM and IRNN, and shares of the bounds on their gradients",
     "constant": "what a prediction scores that never looks at its input",
 }
 

@@ -40,6 +40,7 @@ EXPERIMENTS = (
     "memory",
     "eigen-init",
     "automata",
+    "cornn",
 )
 COLUMNS = (
     *("data", "steps", "units", "updates", "baseline", "method"),
