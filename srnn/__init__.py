@@ -9,6 +9,8 @@ How long does it remember, and is it in equilibrium?
 Which features of the input does the answer depend on?
     `signature`, `response_feature`, `response_coefficients`, `response_gram`; as scikit-learn estimators in
     `srnn.estimators`, which needs the `sklearn` extra and is imported by name.
+Which function of the signature is a network without noise?
+    `signature_coefficients`, `kernel_norm`; what its expansion leaves out at most: `expansion_bound`.
 
 Arrays and numbers may be NumPy's as well as JAX's. Shapes and dtypes that do not fit are refused always, values that
 are not finite or out of range where they are known; traced ones show in the result, as NaN, infinity or a flag,
@@ -17,6 +19,7 @@ wherever it depends on them.
 
 from srnn.features import response_coefficients, response_feature, response_gram
 from srnn.fluctuations import FluctuationDissipation, fluctuation_dissipation
+from srnn.kernel_machine import SignatureCoefficients, expansion_bound, kernel_norm, signature_coefficients
 from srnn.memory import Timescales, memory_timescales
 from srnn.model import SRNN, System, drift, from_rate_network, init
 from srnn.response import Kernel, response_kernel
@@ -29,19 +32,23 @@ __all__ = [
     "Ensemble",
     "FluctuationDissipation",
     "Kernel",
+    "SignatureCoefficients",
     "System",
     "Timescales",
     "VolterraTerms",
     "drift",
+    "expansion_bound",
     "fluctuation_dissipation",
     "from_rate_network",
     "init",
+    "kernel_norm",
     "memory_timescales",
     "response_coefficients",
     "response_feature",
     "response_gram",
     "response_kernel",
     "signature",
+    "signature_coefficients",
     "simulate",
     "truncation_bound",
     "volterra",

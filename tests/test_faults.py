@@ -53,6 +53,7 @@ VALID = (
         r"maso_rnn.automata.* cell .params.* (bool|int32)",
         "weights are between the step and its caller",
     ),
+    (r"srnn.(signature_coefficients|kernel_norm) (h0|x0) longer 0", "that field takes any"),
     (r"maso_rnn.init bias_init None", "no biases"),
     (r"maso_rnn.init hidden_sizes (far|list)", "as large as is asked for"),
 )

@@ -20,6 +20,8 @@ import srnn
 from maso_rnn import automata
 from tests.contracts.automata import automaton
 from tests.contracts.dynamics import _step, kernel
+from tests.contracts.kernel_machine import bounded, field, start
+from tests.contracts.kernel_machine import read as read_two
 from tests.contracts.network import TIME, network, network_and_sequence
 from tests.contracts.path_opt import GRAPH
 from tests.contracts.path_opt import STEPS as PATH_STEPS
@@ -159,6 +161,12 @@ def _blocks() -> automata.Hankel:
 def _of_products(time: int) -> tuple[jax.Array, jax.Array]:
     xs = jax.random.normal(jax.random.fold_in(KEY, time), (12, time, 2), DTYPE)
     return xs, xs.sum(axis=2).prod(axis=1)
+
+
+def _expanded(**options: Any) -> Callable[[], Arguments]:
+    return lambda: (
+        {"field": field, "readout": read_two} | dict(zip(("h0", "x0"), start(KEY, DTYPE), strict=True)) | options
+    )
 
 
 def _times() -> jax.Array:
@@ -359,6 +367,9 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "path_opt.set_skeleton": _params(how="rescale"),
     "path_opt.summary": lambda: {"state": path_opt.equivariant_adam(0.1, graph=GRAPH).init(network(KEY, DTYPE))},
     "srnn.drift": lambda: {"model": _model(KEY, DTYPE), "state": jnp.ones((2, 3), DTYPE)},
+    "srnn.expansion_bound": lambda: (
+        dict(zip(("recurrent_kernel", "input_kernel", "path"), bounded(KEY, DTYPE), strict=True)) | {"order": 2}
+    ),
     "srnn.fluctuation_dissipation": lambda: (
         _without("control", _driven()()) | {"readout": read, "burn_in": DT, "steps": (0, 3)}
     ),
@@ -381,6 +392,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         "activation": "tanh",
         "dtype": DTYPE,
     },
+    "srnn.kernel_norm": _expanded(order=2, variation=0.5),
     "srnn.memory_timescales": lambda: {"kernel": _fading_kernel(), "components": 1},
     "srnn.response_coefficients": lambda: {"kernels": _kernels(), "times": _times(), "order": 1},
     "srnn.response_feature": lambda: {"control": _control(KEY, DTYPE), "times": _times(), "order": 1, "depth": 2},
@@ -394,6 +406,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
         readout=read, order=1, steps=(0, 3), method="adjoint", burn_in=DT, compare=False, **_SOLVER
     ),
     "srnn.signature": lambda: {"path": jax.random.normal(KEY, (5, 2), DTYPE), "depth": 3},
+    "srnn.signature_coefficients": _expanded(order=2),
     "srnn.simulate": _driven(save_steps=(2, STEPS), readout=read, sharding=None, check_step=False, **_SOLVER),
     "srnn.truncation_bound": lambda: {
         "model": _model(KEY, DTYPE),
