@@ -24,6 +24,7 @@ EXPERIMENTS = {
     "eigen-init": "the eigen initializer against the others",
     "automata": "weighted automata learned back, and learned from networks that learned grammars",
     "cornn": "coupled oscillators beside LSTM and IRNN, and shares of the bounds on their gradients",
+    "kernel-machine": "networks as functions of the signature, and their norm as a penalty against attacks",
     "constant": "what a prediction scores that never looks at its input",
 }
 

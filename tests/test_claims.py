@@ -165,6 +165,10 @@ EDITS = {
     "eigen-e": (starts(lambda name: True), starts(lambda name: not EIGEN(name))),
     "eigen-f": (starts(EIGEN), starts(lambda name: not EIGEN(name))),
     "cornn-b": (cells(lambda name: name == "cornn"), cells(lambda name: name != "cornn")),
+    "kernel-d": (
+        by("strength", attacked=lambda strength: [1.0, *[0.9 if strength > 1e-6 else 0.5] * 4]),
+        by("strength", attacked=lambda strength: [1.0, *[0.4 if strength > 1e-6 else 0.5] * 4]),
+    ),
     "automata-c": (everywhere(agreement=0.99, constant=0.8), everywhere(agreement=0.8, constant=0.8)),
 }  # fmt: skip
 
@@ -187,6 +191,9 @@ BROKEN = {
     "automata-a": everywhere(error=1e-3),
     "automata-b": everywhere(error=1e-3),
     "cornn-a": everywhere(gradient=1.5),
+    "kernel-a": everywhere(shares=[0.1, 1.2]),
+    "kernel-b": everywhere(slopes=[2.0, 3.0, 4.0, 4.0]),
+    "kernel-c": everywhere(gaps=[0.1, 0.09]),
 }  # fmt: skip
 
 

@@ -41,6 +41,7 @@ EXPERIMENTS = (
     "eigen-init",
     "automata",
     "cornn",
+    "kernel-machine",
 )
 COLUMNS = (
     *("data", "steps", "units", "updates", "baseline", "method"),

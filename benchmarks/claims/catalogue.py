@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from benchmarks import kernel_machine
 from benchmarks.claims import eigen, identities, neighbours, path_space, response, spline
 from benchmarks.claims.evidence import NOT_TESTABLE, NOT_TESTED, Comparison, Evidence, Verdict
 from benchmarks.claims.identities import Measured
@@ -600,6 +601,65 @@ OSCILLATORS = Paper(
     settings={"digits": "28×28 pixels, 784 steps, 128 or 256 units", "adding": "500 to 5,000 steps, 128 units"},
 )
 
-PAPERS = (SPLINE, PATH_SPACE, RESPONSE, EIGEN, AUTOMATA, OSCILLATORS)
+KERNEL_MACHINE = Paper(
+    "Fermanian, Marion, Vert, Biau: Framing RNN as a kernel method: a neural ODE approach (2021)",
+    identities=(
+        Identity(
+            "kernel-a",
+            "What the expansion in the signature leaves out is bounded, order by order.",
+            "by how much a bound is exceeded, as a share of it, orders 1 to 4",
+            neighbours.within_bound,
+            0,
+            "kernel-machine",
+        ),
+        Identity(
+            "kernel-b",
+            "It grows with the size of the path to the power order + 1, of networks inside the theorem's condition.",
+            "measured power less that of the theory, orders 1 to 4",
+            neighbours.expansion_orders,
+            0.1,
+            "kernel-machine",
+        ),
+        Identity(
+            "kernel-c",
+            "A residual network comes near its differential equation as 1 over the number of steps.",
+            "ratio of the gaps at 60 and at 120 steps, less 2",
+            neighbours.network_gap,
+            0.1,
+            "kernel-machine",
+        ),
+    ),
+    claims=(
+        Claim(
+            "kernel-d",
+            "The norm in the space of the signature, as a penalty, makes networks robust.",
+            "spirals under attack: curves",
+            "Test accuracy under attacks of four sizes, with the penalty, of the strength best under attack on the "
+            "validation set, and without.",
+            neighbours.robust,
+            f"a strength of {kernel_machine.IDLE:g}, too small to do anything",
+            partial(neighbours.robust, among=(kernel_machine.IDLE,)),
+            ("kernel-machine",),
+        ),
+    ),
+    settings={"spirals": "100 steps, 32 units"},
+)
+
+LYAPUNOV = Paper(
+    "Vogt, Puelma Touzel, Shlizerman, Lajoie: On Lyapunov exponents for RNNs (2022)",
+    identities=(),
+    claims=(),
+    untested=(
+        Untested(
+            "lyapunov-a",
+            "The Lyapunov spectrum before and during training predicts the final accuracy.",
+            "not had",
+            NOT_TESTED,
+            "no experiment trains enough networks of drawn hyperparameters yet",
+        ),
+    ),
+)
+
+PAPERS = (SPLINE, PATH_SPACE, RESPONSE, EIGEN, AUTOMATA, OSCILLATORS, KERNEL_MACHINE, LYAPUNOV)
 IDENTITIES = {one.name: one for paper in PAPERS for one in paper.identities}
 CLAIMS = {one.name: one for paper in PAPERS for one in paper.claims}

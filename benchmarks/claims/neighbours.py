@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from benchmarks import automata, cornn
+import numpy as np
+
+from benchmarks import automata, cornn, kernel_machine
 from benchmarks.claims.evidence import Comparison, Evidence, Setting, by_seed, constant, contender, setting
 from benchmarks.claims.identities import Measured
-from benchmarks.rows import distinct, having
+from benchmarks.rows import Row, distinct, having
 
 
 def recovered(source: str) -> Callable[[Evidence], Measured]:
@@ -60,4 +63,50 @@ def oscillates(
                     constant=constant(evidence, task, metric),
                 )
             )
+    return found
+
+
+def _expansions(evidence: Evidence, error: Callable[[dict[str, list[float]]], float], *, all_of_them: bool) -> Measured:
+    rows = kernel_machine.of(evidence["kernel-machine"], kernel_machine.Expansion)
+    errors = [error(row.result) for row in rows if all_of_them or row.result["inside"]]
+    return max(errors, default=float("inf")), len(errors)
+
+
+def within_bound(evidence: Evidence) -> Measured:
+    """By how much expansions of random networks miss more than their bound, as a share of it."""
+    return _expansions(evidence, lambda result: max(max(result["shares"]) - 1, 0.0), all_of_them=True)
+
+
+def expansion_orders(evidence: Evidence) -> Measured:
+    """By how much the power of the path's size by which errors grow differs from the order plus 1."""
+    powers = np.asarray(kernel_machine.ORDERS) + 1
+    return _expansions(
+        evidence, lambda result: float(np.abs(np.asarray(result["slopes"]) - powers).max()), all_of_them=False
+    )
+
+
+def network_gap(evidence: Evidence) -> Measured:
+    """By how much the ratio of the gaps between network and equation, at twice the steps, differs from 2."""
+    return _expansions(evidence, lambda result: abs(result["gaps"][0] / result["gaps"][1] - 2), all_of_them=True)
+
+
+def robust(evidence: Evidence, *, among: Sequence[float] = kernel_machine.STRENGTHS[2:]) -> list[Comparison]:
+    """Claim (kernel-d): the penalty makes networks robust; the control is one too weak to do anything."""
+    rows = kernel_machine.of(evidence["kernel-machine"], kernel_machine.Robust)
+    found = []
+    for task in distinct(rows, "task"):
+        of_task = having(rows, task=task)
+
+        def on_validation(strength: float, of_task: list[Row[Any]] = of_task) -> float:
+            return float(np.mean([row.result["attacked_validation"] for row in having(of_task, strength=strength)]))
+
+        best = max((one for one in among if having(of_task, strength=one)), key=on_validation)
+        one = of_task[0].configuration
+        for i, size in enumerate(kernel_machine.ATTACKS[1:], start=1):
+            ways = [
+                by_seed(name, having(of_task, strength=strength), lambda row, i=i: float(row.result["attacked"][i]))  # type: ignore[misc]
+                for name, strength in ((f"penalty {best:g}", best), ("none", 0.0))
+            ]
+            where = Setting(f"{task}, moved by {size:g} deviations", "—", str(one.units), f"{one.steps:,}")
+            found.append(Comparison(where, *ways, metric="accuracy under attack"))
     return found
