@@ -39,6 +39,7 @@ from maso_rnn.automata import (
     words,
 )
 from maso_rnn.report import Picture, Section
+from maso_rnn.style import MARKERS
 
 LONGEST = 12  # of the words trained on
 TOLERANCE = 0.2  # of the largest output, by which what follows from one state may differ
@@ -255,19 +256,20 @@ def sections(rows: Rows[Configuration]) -> list[Section]:
 def _recovery(rows: list[Any]) -> list[Section]:
     if not rows:
         return []
-    axes = plots.new_axes(None, width=6, height=3.5)
+    figure = plots.new_figure(6, 3.5)
+    axes = figure.subplots()
     for i, (source, noise) in enumerate(distinct(rows, lambda one: (one.source, one.noise))):
         chosen = having(rows, source=source, noise=noise)
         at = [row.configuration.states + 0.08 * (i - 1.5) for row in chosen]
         axes.semilogy(
-            at, [row.result["error"] for row in chosen], plots.MARKERS[i], color=plots.COLOURS[i],
+            at, [row.result["error"] for row in chosen], MARKERS[i], color=plots.COLOURS[i],
             label=f"{source}, noise {noise:g}", markersize=4,
         )  # fmt: skip
     axes.set(xlabel="states", ylabel="largest error over largest value")
     axes.legend()
     question = "Is an automaton learned back from what it says?"
-    picture = Picture("automata-recovery", question, axes.figure, "Each mark is a random automaton.")
-    return [Section("recovery", "Random automata", "", [picture], [dict(row.result) for row in rows])]
+    picture = Picture("automata-recovery", question, figure, "Each mark is a random automaton.")
+    return [Section("recovery", "Random automata", "", [picture], {"rows": [dict(row.result) for row in rows]})]
 
 
 def _extraction(rows: list[Any]) -> list[Section]:
@@ -292,7 +294,11 @@ def _extraction(rows: list[Any]) -> list[Section]:
             axes.set_title(f"grammar {grammar}: no finite automaton")
     caption = f"The best of {len(rows) // len(grammars)} seeds. Agreement of the weighted automata, {'; '.join(said)}."
     picture = Picture("automata-grammars", "Which automaton has the network learned?", figure, caption)
-    return [Section("extraction", "Networks that learned grammars", "", [picture], [dict(row.result) for row in rows])]
+    return [
+        Section(
+            "extraction", "Networks that learned grammars", "", [picture], {"rows": [dict(row.result) for row in rows]}
+        )
+    ]
 
 
 def _size(seeds: int, states: Sequence[int], grammars: Sequence[int], **settings: Any) -> Size[Configuration]:

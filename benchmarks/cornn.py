@@ -27,6 +27,7 @@ from benchmarks.rows import Rows, distinct, has_diverged, having
 from benchmarks.tasks import TASKS
 from maso_rnn import initializers, plots
 from maso_rnn.report import Picture, Section
+from maso_rnn.style import MARKERS
 
 CELLS = ("cornn", "lstm", "irnn")
 DAMPING = {"gamma": 2.7, "epsilon": 4.7}  # as recalled of the paper's for pixels
@@ -217,7 +218,7 @@ def sections(rows: Rows[Any]) -> list[Section]:
             found = having(rows.final, task=task, cell=cell)
             metric = metric_of(found[0].result)
             scores = np.asarray([np.nan if has_diverged(row.result) else row.result[metric] for row in found], float)
-            axes.plot(np.full(len(scores), i), scores, plots.MARKERS[i], color=plots.COLOURS[i])
+            axes.plot(np.full(len(scores), i), scores, MARKERS[i], color=plots.COLOURS[i])
             values[f"{task}, {cell}"] = [dict(row.result) for row in found]
             said.append(f"{task}, {cell} {np.nanmean(scores):.3g}")
         axes.set_xticks(range(len(CELLS)), CELLS)
@@ -230,7 +231,7 @@ def sections(rows: Rows[Any]) -> list[Section]:
     )
     return [
         Section("scores", "Scores", "", [picture], values),
-        Section("bounds", "Bounds", shares, [], [dict(one) for one in draws]),
+        Section("bounds", "Bounds", shares, [], {"draws": [dict(one) for one in draws]}),
     ]
 
 
@@ -241,7 +242,7 @@ def _tried(one: Configuration) -> list[Mapping[str, float]]:
 
 
 def _size(tasks: Sequence[str], draws: int, seeds: int, extensions: int = 2, **settings: int) -> Size[Any]:
-    contenders = [Configuration(task, cell, **settings) for task in tasks for cell in CELLS]  # type: ignore[arg-type]
+    contenders = [Configuration(task, cell, **settings) for task in tasks for cell in CELLS]
     return Size(
         contenders, rates=_tried, seeds=seeds, fixed=[Draw(seed) for seed in range(draws)], extensions=extensions
     )

@@ -27,6 +27,7 @@ from benchmarks.rows import Rows, distinct, having
 from benchmarks.tasks import TASKS
 from maso_rnn import plots
 from maso_rnn.report import Picture, Section
+from maso_rnn.style import MARKERS
 
 ORDERS = (1, 2, 3, 4)
 ATTACKS = (0.0, 0.1, 0.25, 0.5, 1.0)  # standard deviations of the inputs
@@ -226,7 +227,7 @@ def attacked(params: Any, split: Split, size: jax.Array | float) -> jax.Array:
         moved, _ = jax.lax.scan(climb, xs, None, CLIMBS)
         return _read_out(params, _states(params, moved, _initial(params))[length - 1]).argmax() == target
 
-    return jax.vmap(one)(*split).mean()
+    return jax.vmap(one)(*map(jnp.asarray, split)).mean()
 
 
 def train(group: Sequence[Any], state: Path | None, advanced: Callable[[int], None]) -> list[dict[str, Any]]:
@@ -272,28 +273,25 @@ def sections(rows: Rows[Any]) -> list[Section]:
     first, *others = figure.subplots(1, 1 + len(distinct(trained, "task")))
     for i, scale in enumerate(distinct(expansions, "scale")):
         for row in having(expansions, scale=scale):
-            first.semilogy(ORDERS, row.result["errors"], plots.MARKERS[i] + "-", color=plots.COLOURS[i], markersize=3)
+            first.semilogy(ORDERS, row.result["errors"], MARKERS[i] + "-", color=plots.COLOURS[i], markersize=3)
         first.plot([], [], color=plots.COLOURS[i], label=f"weights of {scale:g}")
     first.set(xlabel="order", ylabel="what the expansion misses", xticks=ORDERS)
     first.legend()
     for axes, task in zip(others, distinct(trained, "task"), strict=True):
         for i, strength in enumerate(distinct(trained, "strength")):
             means = np.mean([row.result["attacked"] for row in having(trained, task=task, strength=strength)], axis=0)
-            axes.plot(ATTACKS, means, plots.MARKERS[i] + "-", label=f"penalty {strength:g}")
+            axes.plot(ATTACKS, means, MARKERS[i] + "-", label=f"penalty {strength:g}")
         axes.set(xlabel="attack (standard deviations of the input)", ylabel="test accuracy", title=task)
         axes.legend()
     picture = Picture("kernel-machine", "Does the norm make networks robust?", figure, "Means over seeds on the right.")
-    values = [dict(row.result) for row in rows.fixed]
+    values = {"rows": [dict(row.result) for row in rows.fixed]}
     return [Section("kernel-machine", "Expansions and attacks", "", [picture], values)]
 
 
 def _size(seeds: int, tasks: Sequence[str], strengths: Sequence[float], **settings: int) -> Size[Any]:
     expansions = [Expansion(scale, seed) for scale in (0.05, 0.3, 1.0) for seed in range(seeds)]
     robust = [
-        Robust(task, strength, seed, **settings)  # type: ignore[arg-type]
-        for task in tasks
-        for strength in strengths
-        for seed in range(seeds)
+        Robust(task, strength, seed, **settings) for task in tasks for strength in strengths for seed in range(seeds)
     ]
     return Size(fixed=[*expansions, *robust])
 

@@ -584,7 +584,8 @@ def state_graph(automaton: WeightedAutomaton, *, tolerance: float = 1e-6, max_st
     max_states = checks.size("max_states", max_states)
     initial, transitions, final = (np.asarray(part, float) for part in jax.tree.leaves(automaton))
     futures = _futures(transitions, final.reshape(sizes["state"], -1))
-    places, access, after = [initial], [()], []
+    places, access = [initial], [tuple[int, ...]()]
+    after: list[list[int]] = []
     scale = np.abs(initial @ futures).max()
     while len(after) < len(places):
         now = len(after)

@@ -122,12 +122,17 @@ def cornn(
     shapes = ((hidden, hidden), (hidden, hidden), (inputs, hidden), (hidden,), (hidden, outputs), (outputs,))
     keys = jax.random.split(key, len(shapes))
     limits = (wide, wide, wide, wide, narrow, narrow)
-    *kernels, kernel, bias = (
+    places, speeds, driven, bias, kernel, offset = (
         jax.random.uniform(key, shape, dtype, -limit, limit)
         for key, shape, limit in zip(keys, shapes, limits, strict=True)
     )
     rest = jnp.zeros(hidden, dtype)
-    return Cell(Oscillators(*kernels, Readout(kernel, bias), dt, gamma, epsilon), _step, _read, (rest, rest))
+    return Cell(
+        Oscillators(places, speeds, driven, bias, Readout(kernel, offset), dt, gamma, epsilon),
+        _step,
+        _read,
+        (rest, rest),
+    )
 
 
 def _step(params: Oscillators, carry: tuple[Array, Array], u: Array) -> tuple[Array, Array]:

@@ -47,7 +47,7 @@ def draw_states(graph: StateGraph, *, symbols: Sequence[str] | None = None, axes
         is_accepting = value.argmax() == len(value) - 1 if len(value) > 1 else value[0] > 0.5
         for radius in (RADIUS, 0.82 * RADIUS)[: 1 + bool(is_accepting)]:
             axes.add_patch(Circle(tuple(place), radius, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=3))
-        axes.text(*place, f"{value[-1]:.2f}", ha="center", va="center", fontsize=SMALL, color=INK, zorder=4)
+        axes.text(place[0], place[1], f"{value[-1]:.2f}", ha="center", va="center", fontsize=SMALL, color=INK, zorder=4)
     _arrow(axes, places[0] - [0.4, 0.4], places[0], GREY, bend=0.0)
     for before in range(states):
         for after in dict.fromkeys(graph.after[before].tolist()):
@@ -58,7 +58,7 @@ def draw_states(graph: StateGraph, *, symbols: Sequence[str] | None = None, axes
                 at = _loop(axes, places[before], angles[before] - 0.4 * (before == 0), colour)
             else:
                 at = _arrow(axes, places[before], places[after], colour, bend=0.18)
-            axes.text(*at, label, ha="center", va="center", fontsize=LABEL, color=colour, zorder=5)
+            axes.text(at[0], at[1], label, ha="center", va="center", fontsize=LABEL, color=colour, zorder=5)
     axes.set(xlim=(-1.75, 1.6), ylim=(-1.6, 1.6), aspect="equal", title=f"{states} state{'s' * (states != 1)}")
     axes.set_axis_off()
     return axes

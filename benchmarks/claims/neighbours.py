@@ -108,5 +108,5 @@ def robust(evidence: Evidence, *, among: Sequence[float] = kernel_machine.STRENG
                 for name, strength in ((f"penalty {best:g}", best), ("none", 0.0))
             ]
             where = Setting(f"{task}, moved by {size:g} deviations", "—", str(one.units), f"{one.steps:,}")
-            found.append(Comparison(where, *ways, metric="accuracy under attack"))
+            found.append(Comparison(where, ways[0], ways[1], metric="accuracy under attack"))
     return found
