@@ -115,7 +115,7 @@ def document() -> str:
     """`benchmarks/CLAIMS.md`."""
     found = evidence()
     parts = [_HEAD.format(summary=summary(found), dirty=_dirty())]
-    for paper in PAPERS:
+    for paper in (one for one in PAPERS if one.identities):
         parts += [f"### {paper.title}\n", _identities(paper.identities, found["small"])]
     parts.append(_RULE)
     for paper in PAPERS:
