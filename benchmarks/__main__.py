@@ -25,6 +25,7 @@ EXPERIMENTS = {
     "automata": "weighted automata learned back, and learned from networks that learned grammars",
     "cornn": "coupled oscillators beside LSTM and IRNN, and shares of the bounds on their gradients",
     "kernel-machine": "networks as functions of the signature, and their norm as a penalty against attacks",
+    "lyapunov": "Lyapunov spectra as predictors of the accuracy at the end of training",
     "constant": "what a prediction scores that never looks at its input",
 }
 

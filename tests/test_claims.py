@@ -121,6 +121,19 @@ def cells(best):
     return edit
 
 
+def spectra(told):
+    """Spectra that tell the accuracy, and radii and losses that do not; or the other way round."""
+
+    def edit(one, result):
+        if not hasattr(one, "draw"):
+            return {}
+        good, other = ((one.draw * step % 60) / 60 for step in (7, 23))
+        first, rest = (good, other) if told else (other, good)
+        return {"test_accuracy": good, "spectrum": [[first] * 8] * 3, "radius": rest, "validation_loss": [rest] * 3}
+
+    return edit
+
+
 def depths(error):
     return lambda one, result: {key: error(int(key.split()[1])) for key in result if key.startswith("depth")}
 
@@ -169,6 +182,7 @@ EDITS = {
         by("strength", attacked=lambda strength: [1.0, *[0.9 if strength > 1e-6 else 0.5] * 4]),
         by("strength", attacked=lambda strength: [1.0, *[0.4 if strength > 1e-6 else 0.5] * 4]),
     ),
+    "lyapunov-a": (spectra(told=True), spectra(told=False)),
     "automata-c": (everywhere(agreement=0.99, constant=0.8), everywhere(agreement=0.8, constant=0.8)),
 }  # fmt: skip
 

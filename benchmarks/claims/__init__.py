@@ -42,6 +42,7 @@ EXPERIMENTS = (
     "automata",
     "cornn",
     "kernel-machine",
+    "lyapunov",
 )
 COLUMNS = (
     *("data", "steps", "units", "updates", "baseline", "method"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import automata, cornn, kernel_machine
-from benchmarks.claims.evidence import Comparison, Evidence, Setting, by_seed, constant, contender, setting
+from benchmarks import automata, cornn, kernel_machine, lyapunov
+from benchmarks.claims.evidence import Comparison, Contender, Evidence, Setting, by_seed, constant, contender, setting
 from benchmarks.claims.identities import Measured
 from benchmarks.rows import Row, distinct, having
 
@@ -109,4 +109,30 @@ def robust(evidence: Evidence, *, among: Sequence[float] = kernel_machine.STRENG
             ]
             where = Setting(f"{task}, moved by {size:g} deviations", "—", str(one.units), f"{one.steps:,}")
             found.append(Comparison(where, ways[0], ways[1], metric="accuracy under attack"))
+    return found
+
+
+def predicts(evidence: Evidence, *, shuffled: bool = False) -> list[Comparison]:
+    """Claim (lyapunov-a): the spectrum predicts better than what is at hand; the control are shuffled spectra."""
+    rows = evidence["lyapunov"].fixed
+    sets = {seed: having(rows, seed=seed) for seed in distinct(rows, "seed")}
+    others = {"before training": "spectral radius", "after a tenth": "validation loss"}
+    found = []
+    for linear in (True, False):
+        for when, at in lyapunov.WHEN.items() if sets else ():
+            ways = [
+                Contender(
+                    name,
+                    {
+                        seed: lyapunov.explained(one, name, at, linear=linear, shuffled=mixed)
+                        for seed, one in sets.items()
+                    },
+                )
+                for name, mixed in (("spectrum", shuffled), (others[when], False))
+            ]
+            one = rows[0].configuration
+            where = Setting(
+                f"{one.task}, {when}, {'linear' if linear else 'kernel'}", "—", str(one.units), f"{one.steps:,}"
+            )
+            found.append(Comparison(where, ways[0], ways[1], metric="R² of unseen networks"))
     return found
