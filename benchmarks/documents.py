@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks import claims, experiment, path_space
+from benchmarks import claims, experiment, lyapunov, path_space
 from benchmarks.claims import picture
 from benchmarks.path_space import report, tables
 from benchmarks.speed import page as speed
@@ -47,9 +47,17 @@ DOCUMENTS: dict[str, Callable[[str], str]] = {
     "benchmarks/SPEED.md": _speed,
     "README.md": claims.with_summary,
 }
+
+
+def _lyapunov_picture() -> Figure:
+    [section] = lyapunov.sections(experiment.published(lyapunov.EXPERIMENT)[0])
+    return section.pictures[0].figure
+
+
 PICTURES: dict[str, Callable[[], Figure]] = {
     "docs/pictures/results.png": _results_picture,
     "docs/pictures/path_space.png": _path_space_picture,
+    "docs/pictures/lyapunov.png": _lyapunov_picture,
 }
 
 

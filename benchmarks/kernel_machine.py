@@ -206,7 +206,7 @@ def _start(one: Robust, data: Dataset) -> Any:
     keys = jax.random.split(jax.random.key(one.seed), 3)
     shapes = ((one.units, one.units), (inputs, one.units), (one.units, outputs))
     kernels = [
-        jax.random.normal(key, shape, jnp.float32) / np.sqrt(shape[0]) for key, shape in zip(keys, shapes, strict=True)
+        jax.random.normal(key, shape, jnp.float32) / shape[0] ** 0.5 for key, shape in zip(keys, shapes, strict=True)
     ]
     return jax.device_get({"weights": (*kernels[:2], jnp.zeros(one.units, jnp.float32)), "readout": kernels[2]})
 
