@@ -43,7 +43,9 @@ def sst2(*, phrases: bool = False, folder: Path | None = None) -> Dataset:
         if part == "train":
             vocabulary = frequent([words for words, _ in parts[0]])
             if phrases:
-                said = {(tuple(words), label // 3): None for sentence in judged for label, words in sentence if label != 2}
+                said = {
+                    (tuple(words), label // 3): None for sentence in judged for label, words in sentence if label != 2
+                }
                 parts[0] = [([*words], label) for words, label in said]
     train, validation, test = (
         Split(inputs[..., None], np.array([label for _, label in part], np.int32), lengths)
