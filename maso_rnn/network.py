@@ -208,8 +208,9 @@ def initial_state(rnn: RNN, h0: States | None = None) -> States:
     Source:
         Wang, Balestriero, Baraniuk (2019), equation 1.
     """
-    dtype = check_form(rnn)
-    state = _first_state(rnn) if h0 is None else _checked_state("h0", h0, rnn, dtype)
+    sizes: dict[str, Any] = {}
+    dtype = check_form(rnn, sizes)
+    state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
     checks.finite(rnn=rnn, h0=h0)
     return state
 
@@ -402,7 +403,7 @@ def checked_sequences(
         checks.array(name, embedded(name, xs, rnn.embedding), "time input", sizes, asked)
         for name, xs in sequences.items()
     ]
-    state = _checked_state("h0", h0, rnn, dtype) if h0 is not None else _first_state(rnn)
+    state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
     if length is not None:
         length, inside = checks.index("length", length, 1, sizes["time"] + 1)
         arrays, state = _padded(arrays, state, length, inside)
@@ -427,10 +428,7 @@ def embedded(name: str, xs: Any, embedding: Any) -> Any:
     if not isinstance(xs, jax.Array | np.ndarray) or not jnp.issubdtype(xs.dtype, jnp.integer):
         return xs
     if embedding is None:
-        raise TypeError(
-            f"{name} must be floating, got {xs.dtype}: this network has no embedding of tokens; "
-            "jax.nn.one_hot makes numbers of them"
-        )
+        raise TypeError(f"{name} must be floating, got {xs.dtype}: rnn embeds no tokens; jax.nn.one_hot makes numbers")
     tokens, count = checks.array(name, xs, "time", kinds=(jnp.integer,)), len(embedding)
     if checks.is_concrete(tokens) and not checks.concretely(lambda: bool(((tokens >= 0) & (tokens < count)).all())):
         raise ValueError(f"{name} must be tokens in [0, {count}), as the embedding has {count} rows")
@@ -438,42 +436,34 @@ def embedded(name: str, xs: Any, embedding: Any) -> Any:
     return checks.concretely(lambda table, tokens: jnp.take(table, tokens, 0, mode="fill"), embedding, tokens)
 
 
-def check_network(rnn: Any, *, pieces: bool = False) -> None:
+def check_network(rnn: Any) -> None:
     """A network whose shapes fit together, of one floating dtype, with finite numbers."""
-    check_form(rnn, pieces=pieces)
+    check_form(rnn)
     checks.finite(rnn=rnn)
 
 
 def check_form(rnn: Any, sizes: dict[str, Any] | None = None, *, pieces: bool = False) -> Any:
-    """A network whose shapes fit together, of one floating dtype, which is returned; its values are not looked at."""
+    """A network whose shapes fit together, of one floating dtype, which is returned; its values are not looked at.
+
+    To `sizes` are added the widths of what comes in, of every layer and of what goes out.
+    """
     sizes = {} if sizes is None else sizes
     checks.instance("rnn", rnn, RNN, "maso_rnn.init")
     checks.instance("rnn.readout", rnn.readout, Readout, "maso_rnn.Readout")
-    if not isinstance(rnn.layers, tuple) or not rnn.layers:
+    if not isinstance(rnn.layers, tuple) or not all(isinstance(layer, Layer) for layer in rnn.layers or [None]):
         raise ValueError(f"rnn.layers must be a tuple of at least one Layer, got {type(rnn.layers).__name__}")
     require_pieces(rnn.activation) if pieces else activation_of(rnn.activation)
     dtype = checks.array("rnn.readout.kernel", rnn.readout.kernel, "hidden output").dtype
-    widths: dict[str, Any] = {}
+    below, sizes["layer"] = "input", len(rnn.layers)
     for l, layer in enumerate(rnn.layers):
-        checks.instance(name := f"rnn.layers[{l}]", layer, Layer, "maso_rnn.Layer")
-        widths = {"input": widths["hidden"]} if widths else sizes
-        axes = {"input_kernel": "input hidden", "recurrent_kernel": "hidden hidden | None", "bias": "hidden | None"}
-        checks.fields(name, layer, widths := dict(widths), dtype, **axes)
-        sizes.setdefault("input", widths["input"])
-    checks.fields("rnn.readout", rnn.readout, widths, dtype, kernel="hidden output", bias="output | None")
-    checks.fields("rnn", rnn, {"input": sizes["input"]}, dtype, embedding="token input | None")
+        axes = {"input_kernel": f"{below} hidden{l}", "recurrent_kernel": f"hidden{l} hidden{l} | None"}
+        checks.fields(f"rnn.layers[{l}]", layer, sizes, dtype, **axes, bias=f"hidden{l} | None")
+        below = f"hidden{l}"
+    checks.fields("rnn.readout", rnn.readout, sizes, dtype, kernel=f"{below} output", bias="output | None")
+    checks.fields("rnn", rnn, sizes, dtype, embedding="token input | None")
     if rnn.initial is not None:
-        _checked_state("rnn.initial", rnn.initial, rnn, dtype)
+        checks.layers("rnn.initial", rnn.initial, "hidden", sizes, dtype)
     return dtype
-
-
-def _checked_state(name: str, state: Any, rnn: RNN, dtype: Any) -> States:
-    """One (hidden,) for each layer of the network."""
-    if not isinstance(state, tuple) or len(state) != len(rnn.layers):
-        got = f"{len(state)}" if isinstance(state, tuple) else type(state).__name__
-        raise ValueError(f"{name} must be a tuple of one (hidden,) for each of {len(rnn.layers)} layers, got {got}")
-    widths = [{"hidden": layer.input_kernel.shape[1]} for layer in rnn.layers]
-    return tuple(checks.array(f"{name}[{l}]", h, "hidden", widths[l], dtype) for l, h in enumerate(state))
 
 
 def _first_state(rnn: RNN) -> States:
