@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 

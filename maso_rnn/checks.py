@@ -242,11 +242,11 @@ def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.
     return wide, (wide >= start) & (wide < stop)
 
 
-def lengths(value: Any, batch: int, time: int) -> jax.Array:
-    """How many steps of each sequence count: whole numbers (batch,), concrete ones in [1, time]."""
-    value = array("lengths", value, "batch", {"batch": batch}, kinds=(jnp.integer,))
-    if is_concrete(value) and not bool(((value >= 1) & (value <= time)).all()):
-        raise ValueError(f"lengths must be in [1, {time}], got {int(value.min())} to {int(value.max())}")
+def integers(name: str, value: Any, axes: str, sizes: dict[str, Any], start: int, stop: int) -> jax.Array:
+    """An array of whole numbers with those axes, in [start, stop) where they are concrete."""
+    value = array(name, value, axes, sizes, kinds=(jnp.integer,))
+    if is_concrete(value) and not concretely(lambda: bool(((value >= start) & (value < stop)).all())):
+        raise ValueError(f"{name} must be in [{start}, {stop}), got {int(value.min())} to {int(value.max())}")
     return value
 
 

@@ -184,7 +184,7 @@ def count_regions(codes: BatchedCodes, lengths: Int[Array | np.ndarray, " batch"
     sizes: dict[str, Any] = {}
     codes = checks.layers("codes", codes, "batch time hidden", sizes, kinds=_KINDS)
     if lengths is not None:
-        lengths = checks.lengths(lengths, sizes["batch"], sizes["time"])
+        lengths = checks.integers("lengths", lengths, "batch", sizes, 1, sizes["time"] + 1)
     return _count_regions(codes, lengths)
 
 

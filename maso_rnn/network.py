@@ -404,20 +404,21 @@ def checked_sequences(
         for name, xs in sequences.items()
     ]
     state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
-    if length is not None:
-        length, inside = checks.index("length", length, 1, sizes["time"] + 1)
-        arrays, state = _padded(arrays, state, length, inside)
+    arrays, state, length = padded(arrays, state, length)
     checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
     return _with_static_activation(rnn), arrays, state, length
 
 
-def _padded(arrays: list[Array], state: States, length: Array, inside: Array) -> tuple[list[Array], States]:
-    """Zeros from `length` on; all NaN where a traced length is not inside the sequence."""
+def padded(arrays: list[Array], state: PyTree, length: Any) -> tuple[list[Array], PyTree, Array | None]:
+    """The sequences with zeros from `length` on; all NaN where a traced length is not inside them."""
+    if length is None:
+        return arrays, state, None
+    length, inside = checks.index("length", length, 1, len(arrays[0]) + 1)
     there = jnp.arange(len(arrays[0]))[:, None] < length
     arrays = [checks.concretely(lambda there, xs: jnp.where(there, xs, 0), there, xs) for xs in arrays]
-    if checks.is_concrete(inside):
-        return arrays, state
-    return jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
+    if not checks.is_concrete(inside):
+        arrays, state = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
+    return arrays, state, length
 
 
 def embedded(name: str, xs: Any, embedding: Any) -> Any:
@@ -429,9 +430,8 @@ def embedded(name: str, xs: Any, embedding: Any) -> Any:
         return xs
     if embedding is None:
         raise TypeError(f"{name} must be floating, got {xs.dtype}: rnn embeds no tokens; jax.nn.one_hot makes numbers")
-    tokens, count = checks.array(name, xs, "time", kinds=(jnp.integer,)), len(embedding)
-    if checks.is_concrete(tokens) and not checks.concretely(lambda: bool(((tokens >= 0) & (tokens < count)).all())):
-        raise ValueError(f"{name} must be tokens in [0, {count}), as the embedding has {count} rows")
+    count = len(embedding)
+    tokens = checks.integers(name, xs, "time", {}, 0, count)
     tokens = jnp.where(tokens < 0, count, tokens.astype(int))  # negative ones would count from the end
     return checks.concretely(lambda table, tokens: jnp.take(table, tokens, 0, mode="fill"), embedding, tokens)
 
