@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from maso_rnn import checks, functions
-from maso_rnn.network import Inputs, embedded
+from maso_rnn.network import Inputs, embedded, padded
 
 
 @struct.dataclass

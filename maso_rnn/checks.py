@@ -246,7 +246,7 @@ def integers(name: str, value: Any, axes: str, sizes: dict[str, Any], start: int
     """An array of whole numbers with those axes, in [start, stop) where they are concrete."""
     value = array(name, value, axes, sizes, kinds=(jnp.integer,))
     if is_concrete(value) and not concretely(lambda: bool(((value >= start) & (value < stop)).all())):
-        raise ValueError(f"{name} must be in [{start}, {stop}), got {int(value.min())} to {int(value.max())}")
+        raise ValueError(f"{name} must be in [{start}, {stop - 1}], got {int(value.min())} to {int(value.max())}")
     return value
 
 

@@ -206,6 +206,22 @@ def weight(where: str, value: Any) -> Array:
     return jnp.asarray(value)
 
 
+def reader_of(name: str, module: Any, library: str, readers: dict[str, Any]) -> Any:
+    """The reader of a module of that library."""
+    kind = type(module)
+    if kind.__name__ not in readers or not kind.__module__.startswith(library):
+        raise TypeError(unknown(name, kind.__name__))
+    return readers[kind.__name__]
+
+
+def unknown(name: str, kind: str) -> str:
+    """The refusal of a module that is not known."""
+    return (
+        f"{name} ({kind}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part "
+        "of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
+    )
+
+
 def diagonal(scale: Any, shift: Any) -> Affine:
     """A scale and a shift of every unit: what batch norm is at evaluation."""
     return Affine(jnp.diag(jnp.asarray(scale)), None if shift is None else jnp.asarray(shift))
@@ -237,10 +253,8 @@ def activation_of(where: str, function: Any) -> Any:
     checks.function(where, function)
     holds_weights = any(leaf is not function for leaf in jax.tree.leaves(function))
     if holds_weights or hasattr(function, "variables") or hasattr(function, "named_parameters"):
-        raise TypeError(
-            f"{where} ({type(function).__name__}) has weights of its own and is no module of the library that the "
-            "others are of; give modules of one library, of flax linen as one bound module"
-        )
+        what = f"{where} ({type(function).__name__}) has weights of its own and is of another library"
+        raise TypeError(f"{what}; give modules of one library, of flax linen as one bound module")
     try:
         return known.get(function, function)
     except TypeError:
