@@ -135,11 +135,10 @@ def _run(
 def _checked_examples(examples: PyTree) -> tuple[PyTree, int]:
     """NumPy arrays, and how many examples they hold."""
     examples = jax.tree.map(np.asarray, examples)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(examples)]
-    counts = [shape[0] if shape else 0 for shape in shapes]
-    if len(set(counts)) != 1 or not counts[0]:
-        raise ValueError(f"examples must be arrays with one leading axis of at least one example, got shapes {shapes}")
-    return examples, counts[0]
+    counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(examples)}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(f"examples must be arrays with one leading axis of at least one example, got {counts} of them")
+    return examples, counts.pop()
 
 
 def _require_room(program: Any, shared: PyTree, batch_size: int, devices: int, memory: int) -> None:

@@ -54,9 +54,7 @@ def array(
         kinds: the kinds of numbers that will do.
     """
     if not isinstance(value, jax.Array | np.ndarray):
-        raise TypeError(
-            f"{name} must be an array {_axes(axes)}, got {type(value).__name__}; jax.numpy.asarray makes one"
-        )
+        raise TypeError(f"{name} must be an array {_axes(axes)}, got {type(value).__name__}; numpy.asarray makes one")
     if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
         raise TypeError(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {value.dtype}; convert it")
     _shape(name, value.shape, axes, {} if sizes is None else sizes)
@@ -140,18 +138,16 @@ def carry(name: str, value: Any) -> Any:
 
 def like(name: str, value: Any, what: str, wanted: Any) -> None:
     """A pytree of arrays of the same structure, shapes and dtypes as another, `what`."""
-    forms = [
-        jax.tree.map(lambda leaf: f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}", tree) for tree in (wanted, value)
-    ]
-    if forms[0] != forms[1]:
-        raise TypeError(f"{name} must be like {what}, {forms[0]}, got {forms[1]}")
+    wanted, got = (jax.tree.map(lambda leaf: f"{leaf.dtype}{[*leaf.shape]}", tree) for tree in (wanted, value))
+    if wanted != got:
+        raise TypeError(f"{name} must be like {what}, {wanted}, got {got}")
 
 
 def size(name: str, value: Any, *, least: int = 1) -> int:
     """A whole number known when the function is traced, of any integer type but bool, at least `least`."""
     known("it is static; close over it, or name it in static_argnames of jax.jit", **{name: value})
     try:
-        whole = operator.index(None if isinstance(value, bool | np.bool_) else value)
+        whole = operator.index(float() if isinstance(value, bool | np.bool_) else value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {_given(value)}") from None
     if whole < least:
@@ -240,6 +236,13 @@ def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.
         return concretely(jnp.asarray, value), concretely(jnp.asarray, True)
     wide = array(name, value, "", kinds=(jnp.integer,)).astype(int)  # a narrow integer could wrap in what follows
     return wide, (wide >= start) & (wide < stop)
+
+
+def label(value: Any, outputs: int) -> tuple[jax.Array, jax.Array]:
+    """As `index`, a class among the outputs of a network, which are two at least."""
+    if outputs < 2:
+        raise ValueError(f"label must be one of at least two outputs, got {outputs}")
+    return index("label", value, 0, outputs)
 
 
 def integers(name: str, value: Any, axes: str, sizes: dict[str, Any], start: int, stop: int) -> jax.Array:

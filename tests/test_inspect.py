@@ -326,7 +326,7 @@ def test_torch_files(folder, tmp_path):
     torch.save([1.0], tmp_path / "list.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:-50])
     for name, activation, message in [
-        ("m.safetensors", None, "--activation must be given"),
+        ("m.safetensors", None, "activation must be given"),
         ("state.pt", "swish", "activation"),
         ("pickled.pt", "relu", "holds more than weights"),
         ("half.pt", "relu", "torch.float16"),

@@ -185,11 +185,9 @@ def _takes(step: Step, carry: PyTree, x: Any) -> bool:
 
 def _require_same_twice(step: Step, found: functions.Traced, carry: PyTree, x: np.ndarray) -> None:
     again = functions.traced("step", step, carry, x)
-    program: Any = jax.tree.structure(found)
-    if program == jax.tree.structure(again) and all(
-        np.array_equal(a, b, equal_nan=True) for a, b in zip(found.constants, again.constants, strict=True)
-    ):
+    same = functools.partial(np.array_equal, equal_nan=True)
+    programs: Any = [jax.tree.structure(one) for one in (found, again)]
+    if programs[0] == programs[1] and all(map(same, found.constants, again.constants)):
         return
-    one, two = (jax.tree.leaves(run(carry, x)) for run in (found, again))
-    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, two, strict=True)):
+    if not all(map(same, *(jax.tree.leaves(run(carry, x)) for run in (found, again)))):
         raise ValueError("step must give the same carry whenever it is given the same; fix its key, switch dropout off")

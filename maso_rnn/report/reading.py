@@ -150,13 +150,7 @@ def has_pieces(network: RNN | Cell) -> bool:
     return isinstance(network, RNN) and isinstance(network.activation, PiecewiseAffine)
 
 
-def check(
-    network: RNN | Cell,
-    xs: np.ndarray,
-    labels: np.ndarray | None,
-    lengths: np.ndarray | None,
-    image_shape: tuple[int, int] | None,
-) -> None:
+def check(network: RNN | Cell, xs: np.ndarray, labels: Any, lengths: Any, image_shape: tuple[int, int] | None) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
     cell, count = cell_of(network), len(xs)
     if xs.ndim == 2 and np.issubdtype(xs.dtype, np.integer) and network.embedding is not None:
