@@ -79,7 +79,7 @@ def layers(
         raise TypeError(f"{name} must be a tuple of one array for each layer, got {type(value).__name__}")
     if len(value) != (count := sizes.setdefault("layer", len(value))):
         raise ValueError(f"{name} must have one array for each of {count} layers, got {len(value)}")
-    dtype = dtype or getattr(value[0], "dtype", None)
+    dtype = getattr(value[0], "dtype", None) if dtype is None else dtype
     own = [axes.replace("hidden", f"hidden{l}") for l in range(len(value))]
     return tuple(array(f"{name}[{l}]", one, own[l], sizes, dtype, kinds=kinds) for l, one in enumerate(value))
 
@@ -97,8 +97,8 @@ def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) 
     for word, length in zip(words, shape, strict=False):
         fits = fits and own[word] == length and (length > 0 or word.endswith("?"))
     if not fits:
-        known = [f"{word} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
-        wanted = _axes(axes) + (f" with {', '.join(known)}" if known else "") + ", not empty" * (0 in shape)
+        met = [f"{word} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
+        wanted = _axes(axes) + (f" with {', '.join(met)}" if met else "") + ", not empty" * (0 in shape)
         hint = "; jax.vmap takes a batch of them" if len(shape) == len(words) + 1 else ""
         raise ValueError(f"{name} must be {wanted}, got shape {whole}{hint}")
     sizes |= zip(words, shape, strict=True)
@@ -146,13 +146,14 @@ def like(name: str, value: Any, what: str, wanted: Any) -> None:
 def size(name: str, value: Any, *, least: int = 1) -> int:
     """A whole number known when the function is traced, of any integer type but bool, at least `least`."""
     known("it is static; close over it, or name it in static_argnames of jax.jit", **{name: value})
-    try:
-        whole = operator.index(float() if isinstance(value, bool | np.bool_) else value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {_given(value)}") from None
+    whole: Any = None
+    with contextlib.suppress(TypeError):
+        whole = operator.index(value)
+    if whole is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer, got {_given(value)}")
     if whole < least:
         raise ValueError(f"{name} must be at least {least}, got {whole}")
-    return whole
+    return int(whole)
 
 
 def number(
