@@ -232,7 +232,7 @@ def calling(name: str, arguments: str) -> Iterator[None]:
 def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
     """One integer, and whether it is in [start, stop): refused where it is concrete and is not."""
     if is_concrete(value):
-        if (value := size(name, value, least=start)) >= stop:
+        if not start <= (value := size(name, value, least=-(2**62))) < stop:
             raise ValueError(f"{name} must be in [{start}, {stop}), got {value}")
         return concretely(jnp.asarray, value), concretely(jnp.asarray, True)
     wide = array(name, value, "", kinds=(jnp.integer,)).astype(int)  # a narrow integer could wrap in what follows

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     States: TypeAlias = tuple[Array, ...]
 else:
     # one (hidden,) for each layer; the layers' widths may differ
-    States = PyTree[Float[Array, "?hidden"], "layers"]
+    States = PyTree[Float[Array | np.ndarray, "?hidden"], "layers"]
 
 
 Inputs: TypeAlias = Float[Array, "time input"] | Int[Array, " time"]
@@ -212,7 +212,7 @@ def initial_state(rnn: RNN, h0: States | None = None) -> States:
     dtype = check_form(rnn, sizes)
     state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
     checks.finite(rnn=rnn, h0=h0)
-    return state
+    return jax.tree.map(lambda h: checks.concretely(jnp.asarray, h), state)
 
 
 def step(rnn: RNN, state: States, x: Float[Array, " input"]) -> tuple[States, States]:
@@ -466,12 +466,13 @@ def check_form(rnn: Any, sizes: dict[str, Any] | None = None, *, pieces: bool = 
     return dtype
 
 
-def _first_state(rnn: RNN) -> States:
+def _first_state(rnn: RNN) -> Any:
+    """The learned state, else zeros, of NumPy where they can be: to put them on a device costs as much as checks."""
     if rnn.initial is not None:
         return rnn.initial
     kernels = [layer.input_kernel for layer in rnn.layers]
     if checks.is_concrete(kernels):
-        return tuple(checks.concretely(jnp.asarray, np.zeros(kernel.shape[1:], kernel.dtype)) for kernel in kernels)
+        return tuple(np.zeros(kernel.shape[1:], kernel.dtype) for kernel in kernels)
     return tuple(jnp.zeros_like(kernel, shape=kernel.shape[1:]) for kernel in kernels)
 
 
