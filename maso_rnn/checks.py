@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr
 
 _NUMBERS = (int, float, np.generic, np.ndarray, jax.Array)
 _FLOATING = (jnp.floating,)
@@ -111,7 +112,7 @@ def finite(**values: Any) -> None:
         for name, value in values.items():
             for path, leaf in jax.tree.leaves_with_path(value):
                 if is_concrete(leaf) and not concretely(lambda leaf=leaf: bool(_all_finite([leaf]))):
-                    raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, got NaN or infinity in it")
+                    raise ValueError(f"{name}{keystr(path)} must be finite, got NaN or infinity in it")
 
 
 @jax.jit
@@ -129,8 +130,7 @@ def concretely(compute: Any, *arguments: Any) -> Any:
 
 def carry(name: str, value: Any) -> Any:
     """A pytree of floating arrays that holds at least one number."""
-    named = jax.tree_util.keystr
-    held = jax.tree.map_with_path(lambda path, leaf: array(name + named(path), leaf, "*shape"), value)
+    held = jax.tree.map_with_path(lambda path, leaf: array(name + keystr(path), leaf, "*shape"), value)
     if not sum(leaf.size for leaf in jax.tree.leaves(held)):
         raise ValueError(f"{name} must hold at least one number, got an empty carry")
     return held

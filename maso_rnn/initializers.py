@@ -306,10 +306,7 @@ def _rank_2(shape: Any) -> tuple[int, ...]:
 
 
 def _draw(base: Initializer, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    draw = base(key, shape, dtype)
-    if not hasattr(draw, "dtype") or draw.shape != shape or not jnp.issubdtype(draw.dtype, jnp.floating):
-        raise ValueError(f"base must draw a floating array of shape {shape}, got {draw!r}")
-    return jnp.asarray(draw)
+    return checks.array("what base draws", base(key, shape, dtype), "row column", {"row": shape[0], "column": shape[1]})
 
 
 def _placed(kernel: Array, out_sharding: Any) -> Array:

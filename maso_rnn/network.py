@@ -399,10 +399,8 @@ def checked_sequences(
     sizes: dict[str, Any] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
     asked = dtype if same_dtype else None
-    arrays = [
-        checks.array(name, embedded(name, xs, rnn.embedding), "time input", sizes, asked)
-        for name, xs in sequences.items()
-    ]
+    rows = {name: embedded(name, xs, rnn.embedding) for name, xs in sequences.items()}
+    arrays = [checks.array(name, xs, "time input", sizes, asked) for name, xs in rows.items()]
     state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
     arrays, state, length = padded(arrays, state, length)
     checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))

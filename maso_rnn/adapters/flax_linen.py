@@ -116,8 +116,6 @@ def source(model: Any, activation: Any = None) -> Source:
         return Source(groups, parts, None)
     if activation is not None:
         raise ValueError("activation is what the modules say; it is given for variables alone only")
-    if model.scope is None:
-        raise ValueError("model must be bound to its variables: give module.bind(variables)")
     groups = dict(_groups(model.variables))
     if type(model).__name__.endswith("Cell"):
         (group,) = groups.values()

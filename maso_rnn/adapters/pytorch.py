@@ -220,8 +220,6 @@ def array(where: str, value: Any) -> Any:
         return None
     if hasattr(value, "detach"):
         value, dtype = value.detach().cpu(), str(value.dtype).removeprefix("torch.")
-        if value.is_quantized or dtype not in ("float16", "bfloat16", "float32", "float64"):
-            raise TypeError(f"{where} must be float16, bfloat16, float32 or float64, got {dtype}; convert it first")
         value = value.float().numpy().astype(jnp.bfloat16) if dtype == "bfloat16" else value.numpy()
     return weight(where, value)
 

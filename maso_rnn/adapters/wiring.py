@@ -97,10 +97,8 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
             return network
         nearest, tried = min(nearest, difference), [name for name, _ in named]
     if nearest < math.inf:
-        raise ValueError(
-            f"network does something else than its modules in turn, {tried}: its outputs differ by {nearest:.2g} times "
-            "what rounding explains; where functions stand between them, say so: order=(module, 'relu', module, …)"
-        )
+        why = f"does something else than its modules in turn, {tried}: outputs are {nearest:.2g} roundings apart"
+        raise ValueError(f"network {why}; functions between them are told by order=(module, 'relu', module, …)")
     if failures and isinstance(failures[0], NotAChain):
         raise failures[0]
     unknown = []

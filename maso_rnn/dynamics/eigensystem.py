@@ -90,8 +90,9 @@ def with_eigenbasis(kernel: Array) -> Eigensystem:
     if checks.is_concrete(kernel):
         system = eigensystem(kernel)
         if bool(system.defective):
-            why = f"up to the rounding of {kernel.dtype}: two eigenvalues share one eigenvector"
-            raise ValueError(f"kernel is defective, {why}; maso_rnn.spectrum and maso_rnn.jacobian_spectra need none")
+            raise ValueError(
+                f"kernel is defective, up to the rounding of {kernel.dtype}; maso_rnn.jacobian_spectra takes it"
+            )
         return system
     system = eigensystem(jax.lax.stop_gradient(kernel))
     lost = system.defective

@@ -153,23 +153,19 @@ def _flat(starts: PyTree) -> Array:
 
 def _fitting_step(step: Step, starts: PyTree, first: PyTree, x: Any) -> functions.Traced:
     """The step, traced on one start, if it takes one; else what the starts seem to be, and the call that is right."""
-    if isinstance(step, Cell):
-        wanted, got = (jax.tree.map(jnp.ndim, tree) for tree in (step.initial, first))
-        same: Any = jax.tree.structure(wanted)
-        if wanted != got and same == jax.tree.structure(got):
-            raise _misshaped(starts)
+    inner = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim > 1 else None, first)
+    takes_rows = all(leaf.ndim > 1 for leaf in jax.tree.leaves(first)) and _takes(step, inner, x)
     try:
         found = traced_step(step, "starts", first, x)
-    except Exception:  # whatever a step of the caller's raises; it is raised again unless a batch explains it
-        if _takes(step, starts, x):
+    except Exception:  # whatever a step of the caller's raises; it is raised again unless another shape explains it
+        if takes_rows or _takes(step, starts, x):
             raise _misshaped(starts) from None
         raise
-    inner = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim > 1 else None, first)
-    if all(leaf.ndim > 1 for leaf in jax.tree.leaves(first)) and _takes(step, inner, x):
+    if takes_rows:
         alone = functions.traced("step", step, inner, x)
         silent = jnp.zeros(x.shape, x.dtype)
         rows, row = found(first, silent), alone(inner, silent)
-        if all(np.array_equal(a[0], b) for a, b in zip(jax.tree.leaves(rows), jax.tree.leaves(row), strict=True)):
+        if all(np.allclose(a[0], b) for a, b in zip(jax.tree.leaves(rows), jax.tree.leaves(row), strict=True)):
             raise _misshaped(starts)
     return found
 
