@@ -137,7 +137,10 @@ def test_on_a_kink_every_piece_around_counts(key):
 
 
 def test_under_one_input_and_under_one_for_each_start(unchecked):
-    step = lambda h, x: 0.5 * h + x  # noqa: E731
+
+    def step(h, x):
+        return 0.5 * h + x
+
     found = fixed_points(step, jnp.zeros((3, 2)), jnp.array([1.0, -2.0]))
     np.testing.assert_allclose(found.states, [[2.0, -4.0]], atol=1e-12)  # Newton, in float64
     assert found.reached.tolist() == [3]
@@ -198,7 +201,10 @@ def test_batched_search_is_the_search_of_each_start(key):
 
 def test_a_step_is_read_anew_at_every_call():
     w = jnp.array(0.5)
-    step = lambda h, x: w * h + 1.0  # noqa: E731
+
+    def step(h, x):
+        return w * h + 1.0
+
     starts = jnp.zeros((2, 1))
     np.testing.assert_allclose(fixed_points(step, starts).states, 2.0, atol=1e-12)
     w = jnp.array(0.75)
@@ -426,7 +432,7 @@ def test_refused_starts(unchecked):
         with pytest.raises(ValueError, match="x must"):
             search(lambda h, x: h + x.sum(), starts, jnp.ones((2, 1)))
         with pytest.raises(ValueError, match="same"):
-            search(lambda h, x: h / 2 + np.random.standard_normal(), starts)  # noqa: NPY002
+            search(lambda h, x: h / 2 + np.random.standard_normal(), starts)  # noqa: NPY002 (a step that differs each time)
     for option in ("tolerance", "distance", "outlier_scale", "max_steps"):
         with pytest.raises((ValueError, TypeError), match=option):
             fixed_points(step, starts, **{option: 0.0})

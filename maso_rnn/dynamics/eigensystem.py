@@ -18,10 +18,7 @@ def square(name: str, kernel: Any) -> Array:
     """A kernel that has eigenvalues."""
     kernel = checks.array(name, kernel, "input hidden")
     if kernel.shape[0] != kernel.shape[1]:
-        raise ValueError(
-            f"{name} must be (hidden, hidden), got {kernel.shape}: only a square kernel has eigenvalues; for the gates "
-            "of a cell use maso_rnn.spectra(cell), or split the kernel by jax.numpy.split(kernel, gates, axis=-1)"
-        )
+        raise ValueError(f"{name} must be square, got {kernel.shape}; of a cell with gates, use maso_rnn.spectra(cell)")
     checks.finite(**{name: kernel})
     return kernel
 
@@ -94,9 +91,7 @@ def with_eigenbasis(kernel: Array) -> Eigensystem:
         system = eigensystem(kernel)
         if bool(system.defective):
             raise ValueError(
-                f"kernel is defective, up to the rounding of {kernel.dtype}: two of its eigenvalues share one "
-                "eigenvector, so that there are no modal coordinates; maso_rnn.spectrum shows it, and "
-                "maso_rnn.jacobian_spectra needs none"
+                f"kernel is defective, up to the rounding of {kernel.dtype}; maso_rnn.jacobian_spectra takes it"
             )
         return system
     system = eigensystem(jax.lax.stop_gradient(kernel))

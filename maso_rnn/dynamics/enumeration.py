@@ -111,11 +111,7 @@ def all_fixed_points(
     max_codes = checks.size("max_codes", max_codes)
     max_points = checks.size("max_points", max_points)
     prune, told = checks.flag("prune", prune), Progress(checks.flag("progress", progress))
-    if not checks.is_concrete(rnn, x):
-        raise TypeError(
-            "rnn and x must be concrete, as how many points there are is not known before; call all_fixed_points "
-            "outside jax.jit and jax.vmap"
-        )
+    checks.known("it says how many points there are; search outside jax.jit and jax.vmap", rnn=rnn, x=x)
     sizes: dict[str, int] = {}
     dtype = check_form(rnn, sizes, pieces=True)
     x = jnp.zeros(sizes["input"], dtype) if x is None else checks.array("x", x, "input", sizes, dtype)
@@ -124,11 +120,8 @@ def all_fixed_points(
     for l, layer in enumerate(rnn.layers):
         count = len(act.slopes) ** (layer.input_kernel.shape[1] * period)
         if layer.recurrent_kernel is not None and count > max_codes:
-            raise ValueError(
-                f"rnn.layers[{l}] has {count} codes over period {period}, more than max_codes = {max_codes}; "
-                f"max_codes={count} would allow them, maso_rnn.{'fixed_points' if period == 1 else 'cycles'} searches "
-                "from starts instead"
-            )
+            call = "fixed_points" if period == 1 else "cycles"
+            raise ValueError(f"rnn.layers[{l}] needs max_codes={count}; maso_rnn.{call} searches from starts instead")
     rings = _rings(rnn, np.asarray(x, np.float64), act, period, max_points, prune, told)
     return _described(rnn, rings, act, period, dtype)
 
@@ -209,10 +202,9 @@ def _driven(
         for some in _solutions(ring, drive, error, act, prune, told):
             found.append(some)
             of.append(np.full(len(some.states), i))
-            if (count := sum(map(len, of))) > max_points * period:
+            if sum(map(len, of)) > max_points * period:
                 raise ValueError(
-                    f"there are more than max_points = {max_points} points, {count} and more; give a larger "
-                    "max_points, or search from starts by maso_rnn.fixed_points"
+                    f"there are more than max_points = {max_points}; raise it, or use maso_rnn.fixed_points"
                 )
     *parts, singular = zip(*found, strict=True)
     states, bounds, lower, on_kink, reached, degenerate = map(np.concatenate, parts)

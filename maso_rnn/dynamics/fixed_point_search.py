@@ -114,8 +114,7 @@ class FixedPoints(NamedTuple):
             about = json.loads(str(file["about"])) if "about" in file else {}
             if about.get("format") != "rnn-geometry fixed points":
                 raise ValueError(f"{path} was not written by FixedPoints.save")
-            if file["residuals"].dtype == np.float64 and jnp.zeros(0).dtype != np.float64:
-                raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before")
+            checks.floating(f"{path}: dtype", file["residuals"].dtype)
             fields: dict[str, Any] = {name: jnp.asarray(file[name]) for name in _OF_POINTS if name != "states"}
             for name in ("states", "unconverged_states"):
                 leaves = (jnp.asarray(file[f"{name}.{i}"]) for i in range(1000) if f"{name}.{i}" in file)
