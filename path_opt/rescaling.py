@@ -277,8 +277,7 @@ def _through(kernel: Array, values: Scaled, axis: int) -> Scaled:
     kernel = kernel if axis == 0 else kernel.T
     onto = jnp.where(kernel == 0, _NOTHING, powers.exponent(kernel)) + values.exponent[:, None]
     top = onto.max(axis=0)
-    # at most 1; a weight of zero stays one, however large its unit
-    terms = powers.scaled(kernel, jnp.where(kernel == 0, 0, values.exponent[:, None] - top))
+    terms = powers.scaled(kernel, values.exponent[:, None] - top)  # at most 1
     return _normal(values.mantissa @ jnp.square(terms), top)
 
 
