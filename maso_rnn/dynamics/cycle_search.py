@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
 from maso_rnn import checks
 from maso_rnn.cells import Step
 from maso_rnn.dynamics import shooting
-from maso_rnn.dynamics.distinct import NEAR, reach, told_apart
-from maso_rnn.dynamics.fixed_point_search import arrivals, eigensystems, searched
+from maso_rnn.dynamics.distinct import reach, told_apart
+from maso_rnn.dynamics.eigensystem import eigensystems
+from maso_rnn.dynamics.fixed_point_search import arrivals, searched
 from maso_rnn.dynamics.kinks import around_the_cycle, kinked_and_steepest
 from maso_rnn.dynamics.progress import Progress
 from maso_rnn.dynamics.shooting import Shooting
@@ -75,8 +76,8 @@ def cycles(
         period: of the cycles; 1 for fixed points.
         max_steps: of plain iteration, from each start.
         distance: cycles are one, and a state has come back, if closer than this, relative to the norm of the states (of
-            the starts, or of the cycle's largest, whichever is larger). By default that is 1e-3 for degenerate cycles
-            only; others are one where rounding cannot tell them apart.
+            the starts, or of the cycle's largest, whichever is larger). By default that is 1e-3 (1e-2 in float32) for
+            degenerate cycles only; others are one where rounding cannot tell them apart.
         progress: whether a search that takes more than ten seconds says on stderr how far it is.
 
     Returns:
@@ -104,7 +105,7 @@ def cycles(
     found = read_starts(step, starts, x, "cycles")
     problem = Shooting(found.step, period, float(np.median(np.abs(found.states))), len(found.states), told)
     candidates, came = searched(problem, found.states, found.inputs, max_steps)
-    near = reach(candidates.states, found.states, distance or NEAR)
+    near = reach(candidates.states, found.states, distance)
     chosen, cycle_of, radii = told_apart(problem, candidates, candidates.fixed, near, merged=distance is not None)
     reached, _ = arrivals(cycle_of[came], len(chosen))
     prime = is_prime(candidates.states[chosen], radii)

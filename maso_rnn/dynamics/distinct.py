@@ -7,12 +7,17 @@ import numpy as np
 from maso_rnn.dynamics import shooting
 from maso_rnn.dynamics.shooting import Candidates, Shooting
 
-NEAR = 1e-3  # relative distance within which slow and degenerate points are one
+NEAR = 1e-3  # relative distance within which slow and degenerate points are one, or 2 ε^(1/3), if that is more
 DOUBT = 8.0  # at a fold, where two roots meet, they can be told apart at more than this many roundings
 
 
-def reach(states: np.ndarray, starts: np.ndarray, distance: float) -> np.ndarray:
-    """A distance relative to the size of the (start, hidden) starts and of each (candidate, period, hidden) cycle."""
+def reach(states: np.ndarray, starts: np.ndarray, distance: float | None = None) -> np.ndarray:
+    """A distance relative to the size of the (start, hidden) starts and of each (candidate, period, hidden) cycle.
+
+    By default it is one that roots which are threefold, as h³ = 0, are known to in the dtype, or more.
+    """
+    if distance is None:
+        distance = max(NEAR, 2 * float(np.cbrt(np.finfo(states.dtype).eps)))
     sizes = np.linalg.norm(states, axis=2).max(axis=1)
     return distance * np.maximum(np.median(np.linalg.norm(starts, axis=1)), sizes)
 

@@ -16,6 +16,7 @@ from maso_rnn import checks
 from maso_rnn.cells import Step
 from maso_rnn.dynamics import shooting
 from maso_rnn.dynamics.distinct import NEAR, distinct, reach, told_apart
+from maso_rnn.dynamics.eigensystem import eigensystems
 from maso_rnn.dynamics.kinks import kinked_and_steepest
 from maso_rnn.dynamics.pieces import Pieces
 from maso_rnn.dynamics.progress import Progress
@@ -52,7 +53,8 @@ class FixedPoints(NamedTuple):
         start_of: (point,), the first of the starts that came to it; −1 where none did.
         unconverged_states: where the search ended from the starts that came to no point: a carry with a leading axis.
         last_new: how many points the last restart from the pieces of those found has brought: 0 where restarts have
-            ended because nothing was new; None where the step is no piecewise affine network.
+            ended because nothing was new, or all pieces were gone through; None where the step is no piecewise affine
+            network.
     """
 
     states: PyTree[Float[Array, "..."]]
@@ -180,14 +182,14 @@ def fixed_points(
         step: a `Cell`, a network (`maso_rnn.RNN`), or `(carry, x) -> carry`, which must always do the same. A function
             is traced anew at each call, so that the answer is never that of old weights, and compiled once for what it
             does. A piecewise affine network is searched again from the pieces around those of each point found, until
-            nothing is new; `all_fixed_points` has all of them, where it can.
+            nothing is new, or from all of its pieces if they are at most 2¹⁴; `all_fixed_points` has more.
         starts: carries with a leading axis of starts, as states that trajectories passed through: `sample_states`.
         x: (input,), the constant input, or (start, input), one for each start; by default none.
         max_steps: of plain iteration, from each start.
         tolerance: a slow point is kept if ½‖f‖² is at most this.
         distance: points under one input are one if closer than this, relative to the norm of the states (of the
-            starts, or of the points, whichever is larger). By default that is 1e-3 for slow and degenerate points
-            only; others are one where rounding cannot tell them apart, |f| / σ_min(J − 1) from each other.
+            starts, or of the points, whichever is larger). By default that is 1e-3 (1e-2 in float32) for slow and
+            degenerate points only; others are one where rounding, over σ_min(J − 1), cannot tell them apart.
         outlier_scale: points further from the centroid of the starts than this many times the starts' mean distance
             are left out; there is nothing to measure by, and none is, where all starts are one.
         progress: whether a search that takes more than ten seconds says on stderr how far it is.
@@ -252,19 +254,27 @@ def _from_pieces(problem: Shooting, found: Starts, candidates: Candidates) -> tu
     """The candidates, and those that the affine pieces around the fixed points among them lead to."""
     if found.network is None:
         return candidates, None
-    pieces, random, before, brought = Pieces(found.network), np.random.default_rng(0), 0, 0
+    pieces, inputs = Pieces(found.network), np.unique(found.inputs, axis=0)
+    if pieces.are_few(inputs):
+        return _with(problem, candidates, *pieces.every(inputs, problem.progress)), 0
+    random, before, brought = np.random.default_rng(0), 0, 0
     for k in range(MOST_RESTARTS):
-        near = reach(candidates.states, found.states, NEAR)
+        near = reach(candidates.states, found.states)
         chosen, of, _ = told_apart(problem, candidates, candidates.fixed, near, merged=False)
         new = chosen[~np.isin(np.arange(len(chosen)), of[:before])]
         brought, before = len(new), len(of)
         problem.progress.tell(f"restarts from pieces: {len(chosen)} points")
         if k and not brought:
             break
-        states, inputs = pieces.restarts(candidates.states[new, 0], candidates.inputs[new], found.inputs, random)
-        ends = shooting.descended(problem, states[:, None].astype(found.states.dtype), inputs)
-        candidates = Candidates.joined(candidates, Candidates(*(rows[ends.fixed] for rows in ends)))
+        states, where = candidates.states[new, 0], candidates.inputs[new]
+        candidates = _with(problem, candidates, *pieces.restarts(states, where, inputs, random))
     return candidates, brought
+
+
+def _with(problem: Shooting, candidates: Candidates, states: np.ndarray, inputs: np.ndarray) -> Candidates:
+    """The candidates, and the roots that are found from further (start, hidden) states."""
+    ends = shooting.descended(problem, states[:, None].astype(candidates.states.dtype), inputs)
+    return Candidates.joined(candidates, Candidates(*(rows[ends.fixed] for rows in ends)))
 
 
 def _far(points: np.ndarray, starts: np.ndarray, distance: float, outlier_scale: float) -> np.ndarray:
@@ -289,7 +299,7 @@ def _described(
 ) -> FixedPoints:
     """One point for all candidates that are one, with all that is known of it; `came` is what starts have come to."""
     ends = candidates.fixed | (0.5 * candidates.speeds**2 <= tolerance)  # false for NaN
-    near = reach(candidates.states, found.states, distance or NEAR)
+    near = reach(candidates.states, found.states, distance)
     chosen, point_of, _ = told_apart(problem, candidates, ends & ~far, near, merged=distance is not None)
 
     reached, first = arrivals(point_of[came], len(chosen))
@@ -334,13 +344,6 @@ def arrivals(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         reached[i] = len(starts)
         first[i] = starts[0] if len(starts) else -1
     return reached, first
-
-
-def eigensystems(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, largest modulus first, and eigenvectors of (point, n, n), in float64."""
-    values, vectors = np.linalg.eig(matrices.astype(np.float64))
-    order = np.argsort(-np.abs(values), axis=1, kind="stable")
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None], axis=2)
 
 
 def fixed_points_along(

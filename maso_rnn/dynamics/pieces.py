@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from maso_rnn.activations import PiecewiseAffine, require_pieces
+from maso_rnn.dynamics.progress import Progress
+from maso_rnn.dynamics.tree import possible_codes
 from maso_rnn.network import RNN
 
+EVERY = 2**14  # pieces of a network, over all inputs, that are all gone through
 MOST = 2**22  # numbers in the equations that are solved at once
 RANDOM = 256  # random pieces in every restart
+CLOSE = 1e-6  # what a solution that is a fixed point may miss by, relative to its size
 FOLLOWED = 20  # times that a piece leads to the next
 
 
@@ -41,6 +45,23 @@ class Pieces:
                 self.bias[here] = layer.bias
         self.seen: set[bytes] = set()
 
+    def are_few(self, inputs: np.ndarray) -> bool:
+        """Whether the pieces under (point, input) inputs are so few that all of them may be gone through."""
+        return len(self.activation.slopes) ** len(self.bias) * len(inputs) <= EVERY
+
+    def every(self, inputs: np.ndarray, told: Progress) -> tuple[np.ndarray, np.ndarray]:
+        """The fixed points of all pieces under each of the inputs, as `restarts` returns them."""
+        ends, wheres = [np.zeros((0, len(self.bias)))], [inputs[:0]]
+        for x in inputs:
+            drive = x @ self.input_kernel + self.bias
+            for codes in possible_codes(self.kernel, drive, np.zeros_like(drive), self.activation, True, told):
+                where = np.broadcast_to(x, (len(codes), len(x)))
+                solved = self._solutions(codes, where)
+                there = self._is_fixed(solved, where)
+                ends.append(solved[there])
+                wheres.append(where[there])
+        return np.concatenate(ends), np.concatenate(wheres)
+
     def restarts(
         self, states: np.ndarray, inputs: np.ndarray, every: np.ndarray, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -69,11 +90,10 @@ class Pieces:
             solved = self._solutions(codes, x)
             finite = np.isfinite(solved).all(axis=1)
             codes, x, solved = codes[finite], x[finite], solved[finite]
-            after = self._codes(solved, x)
-            there = (after == codes).all(axis=1)
+            there = self._is_fixed(solved, x)
             ends.append(solved[there])
             wheres.append(x[there])
-            codes, x = after[~there], x[~there]
+            codes, x = self._codes(solved[~there], x[~there]), x[~there]
         return np.concatenate(ends), np.concatenate(wheres)
 
     def _new(self, codes: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +105,19 @@ class Pieces:
         rows = list(fresh.values())
         return codes[rows], inputs[rows]
 
+    def _is_fixed(self, states: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        """Whether (point, hidden) states are fixed points, up to what their search for roots takes care of."""
+        codes = self._codes(states, inputs)
+        slopes, offsets = (np.array(values)[codes] for values in (self.activation.slopes, self.activation.offsets))
+        misses = np.abs(slopes * self._pre_activations(states, inputs) + offsets - states).max(axis=1)
+        return misses <= CLOSE * np.maximum(1, np.abs(states).max(axis=1))
+
+    def _pre_activations(self, states: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        return states @ self.kernel.T + inputs @ self.input_kernel + self.bias
+
     def _codes(self, states: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         """The piece of every unit (point, hidden)."""
-        p = states @ self.kernel.T + inputs @ self.input_kernel + self.bias
+        p = self._pre_activations(states, inputs)
         return np.searchsorted(np.asarray(self.activation.breakpoints), p, side="left")
 
     def _solutions(self, codes: np.ndarray, inputs: np.ndarray) -> np.ndarray:
