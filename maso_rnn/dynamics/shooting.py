@@ -111,19 +111,19 @@ def _descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> Can
 def _newton(problem: Shooting, z: np.ndarray, x: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, ...]:
     """What states miss by, Newton's step from there, who is fixed, and who goes on; `before` is what they missed by."""
 
-    def solved(here: slice, misses: np.ndarray, jacobians: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
+    def solved(here: slice, misses: np.ndarray, matrix: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
         largest = np.abs(misses).max(axis=(1, 2))
         fixed = largest <= rounding(problem, z[here], carried)
         # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
         there = (largest == 0) | fixed & (largest < 0.1 * before[here])
         going = ~there & np.isfinite(largest) & np.isfinite(carried)
+        rows = slice(None) if going.all() else going  # copies of the matrices take time
         steps = np.zeros_like(misses)
         if going.any():
-            right = -misses[going].reshape(going.sum(), -1)
-            steps[going] = _solved(system(jacobians[going]), right).reshape(-1, *z.shape[1:])
+            steps[rows] = _solved(matrix[rows], -misses[rows].reshape(going.sum(), -1)).reshape(steps[rows].shape)
         return misses, steps, fixed, going
 
-    return _in_blocks(problem, _evaluate, z, x, then=solved)
+    return _in_blocks(problem, _evaluate_misses, z, x, then=solved)
 
 
 def _improved(
@@ -195,14 +195,12 @@ def is_degenerate(singular_values: np.ndarray) -> np.ndarray:
     return least <= np.sqrt(np.finfo(singular_values.dtype).eps) * np.maximum(1, largest)
 
 
-def system(jacobians: np.ndarray) -> np.ndarray:
+def system(jacobians: Any) -> Any:
     """The Jacobians of the misses, (start, period · hidden, period · hidden), from those of the step at each state."""
     count, period, hidden, _ = jacobians.shape
-    unit = np.arange(hidden)
-    matrix = np.zeros((count, period, hidden, period, hidden), jacobians.dtype)
-    for i in range(period):
-        matrix[:, i, :, i] = jacobians[:, i]
-        matrix[:, i, unit, (i + 1) % period, unit] -= 1
+    own, one = np.eye(period, dtype=jacobians.dtype), np.eye(hidden, dtype=jacobians.dtype)
+    after = np.roll(own, 1, axis=1)
+    matrix = jacobians[:, :, :, None] * own[:, None, :, None] - after[:, None, :, None] * one[:, None]
     return matrix.reshape(count, period * hidden, period * hidden)
 
 
@@ -220,6 +218,13 @@ def _evaluate(step: Traced, states: jax.Array, inputs: jax.Array) -> tuple[jax.A
     jacobians, after = jax.vmap(jax.vmap(jax.jacfwd(twice, has_aux=True), (0, None)))(states, inputs)
     carried = jnp.einsum("spij,spj->spi", jnp.abs(jacobians), jnp.abs(states)).max(axis=(1, 2))
     return after - jnp.roll(states, -1, axis=1), jacobians, carried
+
+
+@jax.jit
+def _evaluate_misses(step: Traced, states: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `_evaluate`, with the Jacobians of the misses."""
+    misses, jacobians, carried = _evaluate(step, states, inputs)
+    return misses, system(jacobians), carried
 
 
 def missed(problem: Shooting, states: np.ndarray, inputs: np.ndarray, scale: np.ndarray) -> np.ndarray:
