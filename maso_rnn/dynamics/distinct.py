@@ -86,7 +86,7 @@ def told_apart(
         members, first = np.flatnonzero(found_of >= 0), not len(chosen)
         for k, (i, radius) in enumerate(zip(found, own, strict=True)):
             here = members[found_of[members] == k]
-            here = here[(apart(states[here], states[i]) <= radius) | ~fixed[here]]
+            here = here[(apart(states[here], states[i]) <= radius) | ~fixed[here] | (here == i)]
             # those found together are further apart than what is near
             rivals = np.flatnonzero(radii > near[chosen]) if first and radius <= near[i] else np.arange(len(chosen))
             one = apart(states[chosen[rivals]], states[i]) <= np.maximum(radii[rivals], radius)

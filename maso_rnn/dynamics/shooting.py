@@ -113,7 +113,7 @@ def _newton(problem: Shooting, z: np.ndarray, x: np.ndarray, before: np.ndarray)
 
     def solved(here: slice, misses: np.ndarray, matrix: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
         largest = np.abs(misses).max(axis=(1, 2))
-        fixed = largest <= rounding(problem, z[here], carried)
+        fixed = np.isfinite(largest) & (largest <= rounding(problem, z[here], carried))
         # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
         there = (largest == 0) | fixed & (largest < 0.1 * before[here])
         going = ~there & np.isfinite(largest) & np.isfinite(carried)
