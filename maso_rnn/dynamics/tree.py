@@ -126,37 +126,26 @@ def _possible(branch: Branch, act: PiecewiseAffine, error: np.ndarray) -> np.nda
 
     A piece holds its upper end, not its lower one; where rounding counts, both.
     """
-    assigned = branch.codes.shape[1]
+    assigned, waiting = branch.codes.shape[1], len(branch.waiting)
     lows, highs = ends_of(act)
-    ranges = [_image(act, range(len(act.slopes)))] * (branch.matrix.shape[2] - len(branch.waiting))
+    images = np.array([_image(act, [r]) for r in range(len(act.slopes))])[branch.codes[:, branch.waiting]]
+    whole = np.broadcast_to(_image(act, range(len(act.slopes))), (len(images), branch.matrix.shape[2] - waiting, 2))
+    low, high = np.moveaxis(np.concatenate([images, whole], axis=1), 2, 0)
     matrix, constant = branch.matrix[:, :assigned], branch.constant[:, :assigned]
-    # a coefficient of the size of rounding may have either sign; one that is exactly zero has none
-    doubt = (1e-3 * DOUBT * branch.grown)[:, None]
-    least, most = constant.copy(), constant.copy()
-    for k in range(branch.matrix.shape[2]):
-        if k < len(branch.waiting):
-            images = np.array([_image(act, [r]) for r in range(len(act.slopes))])[branch.codes[:, branch.waiting[k]]]
-            low, high = images[:, :1], images[:, 1:]
-        else:
-            low, high = (np.full((1, 1), end) for end in ranges[k - len(branch.waiting)])
-        values = matrix[:, :, k]
-        up, down = np.where(values > -doubt, values, 0), np.where(values < doubt, values, 0)
-        with np.errstate(invalid="ignore"):
-            for into, one, other in ((most, high, low), (least, low, high)):
-                into += _times(np.maximum(up, 0), one, (values > -doubt) & (values != 0))
-                into += _times(np.minimum(down, 0), other, (values < doubt) & (values != 0))
+    rising, falling = np.maximum(matrix, 0), np.minimum(matrix, 0)
+    finite_low, finite_high = (np.where(np.isinf(end), 0, end)[..., None] for end in (low, high))
+    most = constant + (rising @ finite_high + falling @ finite_low)[..., 0]
+    least = constant + (rising @ finite_low + falling @ finite_high)[..., 0]
+    endless_low, endless_high = np.isinf(low)[:, None], np.isinf(high)[:, None]
+    if endless_low.any() or endless_high.any():
+        # a coefficient of the size of rounding may have either sign; one that is exactly zero has none
+        doubt = (1e-3 * DOUBT * branch.grown)[:, None, None]
+        rises, falls = (matrix > -doubt) & (matrix != 0), (matrix < doubt) & (matrix != 0)
+        most[(rises & endless_high | falls & endless_low).any(axis=2)] = np.inf
+        least[(rises & endless_low | falls & endless_high).any(axis=2)] = -np.inf
     slack = (DOUBT * branch.size)[:, None] + (branch.grown[:, None] * error.max() if error.any() else 0)
     low, high = (np.array(ends)[branch.codes] for ends in (lows, highs))
-    with np.errstate(invalid="ignore"):
-        off = (most + slack <= low) | (least - slack > high)
-    return ~off.any(axis=1)
-
-
-def _times(values: np.ndarray, ends: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Coefficients times the end of a range, which may be infinite; 0 times infinity is 0 where nothing is there."""
-    infinite = np.isinf(ends)
-    product = values * np.where(infinite, 0.0, ends)
-    return np.where(infinite & there, np.sign(1.0) * ends * np.where(values < 0, -1.0, 1.0), product)
+    return ~((most + slack <= low) | (least - slack > high)).any(axis=1)
 
 
 def ends_of(act: PiecewiseAffine) -> tuple[list[float], list[float]]:
