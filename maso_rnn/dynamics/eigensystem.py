@@ -104,3 +104,10 @@ def with_eigenbasis(kernel: Array) -> Eigensystem:
 def horizon(rate: Array) -> Array:
     """−1 / rate: infinite where nothing decays, 0 where all is gone at once."""
     return jnp.where(rate == 0, jnp.inf, -1 / jnp.where(rate == 0, 1, rate))
+
+
+def eigensystems(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, largest modulus first, and eigenvectors of (point, n, n), in float64."""
+    values, vectors = np.linalg.eig(matrices.astype(np.float64))
+    order = np.argsort(-np.abs(values), axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None], axis=2)
