@@ -249,7 +249,7 @@ def _classification(rows: Rows[Configuration]) -> Section:
         said.append(f"{task} {names[best]}, {accuracy[best]:.3f} ± {stderr[best]:.3f}")
     picture = Picture(
         "response-classification",
-        "Does the response of stochastic RNNs tell sequences apart as well as other libraries' signatures and reservoirs?",
+        "Does the response of stochastic RNNs tell sequences apart as well as others' signatures and reservoirs do?",
         figure,
         f"Best of {'; of '.join(said)}.",
     )
