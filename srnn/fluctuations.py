@@ -112,7 +112,7 @@ def fluctuation_dissipation(
     require_smooth(run.model, 1)
     additive_input(run.model)
     rank = checks.concretely(_rank, run.model)
-    if checks.is_concrete(rank) and rank < hidden:
+    if checks.is_concrete(rank) and int(rank) < hidden:
         raise ValueError(
             f"model.noise_kernel must reach all {hidden} directions for an equilibrium to be defined, but has rank "
             f"{rank}"

@@ -26,7 +26,7 @@ from srnn.model import Model, additive_input, dtype_of, hidden_size, input_size,
 from srnn.noise import Increments
 from srnn.response import Kernel, noise_shift, read_kernel, require_smooth
 from srnn.simulation import Control, Grid, Readout, Run, after_burn_in, last_states, like, read_run
-from srnn.statistics import Chunks, Moments, chunks_of, lost, moments, pool
+from srnn.statistics import Chunks, chunks_of, lost, moments, pool
 
 MOST_ORDERS = 10  # of a series
 _SLOW_ORDER = 7  # whose derivatives take minutes to compile
