@@ -26,7 +26,7 @@ from srnn.mismatch import compared, mismatch
 from srnn.model import Model, additive_input, dtype_of, hidden_size, rate
 from srnn.response import constant_input, ends, output_size, outputs_of, pull_back, require_smooth, scaled_noise
 from srnn.simulation import Grid, Readout, Run, after_burn_in, read_run, step_indices
-from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
+from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool, z_score
 
 
 class FluctuationDissipation(NamedTuple):
@@ -165,5 +165,5 @@ def _both_sides(
     at = np.asarray(chosen)
     response, correlation, difference = (mean[at, i] for i in range(3))
     times = jnp.asarray(at * grid.dt, dtype)
-    trend, apart = change / spread, None if beside is None else mismatch(beside)
+    trend, apart = z_score(change, spread), None if beside is None else mismatch(beside)
     return FluctuationDissipation(times, response, correlation, difference, stderr[at, 2], trend, diverged.sum(), apart)

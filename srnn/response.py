@@ -39,7 +39,7 @@ from srnn.simulation import (
     step,
     step_indices,
 )
-from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
+from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool, z_score
 
 Method: TypeAlias = Literal["adjoint", "tangent", "malliavin"]
 LARGEST_KERNEL = 2**26  # numbers in a kernel
@@ -118,7 +118,8 @@ def response_kernel(
         burn_in: time to run without input before the first step, 0 for none, towards stationarity; see `Kernel.trend`.
         solver: as for `simulate`.
         increments: as for `simulate`; "malliavin" needs "gaussian".
-        compare: whether to compare with a finite response, by four more forward runs: see `Kernel.mismatch`.
+        compare: whether to compare with a finite response, by four more forward runs and a forward derivative (which
+            functions with a rule for the reverse alone do not have): see `Kernel.mismatch`.
 
     Returns:
         `Kernel(times, values, stderr, lags, growth, diverged, trend, mismatch, groups)`.
@@ -242,7 +243,7 @@ def _kernel(
     lags = jnp.asarray((grid.steps - np.asarray(chosen)) * grid.dt, dtype)
     apart = None if beside is None else mismatch(beside)
     carried = None if method == "malliavin" else growth.max()
-    return Kernel(times, values, stderr, lags, carried, diverged.sum(), change / spread, apart, groups)
+    return Kernel(times, values, stderr, lags, carried, diverged.sum(), z_score(change, spread), apart, groups)
 
 
 def scan_chunks(one: Callable, run: Run, carry: Array, parts: tuple[Array, ...]) -> tuple[Any, Any]:

@@ -113,8 +113,11 @@ def _system_modes(model: System, dt: float, steps: int, start: Array, row: Array
         raise ValueError(f"drift must be finite at the start, got {at_start[path, unit]} (path {path}, unit {unit})")
     if hidden_size(model) > LARGEST_JACOBIAN:
         return _Modes([], [])
-    found = checks.concretely(functools.partial(_pilot, steps=min(steps, _PILOT_STEPS)), model, starts, row, dt)
-    jacobians = np.asarray(found, np.float64)
+    pilot = functools.partial(_pilot, steps=min(steps, _PILOT_STEPS))
+    try:
+        jacobians = np.asarray(checks.concretely(pilot, model, starts, row, dt), np.float64)
+    except (TypeError, ValueError):  # a drift without forward derivatives, which can be run nevertheless
+        return _Modes([], [])
     rates = [_rates(jacobian) for jacobian in jacobians if np.isfinite(jacobian).all()]
     limits = [largest_step(r, 1) for r in rates]
     return _Modes([rates[int(np.argmax(limits))]] if rates else [], rates)
