@@ -104,7 +104,8 @@ class Starts(NamedTuple):
 def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     """Starts, inputs and step once they are known to fit; `call` is the name of the function that is given them."""
     _check_starts(starts, x, call)
-    rnn = step if isinstance(step, RNN) else getattr(step, "params", None) if isinstance(step, Cell) else None
+    own = isinstance(step, RNN)
+    rnn = step if own else getattr(step, "params", None) if isinstance(step, Cell) else None
     if isinstance(step, RNN):
         network.check_network(step)
         step = jax.tree_util.Partial(_step_of_network, step)
@@ -118,7 +119,8 @@ def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     stepped = _fitting_step(step, starts, first, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
     _, unravel = ravel_pytree(first)
     flat = np.asarray(_flat(starts))
-    _require_same_twice(step, stepped, first, inputs[0])
+    if not own:
+        _require_same_twice(step, stepped, first, inputs[0])
     on_flat = functions.traced("step", lambda h, x: ravel_pytree(stepped(unravel(h), x))[0], flat[0], inputs[0])
     pieces = isinstance(rnn, RNN) and isinstance(rnn.activation, PiecewiseAffine)
     return Starts(on_flat, flat, inputs, unravel, rnn if pieces else None)
