@@ -180,7 +180,7 @@ def sections(rows: Rows[Configuration]) -> list[Section]:
     return [Section("lyapunov", "Predictions of the final accuracy", "", [picture], values)]
 
 
-def _size(draws: int, seeds: int, **settings: int) -> Size[Configuration]:
+def _size(draws: int, seeds: int, **settings: Any) -> Size[Configuration]:
     return Size(fixed=[Configuration(draw, seed, **settings) for seed in range(seeds) for draw in range(draws)])
 
 

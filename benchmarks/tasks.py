@@ -46,6 +46,8 @@ _MADE: dict[str, Callable[[], Dataset]] = {
     "mnist-by-row": lambda: load("mnist", by="row"),
     "mnist-by-pixel": lambda: load("mnist", by="pixel"),
     "mnist-permuted": lambda: load("mnist-permuted", by="pixel"),
+    "sst-2": lambda: load("sst-2"),
+    "sst-2-phrases": lambda: load("sst-2", phrases=True),
     "fortunes": lambda: _fewer(load("fortunes")),
     "adding-8": _adding(8, 128),
     "adding-16": _adding(16, 256),

@@ -6,7 +6,7 @@ from it to the same bits.
 
 Targets say what is learned: classes (example,) are read out after a sequence's last step, numbers (example, output)
 likewise, and classes (example, time) at every step, as the next character. Inputs that are whole numbers are fed as
-one-hot vectors.
+one-hot vectors, or embedded by a network that learns to.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ class Network(NamedTuple):
         initial: parameters → the state before the first step, any pytree.
         states: parameters, sequence (time, input), initial state → what is read out after each step (time, hidden).
         read_out: parameters, (hidden,) → (output,).
+        embeds: whether its sequences are whole numbers.
     """
 
     initial: Callable[[Params], Any]
     states: Callable[[Params, Array, Any], Array]
     read_out: Callable[[Params, Array], Array]
+    embeds: bool = False
 
 
 class Run(NamedTuple):
@@ -108,6 +110,21 @@ def celled(cell: linen.RNNCellBase) -> Network:
         return h @ params["readout"]["kernel"] + params["readout"]["bias"]
 
     return Network(initial, states, read_out)
+
+
+@functools.cache
+def embedding(network: Network) -> Network:
+    """A network behind a table of what words stand for: parameters `{"words": (word, input), "network": ...}`."""
+
+    def states(params: Params, xs: Array, h0: Any) -> Array:
+        return network.states(params["network"], params["words"][xs[:, 0]], h0)
+
+    return Network(
+        lambda params: network.initial(params["network"]),
+        states,
+        lambda params, h: network.read_out(params["network"], h),
+        embeds=True,
+    )
 
 
 def outputs_of(data: Dataset) -> int:
@@ -232,8 +249,8 @@ def _stacked(runs: Sequence[Run]) -> tuple[Params, dict[str, Any], np.ndarray]:
 
 
 def _fed(network: Network, data: Dataset) -> Network:
-    """The network, fed with one-hot vectors where the data are whole numbers."""
-    is_coded = np.issubdtype(data.train.inputs.dtype, np.integer)
+    """The network, fed with one-hot vectors where the data are whole numbers and it does not embed them."""
+    is_coded = np.issubdtype(data.train.inputs.dtype, np.integer) and not network.embeds
     return _one_hot(network, inputs_of(data)) if is_coded else network
 
 

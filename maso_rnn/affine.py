@@ -337,9 +337,7 @@ def template_margin(affine: AffineMap, xs: Float[Array, "time input"], label: in
         Wang, Balestriero, Baraniuk (2019), section 4.
     """
     slope, xs = _checked_match(affine, xs)
-    if len(slope) < 2:
-        raise ValueError("affine must have at least two outputs, for a margin between classes; got one")
-    return _margin(slope, xs, *checks.index("label", label, 0, len(slope)))
+    return _margin(slope, xs, *checks.label(label, len(slope)))
 
 
 def _checked_match(affine: AffineMap, xs: Any) -> tuple[Array, Array]:

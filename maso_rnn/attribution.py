@@ -108,10 +108,7 @@ def integrated_gradients(
         ends = np.stack([ends[0] if len(ends) else rows[0], rows[-1]])
     reached = ends[-1, 1]
     if reached < 1:
-        raise ValueError(
-            f"max_regions must be more than {max_regions}: so many pieces reach {reached:.3g} of the way from baseline "
-            f"to xs"
-        )
+        raise ValueError(f"max_regions must be more than {max_regions}: so many reach {reached:.3g} of the way to xs")
     at_baseline, at_input = host.outputs(ends)
     values = np.zeros((len(mean), *xs.shape))
     values[:, :steps] = mean.reshape(-1, steps, inputs) * (stop - start)

@@ -76,18 +76,13 @@ def map_batches(
     mesh = Mesh(np.asarray(jax.local_devices() if devices is None else devices), ("examples",))
     whole, rows = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("examples",)))
     if batch_size % mesh.size:
-        nearest = [
-            size for size in (batch_size // mesh.size * mesh.size, -(-batch_size // mesh.size) * mesh.size) if size
-        ]
-        raise ValueError(
-            f"batch_size must be a multiple of the {mesh.size} devices, got {batch_size}; take "
-            f"{' or '.join(map(str, nearest))}"
-        )
+        raise ValueError(f"batch_size must be a multiple of the {mesh.size} devices, got {batch_size}")
     batch_size = min(batch_size, -(-count // mesh.size) * mesh.size)
 
     if lengths is not None:
         steps = min(leaf.shape[1] if leaf.ndim > 1 else 1 for leaf in jax.tree.leaves(examples))
-        lengths = np.asarray(checks.lengths(jnp.asarray(lengths), count, steps))
+        lengths = checks.integers("lengths", jnp.asarray(lengths), "example", {"example": count}, 1, steps + 1)
+        lengths = np.asarray(lengths)
     shared = jax.device_put(shared, whole)
     arguments = (examples, lengths)
     one = jax.tree.map(lambda leaf: _form(leaf.shape[1:], leaf.dtype), arguments)
@@ -140,30 +135,18 @@ def _run(
 def _checked_examples(examples: PyTree) -> tuple[PyTree, int]:
     """NumPy arrays, and how many examples they hold."""
     examples = jax.tree.map(np.asarray, examples)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(examples)]
-    counts = [shape[0] if shape else 0 for shape in shapes]
-    if len(set(counts)) != 1 or not counts[0]:
-        raise ValueError(f"examples must be arrays with one leading axis of at least one example, got shapes {shapes}")
-    return examples, counts[0]
+    counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(examples)}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(f"examples must be arrays with one leading axis of at least one example, got {counts} of them")
+    return examples, counts.pop()
 
 
 def _require_room(program: Any, shared: PyTree, batch_size: int, devices: int, memory: int) -> None:
     """Refuse a program whose buffers, as XLA has planned them for each device, are more than may be."""
-    plan = program.memory_analysis()
-    if plan is None:  # some backends have none
-        return
-    parts = {
-        "arguments": plan.argument_size_in_bytes,
-        "results": plan.output_size_in_bytes,
-        "temporaries": plan.temp_size_in_bytes,
-    }
-    needed = devices * sum(parts.values())
-    if needed <= memory:
-        return
-    fixed = devices * sum(leaf.nbytes for leaf in jax.tree.leaves(shared))
-    most = int((memory - fixed) / (needed - fixed) * batch_size) // devices * devices
-    told = ", ".join(f"{devices * size / 2**20:,.1f} of {name}" for name, size in parts.items())
-    raise ValueError(
-        f"batch_size: {batch_size} examples need {needed / 2**20:,.1f} MiB ({told}), more than memory, "
-        f"{memory / 2**20:,.1f} MiB; " + (f"about {most} fit" if most > 0 else "not even one for each device fits")
-    )
+    plan = program.memory_analysis()  # some backends have none
+    kinds = ("argument", "output", "temp")
+    needed = devices * sum(getattr(plan, f"{kind}_size_in_bytes", 0) for kind in kinds)
+    if needed > memory:
+        fixed = devices * sum(leaf.nbytes for leaf in jax.tree.leaves(shared))
+        most = max(int((memory - fixed) / (needed - fixed) * batch_size) // devices * devices, 0)
+        raise ValueError(f"batch_size: {batch_size} examples need {needed:,} bytes of {memory:,}; about {most} fit")

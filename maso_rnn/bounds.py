@@ -158,10 +158,7 @@ def certified_radius(
         As `output_bounds`.
     """
     rnn, xs, state, length = _checked(rnn, xs, h0, length, norm)
-    outputs = rnn.readout.kernel.shape[1]
-    if outputs < 2:
-        raise ValueError("rnn must have at least two outputs, for a class among others; got one")
-    own, inside = checks.index("label", label, 0, outputs)
+    own, inside = checks.label(label, rnn.readout.kernel.shape[1])
     tries = checks.size("tries", tries)
     movable, _ = _checked_radius(1.0, moves, len(xs), xs.dtype)
     return _certified(rnn, xs, state, length, own, inside, movable, norm=norm, tries=tries)
@@ -181,9 +178,8 @@ def _checked_radius(radius: Any, moves: Any, time: int, dtype: Any) -> tuple[Arr
     """The radius of each step (time,), 0 where it may not move, and whether they are apart, not one for the whole."""
     apart = isinstance(radius, jax.Array | np.ndarray) and radius.ndim > 0
     radii = checks.array("radius", radius, "time", {"time": time}) if apart else checks.scale("radius", radius)
-    if apart and checks.is_concrete(radii) and not 0 <= (least := np.asarray(radii).min()) < np.inf:
-        raise ValueError(f"radius must be at least 0, got {least}")
-    checks.finite(radius=radii)
+    if apart and checks.is_concrete(radii) and not (np.isfinite(radii) & (np.asarray(radii) >= 0)).all():
+        raise ValueError(f"radius must be finite and at least 0, got {radii}")
     movable = jnp.ones(time, bool)
     if moves is not None:
         movable = checks.array("moves", moves, "time", {"time": time}, kinds=(np.bool_,))

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from maso_rnn import checks, functions
-from maso_rnn.network import Inputs, embedded, until
+from maso_rnn.network import Inputs, embedded, padded
 
 
 @struct.dataclass
@@ -169,7 +169,6 @@ def linearization_error(
     checks.instance("linearization", linearization, Linearization, "maso_rnn.linearize")
     linearization = checks.carry("linearization", linearization)
     stepped, read, h0, xs, length = _checked(step, readout, h0, xs, length)
-    checks.finite(linearization=linearization)
     output = read.out
     wanted = jax.tree.map(lambda h: (*output.shape, *h.shape), Linearization(xs, h0, jnp.zeros(()), jnp.zeros(())))
     got = jax.tree.map(jnp.shape, linearization)
@@ -212,11 +211,7 @@ def _checked(step: Any, readout: Any, h0: Any, xs: Any, length: Any) -> tuple[An
         xs = embedded("xs", xs, step.embedding)
     xs = checks.array("xs", xs, "time input")
     h0 = checks.carry("h0", h0)
-    if length is not None:
-        length, inside = checks.index("length", length, 1, len(xs) + 1)
-        xs = until(length, xs)
-        if not checks.is_concrete(inside):
-            xs, h0 = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (xs, h0))
+    (xs,), h0, length = padded([xs], h0, length)
     checks.finite(xs=xs, h0=h0)
     stepped = traced_step(step, "h0", h0, xs[0])
     read = functions.traced("readout", readout, h0)

@@ -16,13 +16,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr
 
-_NUMBERS = (bool, int, float, np.generic, np.ndarray, jax.Array)
+_NUMBERS = (int, float, np.generic, np.ndarray, jax.Array)
+_FLOATING = (jnp.floating,)
 
 
 def is_concrete(*values: Any) -> bool:
     """Whether no leaf of `values` is traced, so that its numbers can be looked at."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def known(reason: str, **values: Any) -> None:
+    """Nothing traced, for that reason."""
+    if not is_concrete(values):
+        raise TypeError(f"{', '.join(values)} must be known, not traced: {reason}")
 
 
 def instance(name: str, value: Any, kind: type, source: str) -> Any:
@@ -34,13 +42,7 @@ def instance(name: str, value: Any, kind: type, source: str) -> Any:
 
 
 def array(
-    name: str,
-    value: Any,
-    axes: str,
-    sizes: dict[str, Any] | None = None,
-    dtype: Any = None,
-    *,
-    kinds: tuple[Any, ...] = (jnp.floating,),
+    name: str, value: Any, axes: str, sizes: dict[str, Any] | None = None, dtype: Any = None, *, kinds: Any = _FLOATING
 ) -> jax.Array:
     """An array with those axes, none of them empty, of floating numbers or of other kinds.
 
@@ -53,9 +55,7 @@ def array(
         kinds: the kinds of numbers that will do.
     """
     if not isinstance(value, jax.Array | np.ndarray):
-        raise TypeError(
-            f"{name} must be an array {_axes(axes)}, got {type(value).__name__}; jax.numpy.asarray makes one"
-        )
+        raise TypeError(f"{name} must be an array {_axes(axes)}, got {type(value).__name__}; numpy.asarray makes one")
     if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
         raise TypeError(f"{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {value.dtype}; convert it")
     _shape(name, value.shape, axes, {} if sizes is None else sizes)
@@ -72,6 +72,19 @@ def fields(name: str, holder: Any, sizes: dict[str, Any], dtype: Any, **axes: st
             array(f"{name}.{field}", value, axis_names, sizes, dtype)
 
 
+def layers(
+    name: str, value: Any, axes: str, sizes: dict[str, Any], dtype: Any = None, *, kinds: Any = _FLOATING
+) -> tuple[jax.Array, ...]:
+    """A tuple of one array for each `layer`, of one dtype; of axes named "hidden" each layer has its own."""
+    if not isinstance(value, tuple) or not value:
+        raise TypeError(f"{name} must be a tuple of one array for each layer, got {type(value).__name__}")
+    if len(value) != (count := sizes.setdefault("layer", len(value))):
+        raise ValueError(f"{name} must have one array for each of {count} layers, got {len(value)}")
+    dtype = getattr(value[0], "dtype", None) if dtype is None else dtype
+    own = [axes.replace("hidden", f"hidden{l}") for l in range(len(value))]
+    return tuple(array(f"{name}[{l}]", one, own[l], sizes, dtype, kinds=kinds) for l, one in enumerate(value))
+
+
 def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) -> None:
     words, whole = axes.split(), shape
     fits = True
@@ -85,8 +98,8 @@ def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) 
     for word, length in zip(words, shape, strict=False):
         fits = fits and own[word] == length and (length > 0 or word.endswith("?"))
     if not fits:
-        known = [f"{word} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
-        wanted = _axes(axes) + (f" with {', '.join(known)}" if known else "") + ", not empty" * (0 in shape)
+        met = [f"{word} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
+        wanted = _axes(axes) + (f" with {', '.join(met)}" if met else "") + ", not empty" * (0 in shape)
         hint = "; jax.vmap takes a batch of them" if len(shape) == len(words) + 1 else ""
         raise ValueError(f"{name} must be {wanted}, got shape {whole}{hint}")
     sizes |= zip(words, shape, strict=True)
@@ -99,7 +112,7 @@ def finite(**values: Any) -> None:
         for name, value in values.items():
             for path, leaf in jax.tree.leaves_with_path(value):
                 if is_concrete(leaf) and not concretely(lambda leaf=leaf: bool(_all_finite([leaf]))):
-                    raise ValueError(f"{name}{jax.tree_util.keystr(path)} must be finite, got NaN or infinity in it")
+                    raise ValueError(f"{name}{keystr(path)} must be finite, got NaN or infinity in it")
 
 
 @jax.jit
@@ -117,60 +130,53 @@ def concretely(compute: Any, *arguments: Any) -> Any:
 
 def carry(name: str, value: Any) -> Any:
     """A pytree of floating arrays that holds at least one number."""
-    leaves = jax.tree.leaves_with_path(value)
-    for path, leaf in leaves:
-        array(f"{name}{jax.tree_util.keystr(path)}", leaf, "*shape")
-    if not sum(leaf.size for _, leaf in leaves):
+    held = jax.tree.map_with_path(lambda path, leaf: array(name + keystr(path), leaf, "*shape"), value)
+    if not sum(leaf.size for leaf in jax.tree.leaves(held)):
         raise ValueError(f"{name} must hold at least one number, got an empty carry")
-    return jax.tree.map(lambda leaf: concretely(jnp.asarray, leaf), value)
+    return held
 
 
 def like(name: str, value: Any, what: str, wanted: Any) -> None:
     """A pytree of arrays of the same structure, shapes and dtypes as another, `what`."""
-    forms = [
-        jax.tree.map(lambda leaf: f"{jnp.dtype(leaf.dtype).name}{list(leaf.shape)}", tree) for tree in (wanted, value)
-    ]
-    if forms[0] != forms[1]:
-        raise TypeError(f"{name} must be like {what}, {forms[0]}, got {forms[1]}")
+    wanted, got = (jax.tree.map(lambda leaf: f"{leaf.dtype}{[*leaf.shape]}", tree) for tree in (wanted, value))
+    if wanted != got:
+        raise TypeError(f"{name} must be like {what}, {wanted}, got {got}")
 
 
 def size(name: str, value: Any, *, least: int = 1) -> int:
     """A whole number known when the function is traced, of any integer type but bool, at least `least`."""
-    if not isinstance(value, bool | np.bool_):
-        with contextlib.suppress(TypeError, jax.errors.ConcretizationTypeError):
-            value = operator.index(value)
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-            return value
-    hint = "; it is static: under jax.jit name it in static_argnames" if isinstance(value, jax.core.Tracer) else ""
-    raise TypeError(f"{name} must be an integer, got {_given(value)}{hint}")
+    known("it is static; close over it, or name it in static_argnames of jax.jit", **{name: value})
+    whole: Any = None
+    with contextlib.suppress(TypeError):
+        whole = operator.index(value)
+    if whole is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer, got {_given(value)}")
+    if whole < least:
+        raise ValueError(f"{name} must be at least {least}, got {whole}")
+    return int(whole)
 
 
 def number(
     name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
 ) -> float:
     """A finite real number that is known when the function is traced, within [least, most] and above `above`."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} must be a number, got a traced value; close over it, rather than passing it traced")
-    real_number(name, value)
-    known = math.inf
+    known("it is static; close over it", **{name: value})
+    real = math.inf
     with contextlib.suppress(OverflowError):
-        known = float(value)
-    if not (math.isfinite(known) and least <= known <= most and known > above):
+        real = float(real_number(name, value))
+    if not (math.isfinite(real) and least <= real <= most and real > above):
         bounds = {"at least": least, "above": above, "at most": most}
         told = "".join(f" and {word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
         raise ValueError(f"{name} must be finite{told}, got {value}")
-    return known
+    return real
 
 
 def real_number(name: str, value: Any) -> Any:
     """One real number, traced or not."""
-    if not isinstance(value, _NUMBERS) or isinstance(value, bool | np.bool_) or jnp.ndim(value):
-        raise TypeError(f"{name} must be a number, got {_given(value)}")
-    if hasattr(value, "dtype") and not (
-        jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
-    ):
-        raise TypeError(f"{name} must be a real number, got {value.dtype}")
+    dtype = getattr(value, "dtype", jnp.dtype(bool if isinstance(value, bool) else float))
+    is_real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if not isinstance(value, _NUMBERS) or not is_real or jnp.ndim(value):
+        raise TypeError(f"{name} must be a real number, got {_given(value)}")
     return value
 
 
@@ -225,36 +231,36 @@ def calling(name: str, arguments: str) -> Iterator[None]:
 
 def index(name: str, value: Any, start: int, stop: int) -> tuple[jax.Array, jax.Array]:
     """One integer, and whether it is in [start, stop): refused where it is concrete and is not."""
-    is_array = isinstance(value, jax.Array | np.ndarray) and value.shape == ()
-    if not is_array or not jnp.issubdtype(value.dtype, jnp.integer):
-        value = size(name, value, least=-(2**62))
     if is_concrete(value):
-        if not start <= int(value) < stop:
-            raise ValueError(f"{name} must be in [{start}, {stop}), got {int(value)}")
-        return concretely(jnp.asarray, int(value)), concretely(jnp.asarray, True)
-    wide = value.astype(int)  # a narrow integer could wrap in what follows
+        if not start <= (value := size(name, value, least=-(2**62))) < stop:
+            raise ValueError(f"{name} must be in [{start}, {stop}), got {value}")
+        return concretely(jnp.asarray, value), concretely(jnp.asarray, True)
+    wide = array(name, value, "", kinds=(jnp.integer,)).astype(int)  # a narrow integer could wrap in what follows
     return wide, (wide >= start) & (wide < stop)
 
 
-def lengths(value: Any, batch: int, time: int) -> jax.Array:
-    """How many steps of each sequence count: whole numbers (batch,), concrete ones in [1, time]."""
-    value = array("lengths", value, "batch", {"batch": batch}, kinds=(jnp.integer,))
-    if is_concrete(value) and not bool(((value >= 1) & (value <= time)).all()):
-        raise ValueError(f"lengths must be in [1, {time}], got {int(value.min())} to {int(value.max())}")
+def label(value: Any, outputs: int) -> tuple[jax.Array, jax.Array]:
+    """As `index`, a class among the outputs of a network, which are two at least."""
+    if outputs < 2:
+        raise ValueError(f"label must be one of at least two outputs, got {outputs}")
+    return index("label", value, 0, outputs)
+
+
+def integers(name: str, value: Any, axes: str, sizes: dict[str, Any], start: int, stop: int) -> jax.Array:
+    """An array of whole numbers with those axes, in [start, stop) where they are concrete."""
+    value = array(name, value, axes, sizes, kinds=(jnp.integer,))
+    if is_concrete(value) and not concretely(lambda: bool(((value >= start) & (value < stop)).all())):
+        raise ValueError(f"{name} must be in [{start}, {stop - 1}], got {int(value.min())} to {int(value.max())}")
     return value
 
 
 def floating(name: str, dtype: Any) -> Any:
     """A floating dtype, by default JAX's own; one that JAX is not set to hold is refused."""
-    default = jax.dtypes.canonicalize_dtype(float)
-    if dtype is None:
-        return default
-    try:
-        wanted = jnp.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"{name} must be a floating dtype, got {dtype!r}") from None
-    if not jnp.issubdtype(wanted, jnp.floating):
-        raise TypeError(f"{name} must be a floating dtype, got {wanted}")
+    wanted: Any = None
+    with contextlib.suppress(TypeError):
+        wanted = jnp.dtype(jax.dtypes.canonicalize_dtype(float) if dtype is None else dtype)
+    if wanted is None or not jnp.issubdtype(wanted, jnp.floating):
+        raise TypeError(f"{name} must be a floating dtype, got {dtype!r}")
     if jax.dtypes.canonicalize_dtype(wanted) != wanted:
         raise ValueError(f"{name} {wanted} needs jax.config.update('jax_enable_x64', True) first")
     return wanted

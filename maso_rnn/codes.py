@@ -22,6 +22,8 @@ else:
     Codes = PyTree[Shaped[Array | np.ndarray, "time ?hidden"], "layers"]
     BatchedCodes = PyTree[Shaped[Array | np.ndarray, "*batch time ?hidden"], "layers"]
 
+_KINDS = (np.bool_, np.uint8)
+
 
 class RegionCounts(NamedTuple):
     """How many regions a set of sequences falls into, for each prefix of time.
@@ -49,8 +51,8 @@ def hamming(codes_a: Codes, codes_b: Codes) -> Float[Array, ""]:
         A scalar in [0, 1], in JAX's default float dtype: 0 for the same region.
 
     Raises:
-        ValueError: if the two differ in layers, length, widths or dtype, or are empty.
-        TypeError: if either is not a tuple of bool or uint8 arrays.
+        ValueError: if the two differ in layers, length or widths, or are empty.
+        TypeError: if either is not a tuple of bool or uint8 arrays, or they differ in dtype.
 
     Example:
         >>> from maso_rnn import init, trajectory
@@ -63,11 +65,8 @@ def hamming(codes_a: Codes, codes_b: Codes) -> Float[Array, ""]:
         Wang, Balestriero, Baraniuk (2019), section 3: the distance between partition codes.
     """
     sizes: dict[str, Any] = {}
-    codes_a = _checked_codes("codes_a", codes_a, "time", sizes)
-    codes_b = _checked_codes("codes_b", codes_b, "time", sizes)
-    if len(codes_b) != len(codes_a) or codes_b[0].dtype != codes_a[0].dtype:
-        forms = [f"{len(codes)} layers of {codes[0].dtype}" for codes in (codes_a, codes_b)]
-        raise ValueError(f"codes_b must be {forms[0]}, as codes_a is, got {forms[1]}")
+    codes_a = checks.layers("codes_a", codes_a, "time hidden", sizes, kinds=_KINDS)
+    codes_b = checks.layers("codes_b", codes_b, "time hidden", sizes, codes_a[0].dtype, kinds=_KINDS)
     return _hamming(codes_a, codes_b)
 
 
@@ -100,7 +99,7 @@ def pack(codes: BatchedCodes) -> UInt8[Array, "*batch packed"]:
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the codes.
     """
-    return _pack(_checked_codes("codes", codes, "*batch time", {}))
+    return _pack(checks.layers("codes", codes, "*batch time hidden", {}, kinds=_KINDS))
 
 
 @jax.jit
@@ -141,10 +140,7 @@ def unpack(packed: UInt8[Array | np.ndarray, "*batch packed"], rnn: RNN) -> Batc
     whole_bytes = len(act.slopes) > 2
     lengths = [width if whole_bytes else -(-width // 8) for width in widths]
     if packed.shape[-1] % sum(lengths):
-        raise ValueError(
-            f"packed must be (*batch, packed) with {sum(lengths)} bytes for each step of this network, "
-            f"got shape {packed.shape}"
-        )
+        raise ValueError(f"packed must have {sum(lengths)} bytes for each step of rnn, got shape {packed.shape}")
     steps = packed.reshape(*packed.shape[:-1], -1, sum(lengths))
     parts = jnp.split(steps, np.cumsum(lengths)[:-1].tolist(), axis=-1)
     if whole_bytes:
@@ -156,7 +152,7 @@ def unpack(packed: UInt8[Array | np.ndarray, "*batch packed"], rnn: RNN) -> Batc
         )
         fits = _pack(codes) == packed  # the bits that fill up a byte are zero
     if checks.is_concrete(fits) and not fits.all():
-        raise ValueError("packed holds codes that this network cannot have; it comes from a network of another form")
+        raise ValueError("packed holds codes that rnn cannot have: they are of a network of another form")
     return codes
 
 
@@ -186,9 +182,9 @@ def count_regions(codes: BatchedCodes, lengths: Int[Array | np.ndarray, " batch"
         Wang, Balestriero, Baraniuk (2019), section 3: the partition is built up through time.
     """
     sizes: dict[str, Any] = {}
-    codes = _checked_codes("codes", codes, "batch time", sizes)
+    codes = checks.layers("codes", codes, "batch time hidden", sizes, kinds=_KINDS)
     if lengths is not None:
-        lengths = checks.lengths(lengths, sizes["batch"], sizes["time"])
+        lengths = checks.integers("lengths", lengths, "batch", sizes, 1, sizes["time"] + 1)
     return _count_regions(codes, lengths)
 
 
@@ -277,20 +273,3 @@ def _doubtful_codes(rnn: RNN, xs: Array, state: States, length: Array | None) ->
 def _bytes(code: Array) -> Array:
     """(..., hidden) codes as (..., bytes)."""
     return jnp.packbits(code, axis=-1) if code.dtype == bool else code
-
-
-def _checked_codes(name: str, codes: Any, axes: str, sizes: dict[str, Any] | None = None) -> tuple[Array, ...]:
-    """A tuple of bool or uint8 arrays with those axes, which agree in all but the last."""
-    if not isinstance(codes, tuple) or not codes:
-        raise TypeError(f"{name} must be a tuple of one array for each layer, got {type(codes).__name__}")
-    sizes = {} if sizes is None else sizes
-    for l, code in enumerate(codes):
-        checks.array(
-            f"{name}[{l}]",
-            code,
-            f"{axes} hidden{l}",
-            sizes,
-            getattr(codes[0], "dtype", None),
-            kinds=(np.bool_, np.uint8),
-        )
-    return tuple(jnp.asarray(code) for code in codes)

@@ -193,14 +193,6 @@ def load_network(path: Path, *, activation: str | None = None, order: Sequence[s
             return files.load(path)
     else:
         weights = _state_dict(path, head)
-    gates = {
-        value.shape[0] // value.shape[1] for name, value in weights.items() if re.search(r"weight_hh(_l\d+)?$", name)
-    }
-    if gates == {1} and activation is None:
-        raise ValueError(
-            f"--activation must be given for {path}: PyTorch's weights do not show it; nn.RNN's own is tanh, and "
-            "others are relu, leaky_relu, abs, hard_tanh, identity"
-        )
     try:
         with contextlib.suppress(TypeError, ValueError):  # it has no pieces; or `cell` says what is wrong
             return adapters.from_torch(weights, activation=activation, order=order)

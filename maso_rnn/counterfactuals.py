@@ -90,9 +90,7 @@ def nearest_change(
     """
     rnn, xs, state, length = checked_arguments(rnn, xs, h0, length)
     outputs = rnn.readout.kernel.shape[1]
-    if outputs < 2:
-        raise ValueError("rnn must have at least two outputs, for a class to change; got one")
-    own, inside = checks.index("label", label, 0, outputs)
+    own, inside = checks.label(label, outputs)
     checks.choice("norm", norm, ("l2", "linf"))
     most = checks.size("max_projections", max_projections)
     return _nearest(rnn, xs, state, length, own, inside, norm, most)

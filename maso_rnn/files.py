@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, activation
 from maso_rnn.network import RNN, Layer, Readout, check_network
 
@@ -19,6 +19,7 @@ VERSION = "1"
 LARGEST_HEADER = 2**20  # bytes: names, shapes and the activation of thousands of layers
 LARGEST_FILE = 2**36  # bytes
 _SMOOTH = ("tanh",)
+_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 def save(path: str | os.PathLike[str], rnn: RNN) -> None:
@@ -79,8 +80,9 @@ def load(path: str | os.PathLike[str]) -> RNN:
 
     Raises:
         ValueError: if the file is not one of ours, is truncated, of a later version, or does not hold a network whose
-            shapes fit; if its header is above 1 MiB or the whole above 64 GiB; or if its dtype is none that a network
-            has, or float64 and JAX is not set to hold that.
+            shapes fit; if its header is above 1 MiB or the whole above 64 GiB; or if its dtype is float64 and JAX is
+            not set to hold that.
+        TypeError: if its dtype is none that a network has.
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be read.
 
@@ -102,8 +104,7 @@ def load(path: str | os.PathLike[str]) -> RNN:
     try:
         with safe_open(path, framework="flax") as file:
             metadata = file.metadata() or {}
-            _check_metadata(path, metadata)
-            _check_dtypes(path, {str(file.get_slice(name).get_dtype()) for name in file.keys()})  # noqa: SIM118 (not a dict)
+            _check_form(path, metadata, {file.get_slice(name).get_dtype() for name in file.keys()})  # noqa: SIM118 (not a dict)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
@@ -120,27 +121,17 @@ def _check_size(path: Path) -> None:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
         size = file.seek(0, os.SEEK_END)
-    if size > LARGEST_FILE:
-        raise ValueError(f"{path} has {size} bytes, more than {LARGEST_FILE}: no network that this library reads")
-    if LARGEST_HEADER < header <= size - 8:
-        raise ValueError(f"{path} has a header of {header} bytes, more than {LARGEST_HEADER}; ours are far below")
+    if size > LARGEST_FILE or LARGEST_HEADER < header <= size - 8:
+        raise ValueError(f"{path}, of {size} bytes, has a header of {header} bytes, more than a network of ours")
 
 
-def _check_metadata(path: Path, metadata: dict[str, str]) -> None:
+def _check_form(path: Path, metadata: dict[str, str], dtypes: set[str]) -> None:
     if metadata.get("format") != "rnn-geometry" or "activation" not in metadata:
-        raise ValueError(
-            f"{path} was not written by maso_rnn.files.save; read its weights by safetensors.numpy.load_file, and give "
-            "them to maso_rnn.adapters.from_torch or maso_rnn.cell"
-        )
+        raise ValueError(f"{path} was not written by maso_rnn.files.save; maso_rnn.cell takes the weights of others")
     if metadata.get("version") != VERSION:
         raise ValueError(f"{path} has layout version {metadata.get('version')}; this library reads {VERSION}")
-
-
-def _check_dtypes(path: Path, dtypes: set[str]) -> None:
-    if unknown := dtypes - {"F16", "BF16", "F32", "F64"}:
-        raise ValueError(f"{path} holds {sorted(unknown)}; a network is float16, bfloat16, float32 or float64")
-    if "F64" in dtypes and not jax.config.jax_enable_x64:  # type: ignore[attr-defined] # set by jax at run time
-        raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before loading it")
+    for name in dtypes:
+        checks.floating(f"{path}: dtype", _DTYPES.get(name, name))
 
 
 def _named(rnn: RNN) -> dict[str, Any]:

@@ -153,8 +153,7 @@ def elementwise(name: str, function: Callable[[Array], Array], dtype: Any) -> Ca
     if isinstance(function, Elementwise) or _of_a_library(function):
         return function
     found = traced(name, function, jax.ShapeDtypeStruct((), dtype))
-    if not checks.is_concrete(found):
-        raise TypeError(f"{name} must not read traced values: it is static; make them parameters of a maso_rnn.Cell")
+    checks.known("it is static; make what it reads parameters of a maso_rnn.Cell", **{name: found})
     if not isinstance(found.out, jax.ShapeDtypeStruct) or found.out.shape:
         raise TypeError(f"{name} must give one number for one number, got {found.out}")
     return Elementwise(getattr(function, "__name__", type(function).__name__), found)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     States: TypeAlias = tuple[Array, ...]
 else:
     # one (hidden,) for each layer; the layers' widths may differ
-    States = PyTree[Float[Array, "?hidden"], "layers"]
+    States = PyTree[Float[Array | np.ndarray, "?hidden"], "layers"]
 
 
 Inputs: TypeAlias = Float[Array, "time input"] | Int[Array, " time"]
@@ -208,10 +208,11 @@ def initial_state(rnn: RNN, h0: States | None = None) -> States:
     Source:
         Wang, Balestriero, Baraniuk (2019), equation 1.
     """
-    dtype = check_form(rnn)
-    state = _first_state(rnn) if h0 is None else _checked_state("h0", h0, rnn, dtype)
+    sizes: dict[str, Any] = {}
+    dtype = check_form(rnn, sizes)
+    state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
     checks.finite(rnn=rnn, h0=h0)
-    return state
+    return jax.tree.map(lambda h: checks.concretely(jnp.asarray, h), state)
 
 
 def step(rnn: RNN, state: States, x: Float[Array, " input"]) -> tuple[States, States]:
@@ -398,25 +399,24 @@ def checked_sequences(
     sizes: dict[str, Any] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
     asked = dtype if same_dtype else None
-    arrays = [
-        checks.array(name, embedded(name, xs, rnn.embedding), "time input", sizes, asked)
-        for name, xs in sequences.items()
-    ]
-    state = _checked_state("h0", h0, rnn, dtype) if h0 is not None else _first_state(rnn)
-    if length is not None:
-        length, inside = checks.index("length", length, 1, sizes["time"] + 1)
-        arrays, state = _padded(arrays, state, length, inside)
+    rows = {name: embedded(name, xs, rnn.embedding) for name, xs in sequences.items()}
+    arrays = [checks.array(name, xs, "time input", sizes, asked) for name, xs in rows.items()]
+    state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
+    arrays, state, length = padded(arrays, state, length)
     checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
     return _with_static_activation(rnn), arrays, state, length
 
 
-def _padded(arrays: list[Array], state: States, length: Array, inside: Array) -> tuple[list[Array], States]:
-    """Zeros from `length` on; all NaN where a traced length is not inside the sequence."""
+def padded(arrays: list[Array], state: PyTree, length: Any) -> tuple[list[Array], PyTree, Array | None]:
+    """The sequences with zeros from `length` on; all NaN where a traced length is not inside them."""
+    if length is None:
+        return arrays, state, None
+    length, inside = checks.index("length", length, 1, len(arrays[0]) + 1)
     there = jnp.arange(len(arrays[0]))[:, None] < length
     arrays = [checks.concretely(lambda there, xs: jnp.where(there, xs, 0), there, xs) for xs in arrays]
-    if checks.is_concrete(inside):
-        return arrays, state
-    return jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
+    if not checks.is_concrete(inside):
+        arrays, state = jax.tree.map(lambda leaf: jnp.where(inside, leaf, jnp.nan), (arrays, state))
+    return arrays, state, length
 
 
 def embedded(name: str, xs: Any, embedding: Any) -> Any:
@@ -427,61 +427,50 @@ def embedded(name: str, xs: Any, embedding: Any) -> Any:
     if not isinstance(xs, jax.Array | np.ndarray) or not jnp.issubdtype(xs.dtype, jnp.integer):
         return xs
     if embedding is None:
-        raise TypeError(
-            f"{name} must be floating, got {xs.dtype}: this network has no embedding of tokens; "
-            "jax.nn.one_hot makes numbers of them"
-        )
-    tokens, count = checks.array(name, xs, "time", kinds=(jnp.integer,)), len(embedding)
-    if checks.is_concrete(tokens) and not checks.concretely(lambda: bool(((tokens >= 0) & (tokens < count)).all())):
-        raise ValueError(f"{name} must be tokens in [0, {count}), as the embedding has {count} rows")
+        raise TypeError(f"{name} must be floating, got {xs.dtype}: rnn embeds no tokens; jax.nn.one_hot makes numbers")
+    count = len(embedding)
+    tokens = checks.integers(name, xs, "time", {}, 0, count)
     tokens = jnp.where(tokens < 0, count, tokens.astype(int))  # negative ones would count from the end
     return checks.concretely(lambda table, tokens: jnp.take(table, tokens, 0, mode="fill"), embedding, tokens)
 
 
-def check_network(rnn: Any, *, pieces: bool = False) -> None:
+def check_network(rnn: Any) -> None:
     """A network whose shapes fit together, of one floating dtype, with finite numbers."""
-    check_form(rnn, pieces=pieces)
+    check_form(rnn)
     checks.finite(rnn=rnn)
 
 
 def check_form(rnn: Any, sizes: dict[str, Any] | None = None, *, pieces: bool = False) -> Any:
-    """A network whose shapes fit together, of one floating dtype, which is returned; its values are not looked at."""
+    """A network whose shapes fit together, of one floating dtype, which is returned; its values are not looked at.
+
+    To `sizes` are added the widths of what comes in, of every layer and of what goes out.
+    """
     sizes = {} if sizes is None else sizes
     checks.instance("rnn", rnn, RNN, "maso_rnn.init")
     checks.instance("rnn.readout", rnn.readout, Readout, "maso_rnn.Readout")
-    if not isinstance(rnn.layers, tuple) or not rnn.layers:
+    if not isinstance(rnn.layers, tuple) or not all(isinstance(layer, Layer) for layer in rnn.layers or [None]):
         raise ValueError(f"rnn.layers must be a tuple of at least one Layer, got {type(rnn.layers).__name__}")
     require_pieces(rnn.activation) if pieces else activation_of(rnn.activation)
     dtype = checks.array("rnn.readout.kernel", rnn.readout.kernel, "hidden output").dtype
-    widths: dict[str, Any] = {}
+    below, sizes["layer"] = "input", len(rnn.layers)
     for l, layer in enumerate(rnn.layers):
-        checks.instance(name := f"rnn.layers[{l}]", layer, Layer, "maso_rnn.Layer")
-        widths = {"input": widths["hidden"]} if widths else sizes
-        axes = {"input_kernel": "input hidden", "recurrent_kernel": "hidden hidden | None", "bias": "hidden | None"}
-        checks.fields(name, layer, widths := dict(widths), dtype, **axes)
-        sizes.setdefault("input", widths["input"])
-    checks.fields("rnn.readout", rnn.readout, widths, dtype, kernel="hidden output", bias="output | None")
-    checks.fields("rnn", rnn, {"input": sizes["input"]}, dtype, embedding="token input | None")
+        axes = {"input_kernel": f"{below} hidden{l}", "recurrent_kernel": f"hidden{l} hidden{l} | None"}
+        checks.fields(f"rnn.layers[{l}]", layer, sizes, dtype, **axes, bias=f"hidden{l} | None")
+        below = f"hidden{l}"
+    checks.fields("rnn.readout", rnn.readout, sizes, dtype, kernel=f"{below} output", bias="output | None")
+    checks.fields("rnn", rnn, sizes, dtype, embedding="token input | None")
     if rnn.initial is not None:
-        _checked_state("rnn.initial", rnn.initial, rnn, dtype)
+        checks.layers("rnn.initial", rnn.initial, "hidden", sizes, dtype)
     return dtype
 
 
-def _checked_state(name: str, state: Any, rnn: RNN, dtype: Any) -> States:
-    """One (hidden,) for each layer of the network."""
-    if not isinstance(state, tuple) or len(state) != len(rnn.layers):
-        got = f"{len(state)}" if isinstance(state, tuple) else type(state).__name__
-        raise ValueError(f"{name} must be a tuple of one (hidden,) for each of {len(rnn.layers)} layers, got {got}")
-    widths = [{"hidden": layer.input_kernel.shape[1]} for layer in rnn.layers]
-    return tuple(checks.array(f"{name}[{l}]", h, "hidden", widths[l], dtype) for l, h in enumerate(state))
-
-
-def _first_state(rnn: RNN) -> States:
+def _first_state(rnn: RNN) -> Any:
+    """The learned state, else zeros, of NumPy where they can be: to put them on a device costs as much as checks."""
     if rnn.initial is not None:
         return rnn.initial
     kernels = [layer.input_kernel for layer in rnn.layers]
     if checks.is_concrete(kernels):
-        return tuple(checks.concretely(jnp.asarray, np.zeros(kernel.shape[1:], kernel.dtype)) for kernel in kernels)
+        return tuple(np.zeros(kernel.shape[1:], kernel.dtype) for kernel in kernels)
     return tuple(jnp.zeros_like(kernel, shape=kernel.shape[1:]) for kernel in kernels)
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from maso_rnn.dynamics import FixedPoints
-from maso_rnn.plots import COLOURS, new_axes
+from maso_rnn.style import COLOURS, legend, new_axes
 
 # how a point is drawn: its marker, and whether it is filled
 KINDS = {
@@ -56,7 +56,7 @@ def fixed_points_among_states(
     Source:
         Sussillo, Barak, *Opening the black box* (2013), figure 2; Golub, Sussillo, *FixedPointFinder* (2018).
     """
-    axes = new_axes(axes, width=6, height=5)
+    axes = new_axes(axes, width=7, height=5)
     points = _flat(found.states, 1)
     states = points if trajectories is None else _flat(trajectories, 2)
     centre, plane = _principal_plane(states.reshape(-1, states.shape[-1]))
@@ -107,7 +107,7 @@ def fixed_points_along_line(found: FixedPoints, *, axes: Axes | None = None) -> 
     Source:
         Strogatz, *Nonlinear dynamics and chaos* (1994), chapter 3, for such a bifurcation diagram.
     """
-    axes = new_axes(axes, width=6, height=4)
+    axes = new_axes(axes, width=7, height=4)
     points, inputs = _flat(found.states, 1), np.asarray(found.inputs, float)
     centre, plane = _principal_plane(points)
     _, along = _principal_plane(inputs)
@@ -142,7 +142,7 @@ def eigenvalues_of_points(found: FixedPoints, *, shown: int = 7, axes: Axes | No
     Source:
         Sussillo, Barak, *Opening the black box* (2013).
     """
-    axes = new_axes(axes, width=5, height=5)
+    axes = new_axes(axes, width=8, height=5)
     angle = np.linspace(0, 2 * np.pi, 400)
     axes.plot(np.cos(angle), np.sin(angle), color="#888888", linewidth=1, zorder=0)
     values, names = np.asarray(found.eigenvalues)[:shown], kinds(found)
@@ -161,7 +161,7 @@ def eigenvalues_of_points(found: FixedPoints, *, shown: int = 7, axes: Axes | No
     reach = 1.1 * max(1.0, float(np.abs(values).max(initial=0)))
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
     if len(values):
-        axes.legend(fontsize=7, loc="upper left")
+        legend(axes, outside=True)
     return axes
 
 
@@ -175,7 +175,7 @@ def _draw(axes: Axes, across: np.ndarray, up: np.ndarray, names: np.ndarray, siz
             label = f"{name}: {int(here.sum())}"
             handles.append(Line2D([], [], linestyle="", marker=marker, markerfacecolor=face, color=colour, label=label))
     if handles:
-        axes.legend(handles=handles, fontsize=8)
+        legend(axes, handles=handles, outside=True)
 
 
 def _flat(carry: Any, leading: int) -> np.ndarray:

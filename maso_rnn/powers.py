@@ -25,6 +25,8 @@ def power(exponent: Int[Array, "*shape"], dtype: Any) -> Float[Array, "*shape"]:
 
 
 def scaled(values: Float[Array, "*shape"], exponent: Int[Array, "*#shape"]) -> Float[Array, "*shape"]:
-    """Values · 2^exponent, in two steps, since one power alone may leave the range of floats."""
-    half = exponent // 2
-    return values * power(half, values.dtype) * power(exponent - half, values.dtype)
+    """Values · 2^exponent, exact wherever the result is a normal number, in steps of which none leaves the range."""
+    bias = 2 ** (jnp.finfo(values.dtype).nexp - 1) - 1
+    root = power(jnp.minimum((exponent + 1) >> 1, bias), values.dtype)  # finite, so that 0 stays 0
+    odd = (exponent & 1).astype(values.dtype)
+    return values * root * (1 - odd / 2) * root

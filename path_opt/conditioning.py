@@ -21,7 +21,7 @@ from jaxtyping import Array, PyTree
 from maso_rnn import checks
 from maso_rnn.network import RNN
 from path_opt.graph import ReductionGraph, at_sources, at_targets
-from path_opt.norms import log_kappa
+from path_opt.norms import check_recurrence, log_kappa
 from path_opt.rescaling import checked_view, exponential, gauge, like, moved, wide
 
 _MOST = 50  # Newton steps; a dozen is usual
@@ -66,6 +66,7 @@ def condition(params: PyTree, graph: ReductionGraph, num_steps: int, *, readout:
         time shares.
     """
     view = checked_view(params, graph)
+    check_recurrence(view.weights, graph)
     num_steps, readout = checks.size("num_steps", num_steps), checks.choice("readout", readout, ("last", "every"))
     return view.write(_condition(view.weights, num_steps, readout))
 

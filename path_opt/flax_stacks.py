@@ -27,12 +27,12 @@ def named(model: Any, activation: Any) -> tuple[PyTree, RNN]:
         cells = [cell for _, cell in nnx.iter_modules(model) if isinstance(cell, nnx.SimpleCell)]
         kinds = [cell.activation_fn for cell in cells] + [activation] * (activation is not None)
         if len(set(kinds)) > 1 or any(cell.residual for cell in cells):
-            raise ValueError("model must have cells of one activation, none of them residual")
+            raise ValueError("rnn must have cells of one activation, none of them residual")
         params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
         return params, _stack(params, kinds[0] if kinds else None, *_CELL["nnx"])
     if not isinstance(model, dict):
         raise ValueError(
-            f"model must hold exactly one maso_rnn.RNN or be a flax stack, got {type(model).__name__}; {_ELSE}"
+            f"rnn must hold exactly one maso_rnn.RNN or be a flax stack, got {type(model).__name__}; {_ELSE}"
         )
     return model, _stack(model, activation, *_CELL["linen"])
 
@@ -47,9 +47,9 @@ def _stack(params: PyTree, activation: Any, into: str, own: str) -> RNN:
     cells = sorted((part for part in parts if any(f"/{own}/" in f"/{name}" for name in parts[part])), key=_number)
     linear = [part for part in parts if part not in cells]
     if not cells or len(linear) != 1:
-        raise ValueError(f"model must hold SimpleCells {cells} and one linear layer after them, got {linear}; {_ELSE}")
+        raise ValueError(f"rnn must hold SimpleCells {cells} and one linear layer after them, got {linear}; {_ELSE}")
     if len({re.sub(r"\d+", "0", cell) for cell in cells}) > 1:
-        raise ValueError(f"model: the order of the cells {[cell.lstrip('/') for cell in cells]} is not told; {_ELSE}")
+        raise ValueError(f"rnn: the order of the cells {[cell.lstrip('/') for cell in cells]} is not told; {_ELSE}")
     if activation is None:
         raise ValueError('activation must be given, as activation="relu": linen parameters do not show it')
 
@@ -62,7 +62,7 @@ def _stack(params: PyTree, activation: Any, into: str, own: str) -> RNN:
     names = RNN(tuple(layers), readout, None, activation_of(activation))
     unknown = set().union(*parts.values()) - set(jax.tree.leaves(names))
     if unknown or readout.kernel is None:
-        raise ValueError(f"model has leaves of neither a SimpleCell nor a linear layer: {sorted(unknown)}; {_ELSE}")
+        raise ValueError(f"rnn has leaves of neither a SimpleCell nor a linear layer: {sorted(unknown)}; {_ELSE}")
     return names
 
 

@@ -36,7 +36,7 @@ _OTHER_TREE = (
     'give it the graph\'s leaves alone, as optax.partition({"rnn": transform, ...}, labels) does, or make the graph of '
     "the tree that the transform will see"
 )
-_FREEZE = "to freeze it, take its steps out afterwards: optax.chain(transform, optax.masked(optax.set_to_zero(), mask))"
+FREEZE = "to freeze it, take its steps out afterwards: optax.chain(transform, optax.masked(optax.set_to_zero(), mask))"
 _TRANSPOSE = "transpose kernels that are (out, in), as those of torch and equinox are"
 _UNTIE = "untie it (give the other place its own copy), or train it in weight space"
 _HOMOGENEOUS = 'rescaling would change the function; use "relu", "abs", "identity" or maso_rnn.leaky_relu(slope)'
@@ -203,12 +203,12 @@ class ReductionGraph:
 
 
 def reduction_graph(
-    model: PyTree, *, activation: str | Activation | None = None, skeleton: str = "largest"
+    rnn: PyTree, *, activation: str | Activation | None = None, skeleton: str = "largest"
 ) -> ReductionGraph:
     """Which weights of a network are edges between which units: what every function and transform here is given.
 
     Args:
-        model: a `maso_rnn.RNN`, or a pytree (of a whole model's parameters) that holds exactly one; a flax
+        rnn: a `maso_rnn.RNN`, or a pytree (of a whole model's parameters) that holds exactly one; a flax
             `nnx.Module` whose weights are those of stacked `nnx.SimpleCell`s and one `nnx.Linear` that reads the
             last; or the variables of such a linen model, of `nn.SimpleCell`s and one `nn.Dense`.
         activation: of linen cells, a name or the function, since variables do not show it; else leave it out.
@@ -236,17 +236,17 @@ def reduction_graph(
     Source:
         Wang, Meng, Chen, Liu, Ma, Liu (2019), the reduction graph; Meng et al. (2019), the skeleton method.
     """
-    nodes = jax.tree.leaves_with_path(model, is_leaf=lambda node: isinstance(node, RNN))
+    nodes = jax.tree.leaves_with_path(rnn, is_leaf=lambda node: isinstance(node, RNN))
     found = [(path, node) for path, node in nodes if isinstance(node, RNN)]
     if not found:
-        params, names = flax_stacks.named(model, activation)
-        return _graph(params, names, skeleton, "model")
+        params, names = flax_stacks.named(rnn, activation)
+        return _graph(params, names, skeleton, "rnn")
     if len(found) > 1:
-        raise ValueError(f"model must be or hold exactly one maso_rnn.RNN, got {len(found)} in {type(model).__name__}")
+        raise ValueError(f"rnn must be or hold exactly one maso_rnn.RNN, got {len(found)} in {type(rnn).__name__}")
     ((prefix, network),) = found
     check_form(network)
     names = jax.tree_util.tree_map_with_path(lambda path, _: _name((*prefix, *path)), network)
-    return _graph(model, names, skeleton, "model")
+    return _graph(rnn, names, skeleton, "rnn")
 
 
 def reduction_graph_from_paths(
@@ -331,7 +331,7 @@ def _check_leaves(graph: ReductionGraph, named: Collection[str], there: Collecti
     if missing := [name for name in graph.shapes if name not in named]:
         raise ValueError(f"{what} lacks a leaf that the graph names: {_list(missing)}; {_OTHER_TREE}")
     if masked := [name for name in _kernels(graph.names) if name not in there]:
-        raise ValueError(f"{what}: the kernel {_list(masked)} is masked, and paths lead through it; {_FREEZE}")
+        raise ValueError(f"{what}: the kernel {_list(masked)} is masked, and paths lead through it; {FREEZE}")
 
 
 def _checked_leaf(name: str, leaf: Any, shape: tuple[int, ...], dtype: Any) -> Array:

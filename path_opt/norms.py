@@ -31,7 +31,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from maso_rnn import checks, powers
 from maso_rnn.network import RNN, Layer, Readout
-from path_opt.graph import ReductionGraph, View, at_sources, at_targets
+from path_opt.graph import FREEZE, ReductionGraph, View, at_sources, at_targets
 from path_opt.guard import Steps, checked_rate, clipped, guarded
 from path_opt.rescaling import Gauge, centred, checked_view, like, shifted, wide
 
@@ -108,6 +108,7 @@ def path_norm(
         Neyshabur, Wu, Salakhutdinov, Srebro (2016), equation 5.
     """
     view = checked_view(params, graph)
+    check_recurrence(view.weights, graph)
     num_steps, readout = checks.size("num_steps", num_steps), checks.choice("readout", readout, ("last", "every"))
     return _path_norm(view.weights, num_steps, checks.flag("log", log), readout)
 
@@ -143,6 +144,9 @@ def scale_by_path_norm(
     that share: they are finite, and so are taken and not counted as skipped. Such a network does better without a
     learned initial state, or with `equivariant_adam`.
 
+    Of biases and initial states that are masked, as `optax.partition` does, the paths that begin there are left out of
+    γ². A recurrent kernel that is masked is refused: freeze it by taking its steps out afterwards.
+
     κ¹ costs one pass of a single sequence, κ² a product of two (hidden, hidden) matrices at each step; neither depends
     on the batch. Clipping or decay of weights before it in a chain is not invariant.
 
@@ -159,7 +163,8 @@ def scale_by_path_norm(
 
     Returns:
         A transform with the state `GuardedState(inner=PathNormState(...), ...)`. Its `init` and `update` refuse
-        parameters that do not fit the graph, and its `init` a readout that is all zeros.
+        parameters that do not fit the graph, or with a masked recurrent kernel; and its `init` a readout that is all
+        zeros.
 
     Raises:
         ValueError: if `num_steps` or `refresh_every` is below 1, or `readout` is neither.
@@ -257,10 +262,12 @@ def _by_path_norm(
 
     def init(params: PyTree, weights: RNN | None) -> PathNormState:
         if weights is not None:
+            check_recurrence(weights, graph)
             _check_readout(weights, graph)
         return PathNormState(inner.init(params), jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
 
     def update(view: View, gradient: RNN, state: PathNormState, extra: Mapping[str, Any]) -> tuple[RNN, PathNormState]:
+        check_recurrence(view.weights, graph)
         roots = view.read(state.root_kappa, "state.root_kappa")
         seen, roots, step = _enter(view.weights, gradient, roots, state.step, options)
         steps, inner_state = inner.update(view.write(seen), state.inner, **extra)
@@ -292,6 +299,13 @@ def _check_readout(weights: RNN, graph: ReductionGraph) -> None:
         raise ValueError(
             f"leaf {graph.names.readout.kernel!r}: the readout is all zeros, and the path norm 0; {_START}"
         )
+
+
+def check_recurrence(weights: RNN, graph: ReductionGraph) -> None:
+    """Every recurrent kernel that the graph names: without its numbers the paths through it are not known."""
+    pairs = zip((layer.recurrent_kernel for layer in graph.names.layers), weights.layers, strict=True)
+    if masked := [name for name, layer in pairs if name is not None and layer.recurrent_kernel is None]:
+        raise ValueError(f"params: the kernel {masked[0]} is masked, and the metric of paths needs it; {FREEZE}")
 
 
 class _Squared(NamedTuple):

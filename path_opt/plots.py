@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from maso_rnn.network import Layer
 from maso_rnn.style import COLOURS, INK, legend, new_axes
 from path_opt.graph import ReductionGraph
 
@@ -70,6 +71,8 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
                 zorder=2 if skeleton else 1,
             )
     for column, layer in enumerate(weights.layers, start=1):
+        if layer.recurrent_kernel is None:
+            continue
         kernel = np.asarray(layer.recurrent_kernel)
         relative = np.abs(kernel) / max(np.abs(kernel).max(), np.finfo(np.float32).tiny)
         for (i, j), weight in np.ndenumerate(kernel):
@@ -89,7 +92,7 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
             )
     for column, height in enumerate(heights):
         axes.scatter(np.full(len(height), column), height, s=90, color="white", edgecolors=INK, zorder=3)
-    names = ["inputs", *[f"layer {l}\n(arcs: recurrent)" for l in range(len(graph.widths))], "outputs"]
+    names = ["inputs", *[_title(l, layer) for l, layer in enumerate(weights.layers)], "outputs"]
     axes.set_xticks(range(len(sizes)), names)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -104,3 +107,7 @@ def draw_graph(params: PyTree, graph: ReductionGraph, *, axes: Axes | None = Non
     handles.append(Line2D([], [], color=INK, linewidth=1.0, linestyle=(0, (3, 2)), label="negative"))
     legend(axes, handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
     return axes
+
+
+def _title(number: int, layer: Layer) -> str:
+    return f"layer {number}" if layer.recurrent_kernel is None else f"layer {number}\n(arcs: recurrent)"

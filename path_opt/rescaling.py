@@ -13,7 +13,7 @@ are computed with in float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -187,56 +187,97 @@ def gauge(weights: RNN) -> list[Scaled]:
     at inputs and at the constant of the biases, q² from ones at the outputs, and each follows the squared weights for 4
     recurrent steps.
     """
-    into, out_of, _ = _distances(weights)
-    return [_middle(r, q) for r, q in zip(into, out_of, strict=True)]
+    units, _ = _middles(weights)
+    return units
 
 
 def centred(weights: RNN) -> Gauge:
     """The gauge in which weights on a path are at most about 1, and the largest path is."""
-    into, out_of, total = _distances(weights)
-    largest = jnp.where(total.mantissa > 0, total.exponent, _NOTHING).max()
+    middles, outputs = _middles(weights)
+    largest = _normal(*outputs).exponent.max()
     largest = jnp.where(largest == _NOTHING, 0, largest)
-    units = tuple(_middle(r, q).exponent for r, q in zip(into, out_of, strict=True))
+    units = tuple(unit.exponent + powers.exponent(unit.mantissa) for unit in middles)
     return Gauge(units, -(largest // 2), largest - largest // 2)
 
 
-def _distances(weights: RNN) -> tuple[list[Scaled], list[Scaled], Scaled]:
-    """For each layer r² and q², and r² of the outputs, with exponents of r and q: r² = mantissa · 4^exponent."""
-    one = jnp.ones((), weights.readout.kernel.dtype)
-    zero = jnp.zeros((), jnp.int32)
+class _Sums(NamedTuple):
+    """Sums of squared paths: plain numbers, or `Scaled` with exponents of r and q, r² = mantissa · 4^exponent.
 
-    def ones(count: int) -> Scaled:
-        return Scaled(jnp.broadcast_to(one, (count,)), jnp.broadcast_to(zero, (count,)))
+    Attributes:
+        into: for each layer r², and last that of the outputs.
+        out_of: for each layer q².
+        drives: the same without recurrent steps, which are the smallest sums on the way.
+    """
 
-    into, out_of = [], []
+    into: list[Any]
+    out_of: list[Any]
+    drives: list[Any]
+
+
+class _Arithmetic(NamedTuple):
+    """How numbers of units are made, led along an axis of a kernel, and added."""
+
+    ones: Callable[[int], Any]
+    through: Callable[[Array, Any, int], Any]
+    add: Callable[[Any, Any], Any]
+
+
+def _middles(weights: RNN) -> tuple[list[Scaled], Scaled]:
+    """For each unit (r / q)^(1/2), and r² of the outputs with exponents of r.
+
+    Plain sums are tried first. All terms are positive, and those that the dtype loses make no difference as long as
+    every sum is within the cube root of its range.
+    """
+    dtype = weights.readout.kernel.dtype
+    exact = _Arithmetic(lambda n: _unscaled(jnp.ones(n, dtype)), _through, _sum)
+    plain = _Arithmetic(lambda n: jnp.ones(n, dtype), lambda k, v, axis: jnp.tensordot(v, k, (0, axis)), jnp.add)
+    sums = _sums(jax.tree.map(jnp.square, weights), plain)
+    farthest = jnp.concatenate([*sums.into, *sums.out_of, *(1 / drive for drive in sums.drives)]).max()
+
+    def of(sums: _Sums) -> tuple[list[Scaled], Scaled]:
+        return [_middle(r, q) for r, q in zip(sums.into, sums.out_of, strict=False)], sums.into[-1]
+
+    within = farthest < 2.0 ** (jnp.finfo(dtype).maxexp // 3)
+    return jax.lax.cond(within, lambda: of(jax.tree.map(_unscaled, sums)), lambda: of(_sums(weights, exact)))
+
+
+def _unscaled(values: Array) -> Scaled:
+    return Scaled(values, jnp.zeros(values.shape, jnp.int32))
+
+
+def _sums(weights: RNN, arithmetic: _Arithmetic) -> _Sums:
+    ones, through, add = arithmetic
+    into, out_of, drives = [], [], []
     below = ones(weights.layers[0].input_kernel.shape[0])
     for layer in weights.layers:
-        drive = _through(layer.input_kernel, below)
+        drive = through(layer.input_kernel, below, 0)
         if layer.bias is not None:
-            drive = _sum(drive, _through(layer.bias[None], ones(1)))
+            drive = add(drive, through(layer.bias[None], ones(1), 0))
         below = drive
         for _ in range(_STEPS if layer.recurrent_kernel is not None else 0):
-            below = _sum(drive, _through(layer.recurrent_kernel, below))
+            below = add(drive, through(layer.recurrent_kernel, below, 0))
+        drives.append(drive)
         into.append(below)
-    total = _through(weights.readout.kernel, below)
+    outputs = through(weights.readout.kernel, below, 0)
     if weights.readout.bias is not None:
-        total = _sum(total, _through(weights.readout.bias[None], ones(1)))
-    above = _through(weights.readout.kernel.T, ones(weights.readout.kernel.shape[1]))
+        outputs = add(outputs, through(weights.readout.bias[None], ones(1), 0))
+    above = through(weights.readout.kernel, ones(weights.readout.kernel.shape[1]), 1)
     for layer in weights.layers[::-1]:
         drive = above
         for _ in range(_STEPS if layer.recurrent_kernel is not None else 0):
-            above = _sum(drive, _through(layer.recurrent_kernel.T, above))
+            above = add(drive, through(layer.recurrent_kernel, above, 1))
+        drives.append(drive)
         out_of.append(above)
-        above = _through(layer.input_kernel.T, above)
-    return into, out_of[::-1], total
+        above = through(layer.input_kernel, above, 1)
+    return _Sums([*into, outputs], out_of[::-1], [*drives, outputs])
 
 
-def _through(kernel: Array, values: Scaled) -> Scaled:
+def _through(kernel: Array, values: Scaled, axis: int) -> Scaled:
     """Σ_s kernel_st² · value_s for each t, of values mantissa · 4^exponent."""
+    kernel = kernel if axis == 0 else kernel.T
     onto = jnp.where(kernel == 0, _NOTHING, powers.exponent(kernel)) + values.exponent[:, None]
     top = onto.max(axis=0)
-    # at most 1; a weight of zero stays one, however large its unit
-    terms = powers.scaled(kernel, jnp.where(kernel == 0, 0, values.exponent[:, None] - top))
+    terms = powers.scaled(kernel, values.exponent[:, None] - top)  # at most 1
     return _normal(values.mantissa @ jnp.square(terms), top)
 
 

@@ -6,8 +6,8 @@ for reading them:
 
     axes          "time-channel", or "channel-time" as aeon's and sktime's arrays are.
     times         None where samples are evenly spaced; else which channel holds their times, ascending.
-    missing       "refuse" NaN; "interpolate" over them in time; or "channel", which also adds a channel for each one
-                  that says where it was missing.
+    missing       "refuse" NaN and what is masked; "interpolate" over them in time; or "channel", which also adds a
+                  channel for each one that says where it was missing.
     standardize   whether each channel is brought to mean 0 and deviation 1 of the series that were fitted.
 
 What is further in the past than the longest fitted series is left out by all but `SignatureFeatures`: they look back
@@ -16,6 +16,7 @@ from the end of a series, before whose beginning there is no input.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -40,13 +41,19 @@ LARGEST_BATCH = 128  # cases that are worked on together
 MOST_PAIRED = 500  # cases whose distances the median heuristic takes
 
 
+# settings are fields, and nothing else: scikit-learn reads them off the signature, and makes estimators again by them
+_estimator = dataclasses.dataclass(eq=False, repr=False)
+
+
+@_estimator
 class _OfSeries(TransformerMixin, BaseEstimator):
     """What reads series: as the module says."""
 
-    axes: str
-    times: int | None
-    missing: str
-    standardize: bool
+    _: dataclasses.KW_ONLY
+    axes: str = "time-channel"
+    times: int | None = None
+    missing: str = "refuse"
+    standardize: bool = True
 
     def fit(self, X: Any, y: Any = None) -> _OfSeries:
         """Learn what is needed of the series `X`; `y` is not used."""
@@ -99,10 +106,12 @@ class _OfSeries(TransformerMixin, BaseEstimator):
         """Each series as an array (time, channel)."""
         if not _is_series(X):
             finite: Any = True if self.missing == "refuse" else "allow-nan"
-            table = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=finite)
+            table = validate_data(self, _unmasked(X), reset=reset, dtype=np.float64, ensure_all_finite=finite)
             return [row[:, None] for row in table]
-        cases = [np.asarray(case, np.float64) for case in X]
-        cases = [case[:, None] if case.ndim == 1 else case for case in cases]
+        cases = [np.asarray(_unmasked(case)) for case in X]
+        if any(np.iscomplexobj(case) for case in cases):
+            raise ValueError("X must hold real series, got complex numbers")
+        cases = [np.asarray(case if case.ndim > 1 else case[:, None], np.float64) for case in cases]
         if self.axes == "channel-time":
             cases = [case.T for case in cases]
         shapes = sorted({case.shape for case in cases})
@@ -152,9 +161,23 @@ _Sampled = tuple[np.ndarray, np.ndarray]
 def _is_series(X: Any) -> bool:
     """Whether `X` holds one array for each series, not one row of a table."""
     if isinstance(X, list | tuple):
-        shapes = [np.shape(case) for case in X if isinstance(case, np.ndarray | jax.Array)]
-        return bool(shapes) and len(shapes) == len(X) and (len(set(shapes)) > 1 or len(shapes[0]) == 2)
-    return getattr(X, "ndim", 2) == 3
+        try:
+            shapes = {np.shape(case) for case in X}
+        except ValueError:
+            raise ValueError("X must hold series (time, channel), got one whose rows are not equally long") from None
+        return bool(shapes) and () not in shapes and (len(shapes) > 1 or len(min(shapes)) > 1)
+    axes = getattr(X, "ndim", 2)
+    if axes == 0 or axes > 3 or (axes == 1 and X.dtype == object and all(map(np.ndim, X))):
+        raise ValueError(
+            f"X must be one array (case, time, channel) or a list of series of any lengths, got an array of shape "
+            f"{X.shape} and {X.dtype}; list(X) makes a list of it"
+        )
+    return bool(axes == 3)
+
+
+def _unmasked(series: Any) -> Any:
+    """NaN where a masked array is masked."""
+    return series.astype(float).filled(np.nan) if isinstance(series, np.ma.MaskedArray) else series
 
 
 def _in_batches(function: Callable[[Any], Any], cases: list[np.ndarray]) -> np.ndarray:
@@ -170,11 +193,16 @@ def _in_batches(function: Callable[[Any], Any], cases: list[np.ndarray]) -> np.n
     return np.concatenate(found)[: len(cases)]
 
 
+def _signatures(increments: list[np.ndarray], depth: int) -> np.ndarray:
+    return _in_batches(lambda x: of_increments(x, depth), increments)
+
+
 def _words(letters: list[str], depth: int) -> np.ndarray:
     words = itertools.chain.from_iterable(itertools.product(letters, repeat=k) for k in range(1, depth + 1))
     return np.array([f"S({', '.join(word)})" for word in words], dtype=object)
 
 
+@_estimator
 class SignatureFeatures(_OfSeries):
     """The signature of each series, as features that see in which order things happen.
 
@@ -198,20 +226,11 @@ class SignatureFeatures(_OfSeries):
         1.0
     """
 
-    def __init__(
-        self,
-        depth: int = 2,
-        *,
-        add_time: bool = True,
-        lead_lag: bool = False,
-        base_point: bool = True,
-        axes: str = "time-channel",
-        times: int | None = None,
-        missing: str = "refuse",
-        standardize: bool = True,
-    ):
-        self.depth, self.add_time, self.lead_lag, self.base_point = depth, add_time, lead_lag, base_point
-        self.axes, self.times, self.missing, self.standardize = axes, times, missing, standardize
+    depth: int = 2
+    _: dataclasses.KW_ONLY
+    add_time: bool = True
+    lead_lag: bool = False
+    base_point: bool = True
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """The words of channels, such as "S(time, x0)"."""
@@ -231,8 +250,7 @@ class SignatureFeatures(_OfSeries):
         self.duration_ = max(times[-1] - times[0] for times, _ in series) or 1.0
 
     def _of(self, series: list[_Sampled]) -> np.ndarray:
-        depth = self.depth
-        return _in_batches(lambda x: of_increments(x, depth), [self._increments(*case) for case in series])
+        return _signatures([self._increments(*case) for case in series], self.depth)
 
     def _increments(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
         times = (times - times[0])[:, None] / self.duration_
@@ -270,6 +288,7 @@ def _step_edges(times: np.ndarray) -> np.ndarray:
     return np.append(times, 2 * times[-1] - times[-2] if len(times) > 1 else times[-1] + 1)
 
 
+@_estimator
 class ResponseFeatures(_OfControls):
     """The response feature of each series: what a stochastic RNN driven by it can make of it, linearly.
 
@@ -287,18 +306,8 @@ class ResponseFeatures(_OfControls):
         (5, 20)
     """
 
-    def __init__(
-        self,
-        order: int = 2,
-        depth: int = 2,
-        *,
-        axes: str = "time-channel",
-        times: int | None = None,
-        missing: str = "refuse",
-        standardize: bool = True,
-    ):
-        self.order, self.depth = order, depth
-        self.axes, self.times, self.missing, self.standardize = axes, times, missing, standardize
+    order: int = 2
+    depth: int = 2
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """The words of channels by polynomials, such as "S(x0·P0, x0·P1)"."""
@@ -311,14 +320,14 @@ class ResponseFeatures(_OfControls):
         super()._learn(series)
 
     def _of(self, series: list[_Sampled]) -> np.ndarray:
-        depth = self.depth
-        return _in_batches(lambda x: of_increments(x, depth), [self._increments(*case) for case in series])
+        return _signatures([self._increments(*case) for case in series], self.depth)
 
     def _increments(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
         basis = basis_integrals(np.concatenate([[-1.0], self._clock(times)]), self.order)[1:]
         return np.einsum("ki,km->kim", values, basis).reshape(len(values), -1)
 
 
+@_estimator
 class ResponseKernel(ClassNamePrefixFeaturesOutMixin, _OfControls):
     """How alike series are to a stochastic RNN: the normalised response kernel with each fitted series.
 
@@ -338,17 +347,7 @@ class ResponseKernel(ClassNamePrefixFeaturesOutMixin, _OfControls):
         (2, 5)
     """
 
-    def __init__(
-        self,
-        bandwidth: float | str = "median",
-        *,
-        axes: str = "time-channel",
-        times: int | None = None,
-        missing: str = "refuse",
-        standardize: bool = True,
-    ):
-        self.bandwidth = bandwidth
-        self.axes, self.times, self.missing, self.standardize = axes, times, missing, standardize
+    bandwidth: float | str = "median"
 
     def _learn(self, series: list[_Sampled]) -> None:
         super()._learn(series)
@@ -379,6 +378,7 @@ def _readout_has(name: str) -> Callable[[Any], bool]:
     return lambda self: hasattr(self._readout(), name)
 
 
+@_estimator
 class Reservoir(ClassNamePrefixFeaturesOutMixin, _OfControls):
     """A random stochastic RNN, not trained, with a trained readout of its mean states.
 
@@ -404,28 +404,17 @@ class Reservoir(ClassNamePrefixFeaturesOutMixin, _OfControls):
         (3,)
     """
 
-    def __init__(
-        self,
-        hidden: int = 100,
-        readout: Any = None,
-        *,
-        radius: float = 0.9,
-        input_scale: float = 1.0,
-        decay_time: float = 1.5,
-        noise: float = 0.02,
-        dt: float = 0.2,
-        samples: int = 4,
-        paths: int = 2,
-        random_state: Any = None,
-        axes: str = "time-channel",
-        times: int | None = None,
-        missing: str = "refuse",
-        standardize: bool = True,
-    ):
-        self.hidden, self.readout, self.radius, self.input_scale = hidden, readout, radius, input_scale
-        self.decay_time, self.noise, self.dt, self.samples = decay_time, noise, dt, samples
-        self.paths, self.random_state = paths, random_state
-        self.axes, self.times, self.missing, self.standardize = axes, times, missing, standardize
+    hidden: int = 100
+    readout: Any = None
+    _: dataclasses.KW_ONLY
+    radius: float = 0.9
+    input_scale: float = 1.0
+    decay_time: float = 1.5
+    noise: float = 0.02
+    dt: float = 0.2
+    samples: int = 4
+    paths: int = 2
+    random_state: Any = None
 
     def __sklearn_tags__(self) -> Any:
         tags, readout = super().__sklearn_tags__(), get_tags(self._readout())

@@ -219,7 +219,7 @@ def response_gram(
     """
     sizes: dict[str, int] = {}
     a = checks.array("controls_a", controls_a, "a step input", sizes)
-    b = checks.array("controls_b", controls_b, "b step input", sizes, a.dtype)
+    b = checks.array("controls_b", controls_b, "b step input", sizes, controls_a.dtype)
     edges, normalize = _edges(times, sizes["step"]), checks.flag("normalize", normalize)
     if len(a) * len(b) > LARGEST_GRAM:
         raise ValueError(

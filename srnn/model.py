@@ -227,7 +227,7 @@ def from_rate_network(
     sizes = {"hidden": np.shape(recurrent_kernel)[-1] if np.ndim(recurrent_kernel) else 0}
     recurrent = checks.array("recurrent_kernel", recurrent_kernel, "hidden hidden", sizes)
     arrays = [
-        checks.array(name, value, axes, sizes, recurrent.dtype)
+        checks.array(name, value, axes, sizes, recurrent_kernel.dtype)
         for name, value, axes in (("input_kernel", input_kernel, "input hidden"), ("bias", bias, "hidden"))
     ]
     hidden = sizes["hidden"]
@@ -382,7 +382,7 @@ def _read_system(model: System) -> System:
     dtype, hidden = _precise("model.noise_kernel", kernel.dtype), sizes["hidden"]
     inputs = model.input_kernel
     if inputs is not None:
-        inputs = checks.array("model.input_kernel", inputs, "input hidden", sizes, dtype)
+        inputs = checks.array("model.input_kernel", inputs, "input hidden", sizes, model.noise_kernel.dtype)
     known = 1 if model.input_size is None else checks.size("model.input_size", model.input_size)
     channels = sizes.get("input", known)
     params = jax.tree.map(lambda leaf: checks.concretely(jnp.asarray, leaf), model.params)

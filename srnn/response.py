@@ -39,7 +39,7 @@ from srnn.simulation import (
     step,
     step_indices,
 )
-from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool
+from srnn.statistics import Chunks, Moments, centred, chunks_of, lost, moments, pool, z_score
 
 Method: TypeAlias = Literal["adjoint", "tangent", "malliavin"]
 LARGEST_KERNEL = 2**26  # numbers in a kernel
@@ -118,7 +118,8 @@ def response_kernel(
         burn_in: time to run without input before the first step, 0 for none, towards stationarity; see `Kernel.trend`.
         solver: as for `simulate`.
         increments: as for `simulate`; "malliavin" needs "gaussian".
-        compare: whether to compare with a finite response, by four more forward runs: see `Kernel.mismatch`.
+        compare: whether to compare with a finite response, by four more forward runs and a forward derivative (which
+            functions with a rule for the reverse alone do not have): see `Kernel.mismatch`.
 
     Returns:
         `Kernel(times, values, stderr, lags, growth, diverged, trend, mismatch, groups)`.
@@ -215,6 +216,7 @@ def _kernel(
     estimate = _ESTIMATORS[method, order]
     dtype = dtype_of(run.model)
     grid = grid._replace(paths=chunks.size)
+    along = constant_input(run, chosen)
 
     def one(sums: Array, chunk: tuple[Array, Array, Array, Array]) -> tuple[Array, tuple]:
         initial, key, counted, group = chunk
@@ -224,7 +226,7 @@ def _kernel(
         collect = Collect(counted, member if order == 1 else None)
         found, last, growth = estimate(own, grid, start, chosen, collect)
         change, bad = ends(run, start, last, counted)
-        beside = compared(own, grid, start, chosen, order, counted) if compare else None
+        beside = compared(own, grid, start, along, order, counted) if compare else None
         return sums if found.groups is None else sums + found.groups, (found.moments, change, growth, bad, beside)
 
     shape = (chunks.groups, len(chosen), run.control.shape[1], output_size(run)) if order == 1 else ()
@@ -241,7 +243,7 @@ def _kernel(
     lags = jnp.asarray((grid.steps - np.asarray(chosen)) * grid.dt, dtype)
     apart = None if beside is None else mismatch(beside)
     carried = None if method == "malliavin" else growth.max()
-    return Kernel(times, values, stderr, lags, carried, diverged.sum(), change / spread, apart, groups)
+    return Kernel(times, values, stderr, lags, carried, diverged.sum(), z_score(change, spread), apart, groups)
 
 
 def scan_chunks(one: Callable, run: Run, carry: Array, parts: tuple[Array, ...]) -> tuple[Any, Any]:
@@ -277,6 +279,11 @@ class Collect(NamedTuple):
         if self.member is None:
             return Collected(moments(values, self.counted, axis), None)
         return Collected(moments(values, self.counted, axis), jnp.tensordot(self.member, values, ((0,), (axis,))))
+
+
+def constant_input(run: Run, chosen: tuple[int, ...]) -> Float[Array, "step input"]:
+    """One in the chosen steps, zero in the others."""
+    return jnp.zeros_like(run.control).at[jnp.asarray(chosen)].set(1.0)
 
 
 def ends(run: Run, start: Array, last: Array, counted: Array) -> tuple[Moments, Array]:
@@ -466,6 +473,19 @@ _ESTIMATORS: dict[tuple[str, int], Callable[..., Estimate]] = {
 }
 
 
+def scaled_noise(model: Model) -> tuple[Array, Array, Array]:
+    """The noise kernel with each unit in units of its own noise, those units, and its inverse, or pseudo-inverse."""
+    sigma = noise_matrix(model)
+    # from infinities LAPACK's SVD does not return
+    sigma = jnp.where(jnp.isfinite(sigma).all(), sigma, jnp.nan)
+    largest = jnp.abs(sigma).max(axis=0)
+    unit = jnp.where(largest > 0, largest, 1)
+    sigma = sigma / unit
+    if model.noise_kernel.ndim == 1:
+        return sigma, unit, sigma
+    return sigma, unit, jnp.linalg.pinv(sigma, rtol=max(sigma.shape) * jnp.finfo(sigma.dtype).eps)
+
+
 @jax.jit
 def _shift(model: Model, pushes: Array) -> tuple[Array, Array]:
     """The noise θ, (row, noise), with θ @ noise_kernel = pushes, and which units of each push noise reaches.
@@ -473,21 +493,12 @@ def _shift(model: Model, pushes: Array) -> tuple[Array, Array]:
     Each unit is measured by its own noise: a strong push must not cover for a weak one elsewhere. What noise does not
     make is NaN.
     """
-    sigma = noise_matrix(model)
-    # from infinities LAPACK's SVD does not return
-    sigma = jnp.where(jnp.isfinite(sigma).all(), sigma, jnp.nan)
-    size = jnp.sqrt((sigma**2).sum(axis=0))
-    unit = jnp.where(size > 0, size, 1)
-    sigma, wanted = sigma / unit, pushes / unit
-    eps = jnp.finfo(pushes.dtype).eps
-    if model.noise_kernel.ndim == 1:
-        shift = jnp.where(size > 0, wanted * sigma.diagonal(), 0)
-    else:
-        inverse = jnp.linalg.pinv(sigma, rtol=max(sigma.shape) * eps)
-        shift = wanted @ inverse
-        shift = shift + (wanted - shift @ sigma) @ inverse
-    rounding = 8 * len(sigma) * eps * (jnp.abs(shift) @ jnp.abs(sigma) + jnp.abs(wanted))
-    reached = jnp.where(size > 0, jnp.abs(shift @ sigma - wanted) <= rounding, pushes == 0)
+    sigma, unit, inverse = scaled_noise(model)
+    wanted = pushes / unit
+    shift = wanted @ inverse
+    shift = shift + (wanted - shift @ sigma) @ inverse
+    rounding = 8 * len(sigma) * jnp.finfo(pushes.dtype).eps * (jnp.abs(shift) @ jnp.abs(sigma) + jnp.abs(wanted))
+    reached = jnp.where(sigma.any(axis=0), jnp.abs(shift @ sigma - wanted) <= rounding, pushes == 0)
     return jnp.where(reached.all(axis=1, keepdims=True), shift, jnp.nan), reached
 
 

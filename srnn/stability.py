@@ -93,9 +93,8 @@ def _srnn_modes(model: SRNN) -> _Modes:
     kernel = np.asarray(model.recurrent_kernel, np.float64)
     jacobians = [_rates(slope * kernel - _dense(model.decay)) for slope in far]
     if not slopes.affine:
-        # an estimate of the fastest mode where an activation that saturates is steepest, without eigenvalues
-        saturates = slopes.far == (0.0, 0.0)
-        steep = [-np.array([np.abs(decays).max() + slopes.steepest * _norm(kernel)])] if saturates else []
+        # an estimate of the fastest mode where a bounded activation is steepest, without eigenvalues
+        steep = [-np.array([np.abs(decays).max() + slopes.steepest * _norm(kernel)])] if slopes.bounded else []
         return _Modes([decays, *jacobians], steep)
     (rates,) = jacobians or [decays]
     if rates.real.max() >= 0:
@@ -107,21 +106,32 @@ def _srnn_modes(model: SRNN) -> _Modes:
 
 
 def _system_modes(model: System, dt: float, steps: int, start: Array, row: Array) -> _Modes:
+    starts = checks.concretely(jnp.atleast_2d, start)
+    at_start = np.asarray(checks.concretely(_drifts, model, starts, row))
+    if not np.isfinite(at_start).all():
+        path, unit = np.argwhere(~np.isfinite(at_start))[0]
+        raise ValueError(f"drift must be finite at the start, got {at_start[path, unit]} (path {path}, unit {unit})")
     if hidden_size(model) > LARGEST_JACOBIAN:
         return _Modes([], [])
-    first = start if start.ndim == 1 else start[0]
-    found = checks.concretely(functools.partial(_pilot, steps=min(steps, _PILOT_STEPS)), model, first, row, dt)
-    at_start, jacobians = (np.asarray(x, np.float64) for x in found)
-    if not np.isfinite(at_start).all():
-        raise ValueError(f"drift must be finite at the start, got {at_start}")
+    pilot = functools.partial(_pilot, steps=min(steps, _PILOT_STEPS))
+    try:
+        jacobians = np.asarray(checks.concretely(pilot, model, starts, row, dt), np.float64)
+    except (TypeError, ValueError):  # a drift without forward derivatives, which can be run nevertheless
+        return _Modes([], [])
     rates = [_rates(jacobian) for jacobian in jacobians if np.isfinite(jacobian).all()]
     limits = [largest_step(r, 1) for r in rates]
     return _Modes([rates[int(np.argmax(limits))]] if rates else [], rates)
 
 
+@jax.jit
+def _drifts(model: System, starts: Array, row: Array) -> Array:
+    return rate(model, starts, row)
+
+
 @functools.partial(jax.jit, static_argnames="steps")
-def _pilot(model: System, start: Array, row: Array, dt: Array, *, steps: int) -> tuple[Array, Array]:
-    """The drift at the start, and the Jacobians there and where a few paths are after some steps."""
+def _pilot(model: System, starts: Array, row: Array, dt: Array, *, steps: int) -> Array:
+    """The drift's Jacobians at the first start, and where a few paths from there are after some steps."""
+    start = starts[0]
     states = jnp.broadcast_to(start, (_PILOT_PATHS, *start.shape))
     key = jax.random.key(0)
 
@@ -131,8 +141,7 @@ def _pilot(model: System, start: Array, row: Array, dt: Array, *, steps: int) ->
 
     last, _ = jax.lax.scan(step, states, jnp.arange(steps))
     looked_at = jnp.concatenate([start[None], last])
-    jacobians = jax.vmap(jax.jacfwd(lambda h: rate(model, h[None], row)[0]))(looked_at)
-    return rate(model, start[None], row)[0], jacobians
+    return jax.vmap(jax.jacfwd(lambda h: rate(model, h[None], row)[0]))(looked_at)
 
 
 class _Slopes(NamedTuple):
@@ -142,25 +151,31 @@ class _Slopes(NamedTuple):
         far: its slopes at −∞ and ∞; NaN where they have no limit.
         steepest: the largest slope at the points looked at.
         affine: whether all slopes are equal.
+        bounded: whether it is not larger far out than near zero.
     """
 
     far: tuple[float, float]
     steepest: float
     affine: bool
+    bounded: bool
 
 
+# the two outermost on either side are far out
 _POINTS = (-1e4, -1e3, -30.0, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, 30.0, 1e3, 1e4)
 
 
 @functools.lru_cache(maxsize=64)
 def _slopes(activation: str | Callable[[Array], Array], dtype: str) -> _Slopes:
     """Of an activation by name or by value, never of a function that may change."""
-    derivative: Any = jax.vmap(jax.grad(named(activation).function))
-    slopes = np.asarray(checks.concretely(derivative, jnp.asarray(_POINTS, dtype)), np.float64)
+    both: Any = jax.vmap(jax.value_and_grad(named(activation).function))
+    found = checks.concretely(both, jnp.asarray(_POINTS, dtype))
+    values, slopes = (np.where(np.isfinite(x), x, np.nan) for x in (np.asarray(x, np.float64) for x in found))
     far = [
         outer if abs(outer - inner) <= 1e-3 * abs(inner) else np.nan for outer, inner in (slopes[:2], slopes[:-3:-1])
     ]
-    return _Slopes((float(far[0]), float(far[1])), float(np.nanmax(np.abs(slopes))), bool(np.ptp(slopes) == 0))
+    affine = bool((slopes == slopes[0]).all())
+    bounded = bool(np.abs(values).max() <= 2 * np.abs(values[2:-2]).max())
+    return _Slopes((float(far[0]), float(far[1])), float(np.nanmax(np.abs(slopes))), affine, bounded)
 
 
 def _norm(kernel: np.ndarray) -> float:

@@ -67,6 +67,11 @@ def pool(chunks: Moments) -> tuple[Array, Array]:
     return mean, jnp.sqrt(squares / (total - 1) / total)
 
 
+def z_score(mean: Array, stderr: Array) -> Array:
+    """The mean in standard errors; zero where it is zero, as of what is the same for all paths."""
+    return mean / jnp.where(mean == 0, 1, stderr)
+
+
 class Chunks(NamedTuple):
     """How paths are cut, static: every chunk has `size` paths, in some of them all but the last counted.
 

@@ -21,11 +21,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from maso_rnn import checks
+from srnn.mismatch import compared, mismatch
 from srnn.model import Model, additive_input, dtype_of, hidden_size, input_size, read
 from srnn.noise import Increments
 from srnn.response import Kernel, noise_shift, read_kernel, require_smooth
 from srnn.simulation import Control, Grid, Readout, Run, after_burn_in, last_states, like, read_run
-from srnn.statistics import Chunks, Moments, chunks_of, lost, moments, pool
+from srnn.statistics import Chunks, chunks_of, lost, moments, pool
 
 MOST_ORDERS = 10  # of a series
 _SLOW_ORDER = 7  # whose derivatives take minutes to compile
@@ -42,6 +43,7 @@ class VolterraTerms(NamedTuple):
         diverged: the number of paths whose terms are not all finite.
         shrinking: whether the last term is no larger than the larger of the two before it, two standard errors added to
             each, for every output: a term that is mostly noise, but a larger noise than the terms before it, is not.
+        mismatch: of orders 1 and 2 along the control, as in `Kernel`: beyond 3 do not believe the terms.
     """
 
     mean: Float[Array, "order *readout"]
@@ -49,6 +51,7 @@ class VolterraTerms(NamedTuple):
     unperturbed: Float[Array, "*readout"]
     diverged: Int[Array, ""]
     shrinking: Bool[Array, ""]
+    mismatch: Float[Array, ""] | None = None
 
 
 def volterra_terms(
@@ -65,6 +68,7 @@ def volterra_terms(
     burn_in: float = 0.0,
     solver: diffrax.AbstractSolver = diffrax.Euler(),
     increments: Increments = "gaussian",
+    compare: bool = True,
 ) -> VolterraTerms:
     """The terms of the Volterra series at a control, to any order, without the kernels.
 
@@ -72,7 +76,7 @@ def volterra_terms(
 
     Args:
         model: an `SRNN` or a `System`; what it is made of must have N − 1 derivatives that do not jump. Names of
-            activations are known for that; functions of yours are taken as they are.
+            activations are known for that; of functions of yours, `VolterraTerms.mismatch` tells.
         readout: f, a function of (hidden,) to one floating array, of which the same holds.
         control: u, (step, input) or a function of time.
         max_order: N, from 1 to 10; time and memory grow as 2^N, those of the compiler too.
@@ -84,9 +88,10 @@ def volterra_terms(
         burn_in: time to run without input before the first step, 0 for none.
         solver: as for `simulate`.
         increments: as for `simulate`.
+        compare: whether to compare with finite responses, by four more forward runs: see `VolterraTerms.mismatch`.
 
     Returns:
-        `VolterraTerms(mean, stderr, unperturbed, diverged, shrinking)`.
+        `VolterraTerms(mean, stderr, unperturbed, diverged, shrinking, mismatch)`.
 
     Raises:
         ValueError: as `simulate`; if a named activation has a kink that an order meets; or if `max_order` is above 10.
@@ -110,6 +115,7 @@ def volterra_terms(
     max_order = checks.size("max_order", max_order)
     if control is None:
         raise TypeError("control must be (step, input) or a function of time, got None: every term would be zero")
+    checks.flag("compare", compare)
     checks.function("readout", readout)
     run, grid = read_run(
         model, control, key=key, paths=paths, t1=t1, dt=dt, solver=solver, increments=increments, initial=initial,
@@ -126,18 +132,22 @@ def volterra_terms(
             f"max_order = {max_order} takes minutes and gigabytes to compile, and {size / 2**20:.3g} MiB a path",
             stacklevel=2,
         )
-    return _terms(run, grid=grid, max_order=max_order, chunks=chunks_of(grid.paths, size))
+    return _terms(
+        run, grid=grid, max_order=max_order, chunks=chunks_of(grid.paths, size), compare=bool(compare)
+    )  # fmt: skip
 
 
-@functools.partial(jax.jit, static_argnames=("grid", "max_order", "chunks"))
-def _terms(run: Run, *, grid: Grid, max_order: int, chunks: Chunks) -> VolterraTerms:
+@functools.partial(jax.jit, static_argnames=("grid", "max_order", "chunks", "compare"))
+def _terms(run: Run, *, grid: Grid, max_order: int, chunks: Chunks, compare: bool) -> VolterraTerms:
     dtype = dtype_of(run.model)
     grid = grid._replace(paths=chunks.size)
 
-    def one(chunk: tuple[Array, Array, Array]) -> tuple[Moments, Array]:
+    def one(chunk: tuple[Array, Array, Array]) -> tuple:
         initial, key, counted = chunk
         own = run._replace(initial=initial, key=key)
         start = after_burn_in(own, grid)
+        still = own._replace(control=jnp.zeros_like(run.control))
+        beside = compared(still, grid, start, run.control, min(max_order, 2), counted) if compare else None
 
         def scaled(amplitude: Array) -> list[Array]:
             last, _ = last_states(own._replace(control=amplitude * run.control), grid, start)
@@ -150,14 +160,15 @@ def _terms(run: Run, *, grid: Grid, max_order: int, chunks: Chunks) -> VolterraT
         terms = jnp.stack([value / math.factorial(n) for n, value in enumerate(derivatives(zero))])
         finite = jnp.isfinite(terms).all(axis=(0, *range(2, terms.ndim)))
         bad = (~finite & (counted == 1)).sum()
-        return moments(lost(terms, jnp.where(finite, 0, jnp.nan)[:, None], axis=1), counted, axis=1), bad
+        return moments(lost(terms, jnp.where(finite, 0, jnp.nan)[:, None], axis=1), counted, axis=1), bad, beside
 
     parts = (chunks.cut(run.initial), chunks.keys(run.key), chunks.counted(dtype))
-    gathered, diverged = jax.lax.map(one, parts)
+    gathered, diverged, beside = jax.lax.map(one, parts)
     mean, stderr = pool(gathered)
     size = jnp.abs(mean) + 2 * stderr
     shrinking = (size[-1] <= size[1:-1][-2:].max(axis=0)).all() if max_order > 1 else jnp.asarray(True)
-    return VolterraTerms(mean[1:], stderr[1:], mean[0], diverged.sum(), shrinking)
+    apart = None if beside is None else mismatch(beside)
+    return VolterraTerms(mean[1:], stderr[1:], mean[0], diverged.sum(), shrinking, apart)
 
 
 def _differentiated(derivatives: Callable[[Array], list[Array]], amplitude: Array) -> list[Array]:

@@ -116,7 +116,7 @@ def test_bad_names_and_objects_are_refused(unchecked):
     for wrong in (0.0, None, "01", (1j,)):
         with pytest.raises(TypeError, match="breakpoints must be"):
             PiecewiseAffine(wrong, (0, 1), (0, 0))
-    with pytest.raises(TypeError, match="slope must be a number, got a traced value"):
+    with pytest.raises(TypeError, match="slope must be known, not traced"):
         jax.jit(lambda slope: maso_rnn.leaky_relu(slope)(GRID))(0.1)
     with pytest.raises(TypeError, match="p must be floating, got int64"):
         HARD_SIGMOID(jnp.arange(3))

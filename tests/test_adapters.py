@@ -344,7 +344,7 @@ def test_tokens_are_embedded_and_analysed_as_what_they_are_embedded_to(key, unch
     assert np.isnan(jax.jit(maso_rnn.forward)(with_table, jnp.array([0, 4]))).any()
     for beyond in (np.array([0, 4]), np.array([-1])):
         for function, given in ((maso_rnn.forward, with_table), (maso_rnn.linearize, cell)):
-            with pytest.raises(ValueError, match=r"xs must be tokens in \[0, 4\)"):
+            with pytest.raises(ValueError, match=r"xs must be in \[0, 3\]"):
                 function(given, beyond)
     with pytest.raises(TypeError, match="one_hot"):
         maso_rnn.forward(rnn, TOKENS)

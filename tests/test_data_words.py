@@ -39,6 +39,20 @@ def test_sst_2_has_sentences_without_the_neutral(tmp_path, monkeypatch, packed):
     np.testing.assert_array_equal(data.test.targets, [0, 1])
 
 
+def test_sst_2_has_every_phrase_that_is_judged_once(tmp_path):
+    (tmp_path / "trees").mkdir()
+    for part, content in TREES.items():
+        (tmp_path / "trees" / f"{part}.txt").write_bytes(content)
+    alone, data = words.sst2(folder=tmp_path), words.sst2(phrases=True, folder=tmp_path)
+    # the sentence, good film ., good film, good, the other sentence, bad
+    told = [[2, 3, 1, 3, 1], [1, 3, 1], [1, 3], [1], [2, 1], [1]]
+    assert [
+        [*codes[:length]] for codes, length in zip(data.train.inputs[..., 0], data.train.lengths, strict=True)
+    ] == told
+    np.testing.assert_array_equal(data.train.targets, [1, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(data.validation.inputs, alone.validation.inputs)
+
+
 @pytest.mark.parametrize(
     "line", ["good film", "(5 (2 good) (2 film))", "(3 (2 good) (2 film)", "(3 ())", "2 good)", "x(3 a)"]
 )

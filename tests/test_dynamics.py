@@ -571,7 +571,10 @@ def test_refused_states_and_steps(unchecked):
         modal_coordinates(jnp.ones((5, 3)), jnp.eye(2))
     with pytest.raises(TypeError, match="states"):
         modal_coordinates([1.0], jnp.eye(1))
-    step = lambda h, x: jnp.tanh(h)  # noqa: E731
+
+    def step(h, x):
+        return jnp.tanh(h)
+
     for function in (jacobian_spectra, lyapunov_exponents):
         with pytest.raises(ValueError, match="inputs"):
             function(step, jnp.ones(2), jnp.zeros((0, 1)))

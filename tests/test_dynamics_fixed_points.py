@@ -22,7 +22,7 @@ from maso_rnn import (
     plots_dynamics,
     sample_states,
 )
-from maso_rnn.dynamics import progress
+from maso_rnn.dynamics import pieces, progress
 
 BISTABLE = np.array([[0.5, 1.0], [1.0, 0.5]])
 
@@ -82,6 +82,61 @@ def test_three_bits_have_27_fixed_points_of_which_8_are_stable(key):
     assert not found.degenerate.any()  # the other thirteen directions shrink to nothing: eigenvalues 0
 
 
+# what FixedPointFinder stores with its tests, test/ground-truth (Golub, 2018), for networks of 2, 3 and 4 units
+STORED = {
+    2: [[-0.957504, 0.957504], [0, 0], [0.957504, -0.957504]],
+    3: [[-0.949796, 0.425502, 0.879894], [0, 0, 0], [0.949796, -0.425502, -0.879894]],
+    4: [
+        [-0.962892, -0.525235, 0.962892, 0.525235],
+        [-0.877263, 0.569696, -0.339745, 0.789648],
+        [-0.775516, 0.775516, -0.775516, 0.775516],
+        [-0.339745, 0.789648, -0.877263, 0.569696],
+        [0, 0, 0, 0],
+        [0.339745, -0.789648, 0.877263, -0.569696],
+        [0.775516, -0.775516, 0.775516, -0.775516],
+        [0.877263, -0.569696, 0.339745, -0.789648],
+        [0.962892, 0.525235, -0.962892, -0.525235],
+    ],
+}
+
+
+@pytest.mark.parametrize("hidden", STORED)
+def test_the_points_stored_with_fixed_point_finders_tests(hidden):
+    kernel = jnp.array([-np.roll(np.linspace(-1, 1, hidden), -unit) for unit in range(hidden)])
+    starts = jnp.array(np.meshgrid(*[[-1.0, 0.0, 1.0]] * hidden)).reshape(hidden, -1).T
+    found = fixed_points(lambda h, x: jnp.tanh(h @ kernel), starts)
+    order = np.lexsort(np.round(found.states, 3).T[::-1])
+    np.testing.assert_allclose(found.states[order], STORED[hidden], atol=1e-6)  # six digits are written here
+
+
+@pytest.mark.parametrize(
+    ("dtype", "halves"), [("float64", (1e-3, 1e-6)), ("float32", (1e-2,))], ids=["float64", "float32"]
+)
+def test_points_that_are_about_to_vanish_are_told_apart_as_far_as_rounding_can(key, dtype, halves):
+    # f = (h² − δ²)/2 in each of three directions: eight roots, then one that rounding hides in
+    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))
+    basis, starts = jnp.asarray(basis, dtype), jax.random.normal(key, (300, 3), dtype)
+
+    def searched(squares):
+        squares = jnp.asarray(squares, dtype)
+        return fixed_points(lambda h, x: h + 0.5 * ((h @ basis) ** 2 - squares) @ basis.T, starts)
+
+    for half in halves:
+        found = searched([1.0, 0.5, half**2])
+        assert len(found.states) == 8
+        assert not found.degenerate.any()
+    assert len(searched([1.0, 0.5, 0.0]).states) == 4
+    together = fixed_points(lambda h, x: h + h**2 - 1e-6, starts[:, :1], distance=0.1)  # as the caller asks
+    assert len(together.states) == 1
+
+
+def test_a_cycle_that_has_just_appeared_is_no_fixed_point(key):
+    starts = jax.random.uniform(key, (50, 1), minval=0.5, maxval=0.8)
+    step = lambda h, x: (3 + 1e-5) * h * (1 - h)  # noqa: E731  # the period doubles at 3, to states ∝ √1e-5 apart
+    assert len(cycles(step, starts, period=2).states) == 1
+    assert len(fixed_points(step, starts).states) == 1
+
+
 def test_a_stable_point_that_only_iteration_finds():
     # far to the right Newton's method leads to the root at 8, iteration to the one at 0
     def step(h, x):
@@ -137,7 +192,10 @@ def test_on_a_kink_every_piece_around_counts(key):
 
 
 def test_under_one_input_and_under_one_for_each_start(unchecked):
-    step = lambda h, x: 0.5 * h + x  # noqa: E731
+
+    def step(h, x):
+        return 0.5 * h + x
+
     found = fixed_points(step, jnp.zeros((3, 2)), jnp.array([1.0, -2.0]))
     np.testing.assert_allclose(found.states, [[2.0, -4.0]], atol=1e-12)  # Newton, in float64
     assert found.reached.tolist() == [3]
@@ -198,7 +256,10 @@ def test_batched_search_is_the_search_of_each_start(key):
 
 def test_a_step_is_read_anew_at_every_call():
     w = jnp.array(0.5)
-    step = lambda h, x: w * h + 1.0  # noqa: E731
+
+    def step(h, x):
+        return w * h + 1.0
+
     starts = jnp.zeros((2, 1))
     np.testing.assert_allclose(fixed_points(step, starts).states, 2.0, atol=1e-12)
     w = jnp.array(0.75)
@@ -334,7 +395,9 @@ def test_a_stable_rhythm_of_a_tree_of_arrays_in_float32(key):
 # piecewise affine networks
 
 
-def test_the_points_of_piecewise_affine_networks_are_those_of_enumeration():
+@pytest.mark.parametrize("every", [0, pieces.EVERY])
+def test_the_points_of_piecewise_affine_networks_are_those_of_enumeration(monkeypatch, every):
+    monkeypatch.setattr(pieces, "EVERY", every)  # restarts, or all pieces
     wanted = found = 0
     for seed in (1, 2, 4):
         random = np.random.default_rng(seed)
@@ -426,7 +489,7 @@ def test_refused_starts(unchecked):
         with pytest.raises(ValueError, match="x must"):
             search(lambda h, x: h + x.sum(), starts, jnp.ones((2, 1)))
         with pytest.raises(ValueError, match="same"):
-            search(lambda h, x: h / 2 + np.random.standard_normal(), starts)  # noqa: NPY002
+            search(lambda h, x: h / 2 + np.random.standard_normal(), starts)  # noqa: NPY002 (a step that differs each time)
     for option in ("tolerance", "distance", "outlier_scale", "max_steps"):
         with pytest.raises((ValueError, TypeError), match=option):
             fixed_points(step, starts, **{option: 0.0})

@@ -146,7 +146,10 @@ def test_a_rule_of_the_callers_own_is_never_taken_for_another():
 def test_callbacks_of_one_print_are_told_apart():
     shape = jax.ShapeDtypeStruct((4,), H.dtype)
     for by in (1.0, 2.0):
-        function = lambda h, by=by: jax.pure_callback(lambda x: np.asarray(x) * by, shape, h)  # noqa: E731
+
+        def function(h, by=by):
+            return jax.pure_callback(lambda x: np.asarray(x) * by, shape, h)
+
         found = jax.jit(lambda f, h: f(h))(functions.traced("function", function, H), H)
         np.testing.assert_array_equal(found, by * H)
 

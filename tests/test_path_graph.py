@@ -263,7 +263,7 @@ def test_calls_of_the_wrong_form_are_refused():
     rnn = network("one-layer")
     with pytest.raises(ValueError, match="skeleton must be one of"):
         path_opt.reduction_graph(rnn, skeleton="smallest")
-    with pytest.raises(ValueError, match=r"model must .*got list.*reduction_graph_from_paths"):
+    with pytest.raises(ValueError, match=r"rnn must .*got list.*reduction_graph_from_paths"):
         path_opt.reduction_graph([jnp.ones(2)])
     with pytest.raises(ValueError, match="got 2 in list"):
         path_opt.reduction_graph([rnn, rnn])

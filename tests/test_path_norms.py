@@ -141,6 +141,32 @@ def test_powers_of_two_are_exact():
     assert powers.power(jnp.asarray(-400), jnp.float32) == 0
     assert powers.power(jnp.asarray(400), jnp.float32) == jnp.inf
     assert powers.exponent(jnp.zeros(())) < 0
+    least = jnp.asarray(2.0**-126, jnp.float32)
+    for exponent in (1, 2, 125, 252, 253):  # odd and even, to the other end of the range and back
+        assert powers.scaled(least, jnp.asarray(exponent)) == 2.0 ** (exponent - 126)
+        assert powers.scaled(jnp.asarray(2.0 ** (exponent - 126), jnp.float32), jnp.asarray(-exponent)) == least
+    assert powers.scaled(jnp.asarray(0.0), jnp.asarray(10_000)) == 0
+
+
+@pytest.mark.parametrize("make", [path_opt.path_sgd, path_opt.scale_by_path_norm])
+def test_a_masked_recurrent_kernel_is_refused_and_one_whose_steps_are_masked_is_not(make):
+    rnn = network("one-layer")
+    graph = graph_of(rnn)
+    rate = {"learning_rate": 0.1} if make is path_opt.path_sgd else {}
+    transform = make(**rate, graph=graph, num_steps=3)
+    masked = rnn.replace(layers=(rnn.layers[0].replace(recurrent_kernel=optax.MaskedNode()),))
+    for refused in (
+        lambda: transform.init(masked),
+        lambda: path_opt.path_norm(masked, graph, 3),
+        lambda: path_opt.condition(masked, graph, 3),
+    ):
+        with pytest.raises(ValueError, match="recurrent_kernel is masked"):
+            refused()
+    mask = jax.tree.map(lambda leaf: leaf is rnn.layers[0].recurrent_kernel, rnn)
+    freezing = optax.chain(transform, optax.masked(optax.set_to_zero(), mask))
+    updates, _ = freezing.update(rnn, freezing.init(rnn), rnn)
+    assert not np.any(updates.layers[0].recurrent_kernel)
+    assert np.all(updates.initial[0] != 0)
 
 
 def test_no_rescaling_changes_the_path_norm(key):

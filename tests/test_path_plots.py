@@ -31,6 +31,15 @@ def test_every_weight_is_drawn_and_the_skeleton_marked():
     assert dashed == sum(int((np.asarray(kernel) < 0).sum()) for kernel in kernels)
 
 
+def test_a_layer_without_recurrence_has_no_arcs():
+    rnn = network("narrowing")
+    rnn = rnn.replace(layers=(rnn.layers[0].replace(recurrent_kernel=None), rnn.layers[1]))
+    axes = plots.draw_graph(rnn, graph_of(rnn))
+    assert len(axes.patches) == 2 * 1  # of the two units above
+    titles = [label.get_text() for label in axes.get_xticklabels()]
+    assert ["recurrent" in title for title in titles] == [False, False, True, False]
+
+
 def test_a_large_graph_is_refused():
     rnn = maso_rnn.init(jax.random.key(0), 1, [64], 2)
     with pytest.raises(ValueError, match=r"67 inputs, units and outputs, of which at most 60.*print\(graph\)"):

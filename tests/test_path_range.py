@@ -14,9 +14,9 @@ from maso_rnn import RNN, Layer, Readout
 from tests.path_networks import flat, graph_of, network, sequence
 
 pytestmark = pytest.mark.filterwarnings("ignore:path-space steps")
-# half of log2 of how far weights are spread by a rescaling: between two units twice as far, and the last bits of a
-# step, 2^-24 and 2^-11 of a weight, are to be in range as well
-EDGE = {"float32": 45, "float16": 3}
+# log2 of the largest factor of a unit: weights between two units are spread twice as far, to where a hundredth of them,
+# as a step is, would be subnormal. XLA takes subnormal numbers of float32 for 0 on CPUs; float16 is here down to them
+EDGE = {"float32": 58, "float16": 6}
 
 
 def one_unit(into, out_of, dtype):
@@ -55,9 +55,21 @@ def test_rescalings_reach_the_edge():
     for dtype, edge in EDGE.items():
         _, _, many = rescaled(dtype)
         sizes = np.abs(np.asarray(many.layers[1].recurrent_kernel, np.float64))
-        assert sizes.max() > 2 ** (1.2 * edge)
-        assert sizes.min() < 2 ** (-1.2 * edge)
+        assert sizes.max() > 2 ** (1.8 * edge)
+        assert sizes.min() < 2 ** (-1.8 * edge)
         assert sizes.min() > 0
+
+
+def test_a_weight_of_zero_stays_zero_however_far_apart_its_units_are():
+    far, near = (jnp.diag(jnp.asarray([2.0**e, 2.0**-e], jnp.float32)) for e in (120, -120))
+    zeros = jnp.zeros((2, 2), jnp.float32)
+    rnn = RNN((Layer(far, zeros), Layer(far, zeros), Layer(near, zeros)), Readout(near))
+    graph = graph_of(rnn, "modulo")
+    for of in (path_opt.balance, path_opt.set_skeleton):
+        got = of(rnn, graph)
+        np.testing.assert_allclose(np.abs(got.layers[1].input_kernel), np.eye(2), rtol=1e-5)
+        np.testing.assert_array_equal(got.layers[1].recurrent_kernel, 0)
+    np.testing.assert_allclose(path_opt.path_norm(rnn, graph, 3), 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -115,6 +127,6 @@ def test_all_train_to_the_same_function(name, dtype):
     assert not np.any(skipped)
     rounding, size = float(jnp.finfo(dtype).eps), float(abs(before).max())
     # three steps of six time steps each: rounding adds up, and a step divides by small numbers
-    bound = 200 * rounding * size
+    bound = 50 * rounding * size
     assert float(abs(outputs - alone).max()) < bound
     assert float(abs(alone - before).max()) > bound / 4

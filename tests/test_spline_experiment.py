@@ -10,7 +10,7 @@ import pytest
 
 import maso_rnn
 from benchmarks import experiment, results
-from benchmarks.data.dataset import Split
+from benchmarks.data.dataset import Dataset, Split
 from benchmarks.rows import Row
 from benchmarks.spline import EXPERIMENT, report, training
 from benchmarks.spline.partition import neighbours
@@ -29,6 +29,25 @@ def test_every_contender_has_as_many_tries_and_every_configuration_is_one_of_its
         assert any("sigma" in settings for settings in tried) == (one.regulariser == "noise")
     assert {one.task for one in [*setting.contenders, *setting.fixed]} <= set(TASKS)
     assert {one.regulariser for one in setting.fixed} == {"none", "noise", *training.PENALTIES}
+
+
+@pytest.mark.parametrize("model", ["rnn", "gru"])
+def test_words_are_embedded_by_a_table_that_learns(monkeypatch, tmp_path, model):
+    random = np.random.default_rng(0)
+    codes, lengths = random.integers(1, 6, (32, 4, 1)), random.integers(1, 5, 32)
+    said = (codes[np.arange(32), lengths - 1, 0] > 2).astype(int)  # what the last word says
+    data = Dataset(*[Split(codes, said, lengths)] * 3, name="words", source="drawn", licence="none")
+    monkeypatch.setitem(TASKS, "words", lambda: data)
+    one = Configuration("table", "words", model, "none", hidden=8, batch=8, rate=0.02, steps=60, points=1, clip=1.0)
+    table = training.start(one, data)["words"]
+    assert table.shape == (6, 8)
+    network, runs = training._runs([one], data)
+    flat = training.training.celled(training.CELLS["gru"](8)) if model == "gru" else training.training.layered()
+    h0 = network.initial(runs[0].start)
+    states = network.states(runs[0].start, codes[0], h0)
+    np.testing.assert_array_equal(states, flat.states(runs[0].start["network"], table[codes[0, :, 0]], h0))
+    (result,) = training.train([one], tmp_path / "state", lambda steps: None)
+    assert result["test_accuracy"] == 1
 
 
 @pytest.fixture(scope="module")

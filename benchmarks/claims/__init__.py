@@ -172,6 +172,7 @@ def _claim(paper: Paper, claim: Claim, found: Mapping[str, Evidence]) -> str:
     control = "; ".join(
         f"{decide(judge(comparisons))} ({size})" for size, rows in found.items() if (comparisons := claim.fails(rows))
     )
+    control = control or "no results"
     commands = ", ".join(f"`python -m benchmarks run {name} --size {{small,paper}}`" for name in claim.experiments)
     tables = [f"Size {size}: *{decide(each)}*. {_table(paper, each)}" for size, each in judged(claim, found).items()]
     return (

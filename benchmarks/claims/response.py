@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from benchmarks.claims.evidence import Comparison, Evidence, Setting, by_seed, level
 from benchmarks.response import of
 from benchmarks.response.functionals import FUNCTIONALS, Regression
-from benchmarks.rows import having
+from benchmarks.rows import Row, having
 
 LEARNED = 0.05  # of the variance of what is to be learned
 
@@ -19,8 +22,12 @@ def is_universal(evidence: Evidence, *, depth: int = -1) -> list[Comparison]:
             continue
         one = learned[0].configuration
         way = f"depth {one.depths[depth]}"
-        ours = by_seed(way, learned, lambda row, way=way: float(row.result[way]))  # type: ignore[misc]
+        ours = by_seed(way, learned, partial(_error, way))
         where = Setting(f"{name}, {one.sequences:,} random waves", str(one.steps))
         bar = level("level", LEARNED, ours)
         found.append(Comparison(where, ours, bar, metric="squared error over variance", higher=False, constant=1.0))
     return found
+
+
+def _error(way: str, row: Row[Any]) -> float:
+    return float(row.result[way])

@@ -15,12 +15,14 @@ from benchmarks.data.dataset import Dataset, Split
 NOTHING, UNKNOWN = 0, 1
 
 
-def sst2(*, folder: Path | None = None) -> Dataset:
+def sst2(*, phrases: bool = False, folder: Path | None = None) -> Dataset:
     """The Stanford Sentiment Treebank's sentences, class 0 where negative and 1 where positive, without neutral ones.
 
-    Read from the trees as published, whose test sentences are labelled (GLUE's are not): 6,920, 872 and 1,821 of them.
+    Read from the trees as published, whose test sentences are labelled (GLUE's are not): 6,920, 872 and 1,821 of them;
+    6,921, 872 and 1,818 in the maintained edition.
 
     Args:
+        phrases: whether every phrase of the training sentences that is judged, and not neutral, is trained on, too.
         folder: of trainDevTestTrees_PTB.zip, or of its `trees` unpacked; by default `sst` in the folder of the data.
 
     Returns:
@@ -37,8 +39,14 @@ def sst2(*, folder: Path | None = None) -> Dataset:
     for part in ("train", "dev", "test"):
         path = files.first(root / "trees" / f"{part}.txt", get=get)
         judged = [tree(line, name=str(path)) for line in files.text(path).split("\n") if line.strip()]
-        parts.append([(words, label // 3) for label, words in judged if label != 2])
-    vocabulary = frequent([words for words, _ in parts[0]])
+        parts.append([(words, label // 3) for (label, words), *_ in judged if label != 2])
+        if part == "train":
+            vocabulary = frequent([words for words, _ in parts[0]])
+            if phrases:
+                said = {
+                    (tuple(words), label // 3): None for sentence in judged for label, words in sentence if label != 2
+                }
+                parts[0] = [([*words], label) for words, label in said]
     train, validation, test = (
         Split(inputs[..., None], np.array([label for _, label in part], np.int32), lengths)
         for part in parts
@@ -100,8 +108,8 @@ def multi30k(*, folder: Path | None = None) -> Dataset:
     )
 
 
-def tree(line: str, *, name: str) -> tuple[int, list[str]]:
-    """The verdict on a whole sentence, 0 (very negative) to 4 (very positive), and its words.
+def tree(line: str, *, name: str) -> list[tuple[int, list[str]]]:
+    """The verdict on each phrase, 0 (very negative) to 4 (very positive), and its words; the whole sentence first.
 
     Args:
         line: such as "(3 (2 Good) (2 film))".
@@ -111,11 +119,21 @@ def tree(line: str, *, name: str) -> tuple[int, list[str]]:
         ValueError: if it is no such tree.
     """
     line = line.strip()
-    words = re.findall(r"\([0-4] ([^\s()]+)\)", line)
-    opened = len(re.findall(r"\([0-4] ", line))
-    if not words or line[0] != "(" or not opened == line.count("(") == line.count(")"):
+    leaves, opened = re.findall(r"\([0-4] [^\s()]+\)", line), re.findall(r"\([0-4] ", line)
+    if not leaves or line[0] != "(" or not len(opened) == line.count("(") == line.count(")"):
         raise ValueError(f'{name}: a line must be a tree such as "(3 (2 Good) (2 film))", got "{line[:60]}"')
-    return int(line[1]), words
+    phrases: list[tuple[int, list[str]]] = []
+    begun: list[list[str]] = []  # the words of the phrases that have not ended
+    for part in re.findall(r"\([0-4] |\)|[^\s()]+", line):
+        if part == ")":
+            begun.pop()
+        elif part[0] == "(":
+            begun.append([])
+            phrases.append((int(part[1]), begun[-1]))
+        else:
+            for words in begun:
+                words.append(part)
+    return phrases
 
 
 def frequent(sentences: Sequence[Sequence[str]]) -> dict[str, int]:

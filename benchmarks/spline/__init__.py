@@ -129,9 +129,16 @@ def _paper() -> Size[Configuration]:
     models = ("rnn", "rnn, 2 layers", "gru", "lstm")
     rates = tuple(1e-5 * 10 ** (i / 4) for i in range(15))
     tried = _rates(sigmas=(0.001, 0.01, 0.1, 1.0, 5.0), rates=(1e-4, 3e-4, 1e-3), only_rates=rates, gated=rates)
+    words = {"hidden": 128, "batch": 64, "points": 20, "clip": 1.0}
     grid = {"rmsprop": (1e-5, 1e-4, 1e-3, 1e-2), "sgd": (1e-5, 1e-4, 1e-3, 1e-2)}
     return Size(
-        _table({"mnist-by-pixel": models, "mnist-permuted": models, "adding-ternary-100": models}, clip=1.0, **size),
+        [
+            *_table({"sst-2": models}, **words, steps=2_000),
+            *_table({"sst-2-phrases": ("rnn", "lstm")}, **words, steps=8_000),
+            *_table(
+                {"mnist-by-pixel": models, "mnist-permuted": models, "adding-ternary-100": models}, clip=1.0, **size
+            ),
+        ],
         rates=lambda one: tried[_kind(one)],
         seeds=5,
         fixed=[

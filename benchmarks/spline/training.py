@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen
 from jaxtyping import Array
@@ -121,8 +122,20 @@ def step_seconds(group: Sequence[Configuration]) -> float:
 
 
 def start(one: Configuration, data: Dataset) -> Any:
-    """The parameters that a configuration starts from."""
-    inputs, outputs = data.train.inputs.shape[-1], training.outputs_of(data)
+    """The parameters that a configuration starts from; a word stands for as many numbers as there are hidden units."""
+    if reads_words(data):
+        words = int(data.train.inputs.max()) + 1
+        table = np.random.default_rng(one.seed).normal(size=(words, one.hidden)) / np.sqrt(one.hidden)
+        return {"words": table.astype(np.float32), "network": _start(one, one.hidden, training.outputs_of(data))}
+    return _start(one, data.train.inputs.shape[-1], training.outputs_of(data))
+
+
+def reads_words(data: Dataset) -> bool:
+    """Whether the inputs are words, each a whole number."""
+    return np.issubdtype(data.train.inputs.dtype, np.integer)
+
+
+def _start(one: Configuration, inputs: int, outputs: int) -> Any:
     key = jax.random.key(one.seed)
     if one.model in LAYERS:
         widths = (one.hidden,) * LAYERS[one.model]
@@ -134,6 +147,7 @@ def _runs(group: Sequence[Configuration], data: Dataset) -> tuple[training.Netwo
     one = group[0]
     is_layered = one.model in LAYERS
     network = training.layered() if is_layered else training.celled(CELLS[one.model](one.hidden))
+    network = training.embedding(network) if reads_words(data) else network
     noise = "strength" if one.regulariser in PENALTIES else "sigma"  # the trainer draws noise of "sigma"
     runs = [
         training.Run(

@@ -79,10 +79,8 @@ def _source(network: Any, activation: Any = None) -> Source:
         return (flax_linen if is_nested else pytorch).source(network, activation)
     found = next((found for entry in _entries(network) if (found := _library(entry)) in readers), None)
     if found is None:
-        raise TypeError(
-            "network must be an RNN, a module of PyTorch, flax, equinox or Keras, their weights, or a list of modules, "
-            f"got {type(network).__name__}; maso_rnn.Cell(params, step, readout, initial) takes any step"
-        )
+        wanted = "a module of PyTorch, flax, equinox or Keras, their weights, or a list of modules"
+        raise TypeError(f"network must be an RNN, {wanted}, got {type(network).__name__}; maso_rnn.Cell takes any step")
     if found == "flax" and hasattr(network, "bind"):
         return flax_linen.source(network, activation)
     if found == "torch":
@@ -111,10 +109,7 @@ def kernels_of_network(network: Any) -> dict[str, Array]:
     parts = network.params if isinstance(network, Cell) else _parts_anywhere(network)
     layers = [part for part in parts if isinstance(part, Recurrent)] if isinstance(parts, list | tuple) else []
     if not layers:
-        raise TypeError(
-            "cell must be a maso_rnn.RNN or what maso_rnn.cell takes, with a recurrent layer, got "
-            f"{type(network).__name__}; maso_rnn.spectrum takes one (hidden, hidden) kernel"
-        )
+        raise TypeError(f"cell must be what maso_rnn.cell takes, with a recurrent layer, got {type(network).__name__}")
     if len(layers) == 1:
         return kernels_of(layers[0])
     return {

@@ -8,8 +8,19 @@ from typing import Any, cast
 import jax.numpy as jnp
 import numpy as np
 
-from maso_rnn.adapters.flax_nnx import arrays_of, unknown
-from maso_rnn.adapters.parts import GRU, LSTM, Affine, Embedding, LayerNorm, Part, Pointwise, activation_of, weight
+from maso_rnn.adapters.flax_nnx import arrays_of
+from maso_rnn.adapters.parts import (
+    GRU,
+    LSTM,
+    Affine,
+    Embedding,
+    LayerNorm,
+    Part,
+    Pointwise,
+    activation_of,
+    reader_of,
+    weight,
+)
 from maso_rnn.adapters.wiring import Run, Source
 
 
@@ -51,10 +62,7 @@ def _parts(name: str, module: Any) -> list[Part]:
     import equinox
 
     if isinstance(module, equinox.Module):
-        kind = type(module).__name__
-        if kind not in _KNOWN or not type(module).__module__.startswith("equinox."):
-            raise TypeError(unknown(name, kind))
-        return _KNOWN[kind](name, module)
+        return reader_of(name, module, "equinox", _KNOWN)(name, module)
     return [Pointwise(activation_of(f"the function {name}", module))]
 
 
@@ -83,12 +91,6 @@ def _layer_norm(name: str, module: Any) -> list[Part]:
     return [LayerNorm(scale, bias, float(module.eps), type(module).__name__ == "LayerNorm")]
 
 
-def _dropout(name: str, module: Any) -> list[Part]:
-    if module.p and not module.inference:
-        raise ValueError(f"{name} (Dropout) is in training mode; call equinox.nn.inference_mode(model) first")
-    return []
-
-
 def _function(name: str, module: Any) -> list[Part]:
     return [Pointwise(activation_of(f"the function {name}", module.fn))]
 
@@ -99,8 +101,7 @@ _KNOWN: dict[str, Any] = {
     "Linear": _linear,
     "LayerNorm": _layer_norm,
     "RMSNorm": _layer_norm,
-    "Dropout": _dropout,
-    "Identity": lambda name, module: [],
+    **dict.fromkeys(("Dropout", "Identity"), lambda name, module: []),
     "Embedding": lambda name, module: [Embedding(_array(f"{name}.weight", module.weight))],
     "Lambda": _function,
 }

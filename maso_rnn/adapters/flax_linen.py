@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from maso_rnn.activations import Activation
-from maso_rnn.adapters.flax_nnx import BIDIRECTIONAL, arrays_of, call_of, unknown
+from maso_rnn.adapters.flax_nnx import BIDIRECTIONAL, arrays_of, call_of
 from maso_rnn.adapters.parts import (
     GRU,
     LSTM,
@@ -23,11 +23,12 @@ from maso_rnn.adapters.parts import (
     activation_of,
     as_rnn,
     batch_norm,
+    unknown,
     weight,
 )
 from maso_rnn.adapters.pytorch import require_plain
 from maso_rnn.adapters.wiring import Call, Run, Source, assembled
-from maso_rnn.network import RNN, check_network
+from maso_rnn.network import RNN
 
 
 def from_linen(model: Any, *, order: Sequence[str] | None = None, activation: str | Activation | None = None) -> RNN:
@@ -82,7 +83,6 @@ def to_linen(rnn: RNN) -> dict[str, Any]:
     Source:
         flax.linen.SimpleCell.
     """
-    check_network(rnn)
     require_plain(rnn, "a linen.SimpleCell")
     params: dict[str, Any] = {}
     for l, layer in enumerate(rnn.layers):
@@ -116,8 +116,6 @@ def source(model: Any, activation: Any = None) -> Source:
         return Source(groups, parts, None)
     if activation is not None:
         raise ValueError("activation is what the modules say; it is given for variables alone only")
-    if model.scope is None:
-        raise ValueError("model must be bound to its variables: give module.bind(variables)")
     groups = dict(_groups(model.variables))
     if type(model).__name__.endswith("Cell"):
         (group,) = groups.values()

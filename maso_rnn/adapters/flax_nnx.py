@@ -22,11 +22,12 @@ from maso_rnn.adapters.parts import (
     activation_of,
     as_rnn,
     batch_norm,
+    reader_of,
     weight,
 )
 from maso_rnn.adapters.pytorch import require_plain
 from maso_rnn.adapters.wiring import Call, Run, Source, assembled
-from maso_rnn.network import RNN, check_network
+from maso_rnn.network import RNN
 
 
 def from_nnx(model: Any, *, order: Sequence[str] | None = None) -> RNN:
@@ -83,7 +84,6 @@ def to_nnx(rnn: RNN) -> tuple[list[Any], Any]:
     """
     from flax import nnx
 
-    check_network(rnn)
     require_plain(rnn, "an nnx.SimpleCell")
     rngs, layers = nnx.Rngs(0), []
     dtype = rnn.readout.kernel.dtype
@@ -219,19 +219,8 @@ def _parts(name: str, module: Any) -> list[Part]:
     from flax import nnx
 
     if isinstance(module, nnx.Module):
-        kind = type(module).__name__
-        if kind not in _known() or not type(module).__module__.startswith("flax."):
-            raise TypeError(unknown(name, kind))
-        return _known()[kind](name, module)
+        return reader_of(name, module, "flax", _known())(name, module)
     return [Pointwise(activation_of(f"the function {name}", module))]
-
-
-def unknown(name: str, kind: str) -> str:
-    """The refusal of a module that is not known."""
-    return (
-        f"{name} ({kind}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part "
-        "of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
-    )
 
 
 BIDIRECTIONAL = (
@@ -253,7 +242,7 @@ def _known() -> dict[str, Callable[[str, Any], list[Part]]]:
         "BatchNorm": _batch_norm,
         "LayerNorm": _layer_norm,
         "RMSNorm": _layer_norm,
-        "Dropout": _dropout,
+        "Dropout": lambda name, module: [],
     }
 
 
@@ -312,15 +301,7 @@ def _linear(name: str, module: Any) -> list[Part]:
     return [Affine(_array(f"{name}.kernel", module.kernel), _array(f"{name}.bias", module.bias))]
 
 
-def _dropout(name: str, module: Any) -> list[Part]:
-    if module.rate and not module.deterministic:
-        raise ValueError(f"{name} (Dropout) is in training mode; call model.eval() first")
-    return []
-
-
 def _batch_norm(name: str, module: Any) -> list[Part]:
-    if not module.use_running_average:
-        raise ValueError(f"{name} (BatchNorm) is in training mode; call model.eval() first")
     fields = [_array(f"{name}.{f}", getattr(module, f)) for f in ("scale", "bias", "mean", "var")]
     return [batch_norm(fields, module.epsilon)]
 

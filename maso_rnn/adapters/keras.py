@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from maso_rnn.activations import Activation, leaky_relu
-from maso_rnn.adapters.flax_nnx import unknown
 from maso_rnn.adapters.parts import (
     FUNCTIONS,
     GRU,
@@ -24,6 +23,7 @@ from maso_rnn.adapters.parts import (
     Simple,
     activation_of,
     batch_norm,
+    reader_of,
     weight,
 )
 from maso_rnn.adapters.wiring import Run, Source
@@ -60,12 +60,11 @@ def _parts(name: str, layer: Any) -> list[Part]:
     if not hasattr(layer, "get_config"):
         return [Pointwise(_activation(f"the function {name}", layer))]
     kind, config = type(layer).__name__, layer.get_config()
-    if kind not in _KNOWN:
-        raise TypeError(unknown(name, kind))
+    reader = reader_of(name, layer, "keras", _KNOWN)
     if config.get("go_backwards"):
         raise NoCell(f"{name} ({kind}) goes backwards, which a network here does not; reverse the data instead")
     weights = [weight(f"{name}.weights[{place}]", array) for place, array in enumerate(layer.get_weights())]
-    return _KNOWN[kind](name, config, weights)
+    return reader(name, config, weights)
 
 
 _SAME = {"linear": "identity", "relu6": "relu6", "swish": "silu", "hard_tanh": "hard_tanh"}

@@ -206,6 +206,22 @@ def weight(where: str, value: Any) -> Array:
     return jnp.asarray(value)
 
 
+def reader_of(name: str, module: Any, library: str, readers: dict[str, Any]) -> Any:
+    """The reader of a module of that library."""
+    kind = type(module)
+    if kind.__name__ not in readers or not kind.__module__.startswith(library):
+        raise TypeError(unknown(name, kind.__name__))
+    return readers[kind.__name__]
+
+
+def unknown(name: str, kind: str) -> str:
+    """The refusal of a module that is not known."""
+    return (
+        f"{name} ({kind}) is not known, so what it does cannot be composed; leave it out by `order` if it is not part "
+        "of the network, or write the whole as maso_rnn.Cell(params, step, readout, initial)"
+    )
+
+
 def diagonal(scale: Any, shift: Any) -> Affine:
     """A scale and a shift of every unit: what batch norm is at evaluation."""
     return Affine(jnp.diag(jnp.asarray(scale)), None if shift is None else jnp.asarray(shift))
@@ -237,10 +253,8 @@ def activation_of(where: str, function: Any) -> Any:
     checks.function(where, function)
     holds_weights = any(leaf is not function for leaf in jax.tree.leaves(function))
     if holds_weights or hasattr(function, "variables") or hasattr(function, "named_parameters"):
-        raise TypeError(
-            f"{where} ({type(function).__name__}) has weights of its own and is no module of the library that the "
-            "others are of; give modules of one library, of flax linen as one bound module"
-        )
+        what = f"{where} ({type(function).__name__}) has weights of its own and is of another library"
+        raise TypeError(f"{what}; give modules of one library, of flax linen as one bound module")
     try:
         return known.get(function, function)
     except TypeError:
@@ -271,8 +285,6 @@ def as_cell(named: Sequence[Named]) -> Cell:
     embedding, named = _split_embedding(named)
     parts = tuple(part for _, part in named)
     initial = tuple(_initial(part) for part in recurrent(parts))
-    if not initial:
-        raise ValueError(f"network must have a recurrent layer, got only {[name for name, _ in named]}")
     params = tuple(dataclasses.replace(part, initial=None) if isinstance(part, Recurrent) else part for part in parts)
     return Cell(params, step, read, initial, embedding)
 
@@ -335,8 +347,6 @@ def as_rnn(named: Sequence[Named]) -> RNN:
             what = name(part.function) if is_known else type(part).__name__
             hint = "give the network without it, by `order`, or " if is_known else ""
             raise ValueError(f"{where} ({what}) is not piecewise affine; {hint}maso_rnn.cell takes it to first order")
-    if not any(layer.recurrent_kernel is not None for layer in layers):
-        raise ValueError(f"network must have a recurrent layer, got only {[where for where, _ in named]}")
     if len(set(acts.values())) > 1:
         told = ", ".join(f"{name(act)} in {where}" for where, act in acts.items())
         raise ValueError(f"network must have one activation in every layer, got {told}; maso_rnn.cell takes several")
@@ -360,6 +370,9 @@ def as_rnn(named: Sequence[Named]) -> RNN:
 
 
 def _split_embedding(named: Sequence[Named]) -> tuple[Any, Sequence[Named]]:
+    """The table in front, where there is one, and the chain behind it, which must carry a state."""
+    if not any(isinstance(part, Recurrent) for _, part in named):
+        raise ValueError(f"network must have a recurrent layer, got only {[where for where, _ in named]}")
     for where, part in named[1:]:
         if isinstance(part, Embedding):
             raise ValueError(f"{where} is an embedding behind {named[0][0]}; it can only stand in front")
@@ -370,8 +383,6 @@ def _split_embedding(named: Sequence[Named]) -> tuple[Any, Sequence[Named]]:
 
 def _folded(first: Affine, kernel: Array, bias: Array | None) -> Affine:
     """`first`, then another affine map, as one: multiplied in float64."""
-    if first.kernel.shape[1] != kernel.shape[0]:
-        raise ValueError(f"network: {first.kernel.shape[1]} units do not fit a kernel of shape {kernel.shape}")
     onto = np.asarray(kernel, np.float64)
     product = jnp.asarray(np.asarray(first.kernel, np.float64) @ onto, kernel.dtype)
     if first.bias is None:

@@ -25,6 +25,7 @@ from maso_rnn.adapters.parts import (
     activation_of,
     as_rnn,
     batch_norm,
+    unknown,
     weight,
 )
 from maso_rnn.adapters.wiring import Call, Run, Source, assembled
@@ -90,7 +91,6 @@ def to_torch(rnn: RNN, *, layers: str = "rnn", readout: str = "readout") -> dict
     Source:
         torch.nn.RNN.
     """
-    check_network(rnn)
     require_plain(rnn, "torch.nn.RNN")
     if len({layer.bias is None for layer in rnn.layers}) > 1:
         raise ValueError("rnn must have a bias in every layer or in none, as torch.nn.RNN has")
@@ -109,13 +109,12 @@ def to_torch(rnn: RNN, *, layers: str = "rnn", readout: str = "readout") -> dict
 
 def require_plain(rnn: RNN, holder: str) -> None:
     """A network that other libraries' layers have a place for."""
-    if rnn.initial is not None:
-        raise ValueError(f"rnn has a learned initial state, for which {holder} has no place; pass it as h0 instead")
-    if rnn.embedding is not None:
-        raise ValueError(f"rnn has an embedding, for which {holder} has no place; rnn.replace(embedding=None) drops it")
-    flat = [l for l, layer in enumerate(rnn.layers) if layer.recurrent_kernel is None]
-    if flat:
-        raise ValueError(f"rnn.layers[{flat[0]}] has no recurrent kernel, for which {holder} has no place")
+    check_network(rnn)
+    recurrent = all(layer.recurrent_kernel is not None for layer in rnn.layers)
+    has = {"a learned initial state": rnn.initial is not None, "an embedding": rnn.embedding is not None}
+    for what, is_there in (has | {"a layer with no recurrent kernel": not recurrent}).items():
+        if is_there:
+            raise ValueError(f"rnn has {what}, for which {holder} has no place")
 
 
 def source(model: Any, activation: Any = None) -> Source:
@@ -132,17 +131,8 @@ def source(model: Any, activation: Any = None) -> Source:
         return _of_list(model)
     modules = {name or type(model).__name__: module for name, module in _leaves("", model)}
     if isinstance(model, torch.nn.ModuleDict | torch.nn.ModuleList | torch.nn.RNNCellBase):
-        return Source(modules, _parts, None, training=_training(modules))
-    return Source(modules, _parts, lambda batch: _run(model, modules, batch), training=_training(modules))
-
-
-def _training(modules: Mapping[str, Any]) -> str | None:
-    """The first module that does something else in training mode, and is in it."""
-    for name, module in modules.items():
-        acts = getattr(module, "p", 0) or getattr(module, "dropout", 0) or _kind(module) == "BatchNorm1d"
-        if acts and getattr(module, "training", False):
-            return f"{name} ({_kind(module)})"
-    return None
+        return Source(modules, _parts, None)
+    return Source(modules, _parts, lambda batch: _run(model, modules, batch))
 
 
 def _of_list(modules: Any) -> Source:
@@ -155,7 +145,7 @@ def _of_list(modules: Any) -> Source:
             found |= {f"[{place}].{name}": module for name, module in _of_list(entry).modules.items()}
         else:
             found[f"[{place}]"] = entry
-    return Source(found, _parts, None, is_chain=True, training=_training(found))
+    return Source(found, _parts, None, is_chain=True)
 
 
 def _leaves(name: str, module: Any) -> list[tuple[str, Any]]:
@@ -230,8 +220,6 @@ def array(where: str, value: Any) -> Any:
         return None
     if hasattr(value, "detach"):
         value, dtype = value.detach().cpu(), str(value.dtype).removeprefix("torch.")
-        if value.is_quantized or dtype not in ("float16", "bfloat16", "float32", "float64"):
-            raise TypeError(f"{where} must be float16, bfloat16, float32 or float64, got {dtype}; convert it first")
         value = value.float().numpy().astype(jnp.bfloat16) if dtype == "bfloat16" else value.numpy()
     return weight(where, value)
 
@@ -242,10 +230,7 @@ def _parts(name: str, module: Any) -> list[Part]:
         return [Pointwise(activation_of(f"the function {name}", module))]
     kind = _kind(module)
     if kind is None:
-        raise TypeError(
-            f"{name} ({type(module).__name__}) is not known, so what it does cannot be composed; leave it out by "
-            "`order` if it is not part of the network, or write all as maso_rnn.Cell(params, step, readout, initial)"
-        )
+        raise TypeError(unknown(name, type(module).__name__))
     return _KNOWN[kind](name, module)
 
 
@@ -290,9 +275,7 @@ def _recurrent(name: str, fields: Mapping[str, Any], count: int, gates: int, non
             total = None if b is None else b + c
             parts.append(LSTM(W, U, total) if gates == 4 else Simple(W, U, total, FUNCTIONS[nonlinearity]))
     if left:
-        what = (
-            "projections" if any("weight_hr" in field for field in left) else f"weights of other names, {sorted(left)}"
-        )
+        what = "projections" if any("weight_hr" in field for field in left) else str(sorted(left))
         raise NoCell(f"{name} has {what}, which no part here holds; maso_rnn.Cell takes its step as you write it")
     return parts
 
@@ -317,9 +300,7 @@ def _batch_norm(name: str, module: Any) -> list[Part]:
 
 def _layer_norm(name: str, module: Any) -> list[Part]:
     if len(module.normalized_shape) != 1:
-        raise ValueError(
-            f"{name} ({type(module).__name__}) normalises over {tuple(module.normalized_shape)}, not the units"
-        )
+        raise ValueError(f"{name} normalises over {tuple(module.normalized_shape)}, not the units")
     scale, bias = (array(f"{name}.{field}", getattr(module, field, None)) for field in ("weight", "bias"))
     centred = _kind(module) == "LayerNorm"
     own = float(jnp.finfo(jnp.float32 if scale is None else scale.dtype).eps)
@@ -386,11 +367,8 @@ def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
             raise TypeError(f"network must hold arrays of weights, got {type(value).__name__} as {name}")
         reshaped = re.search(r"(^|\.)(parametrizations\.|.*(_orig|_mask|_g|_v)$)", str(name))
         if reshaped:
-            raise ValueError(
-                f"weights hold {name}, of a module that is pruned or whose weights are made of others; give the module "
-                "itself, or make its weights plain first (torch.nn.utils.prune.remove, "
-                "parametrize.remove_parametrizations, remove_weight_norm)"
-            )
+            plain = "prune.remove, parametrize.remove_parametrizations or remove_weight_norm"
+            raise ValueError(f"weights hold {name}, of which others are made; make them plain first, by {plain}")
         modules.setdefault(module or "model", {})[field] = value
     if not modules:
         raise ValueError("model must hold weights, got an empty state dict")
@@ -442,7 +420,5 @@ def _is_embedding(name: str, arrays: dict[str, Any], modules: dict[str, dict[str
         if other != name and field in ("weight", "weight_ih", "weight_ih_l0") and len(value.shape) == 2
     }
     if rows in reads and columns in reads:
-        raise ValueError(
-            f"{name}.weight {(rows, columns)} could be a linear layer or an embedding; give the module itself"
-        )
+        raise ValueError(f"{name}.weight {(rows, columns)} could be a linear layer or an embedding; give the module")
     return columns in reads and rows not in reads

@@ -56,20 +56,19 @@ class Source(NamedTuple):
         run: the network at work on a batch; without calls where the library does not show them. None where there is
             nothing to be run.
         is_chain: whether data pass through the modules in that order, as through a list of them.
-        training: a module in training mode, where what it computes is random or depends on the batch.
     """
 
     modules: dict[str, Any]
     parts: Callable[[str, Any], list[Part]]
     run: Callable[[np.ndarray], Run] | None
     is_chain: bool = False
-    training: str | None = None
 
 
 def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list[Named]], Network]) -> Network:
     """The network that `build` makes of the parts in their order, held against the source where that can be run."""
-    if source.training is not None:
-        raise ValueError(f"{source.training} is in training mode; call model.eval() first")
+    for name, module in source.modules.items():
+        if _trains(module):
+            raise ValueError(f"{name} ({type(module).__name__}) is in training mode; switch to evaluation first")
     said = None if order is None else _said(source, order)
     if source.run is None:
         if said is None:
@@ -98,11 +97,8 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
             return network
         nearest, tried = min(nearest, difference), [name for name, _ in named]
     if nearest < math.inf:
-        raise ValueError(
-            f"network does something else than its modules one after the other, {tried}: its outputs differ by "
-            f"{nearest:.2g} times what rounding explains. Where it is a known function between them, say so: "
-            "order=(module, 'relu', module, …)"
-        )
+        why = f"does something else than its modules in turn, {tried}: outputs are {nearest:.2g} roundings apart"
+        raise ValueError(f"network {why}; functions between them are told by order=(module, 'relu', module, …)")
     if failures and isinstance(failures[0], NotAChain):
         raise failures[0]
     unknown = []
@@ -118,22 +114,24 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
     )
 
 
+def _trains(module: Any) -> bool:
+    """Whether a dropout or batch norm of any library is in training mode: random, or of statistics of the batch."""
+    is_random = any(getattr(module, rate, 0) for rate in ("p", "rate", "dropout"))
+    has_statistics = hasattr(module, "running_mean") or hasattr(module, "use_running_average")
+    evaluates = (getattr(module, field, True) for field in ("deterministic", "inference", "use_running_average"))
+    return (is_random or has_statistics) and (getattr(module, "training", False) or not all(evaluates))
+
+
 def _said(source: Source, order: Sequence[str]) -> list[Named]:
     """The parts in the order that was asked for: names of modules, and of functions between them."""
     if isinstance(order, str) or not all(isinstance(entry, str) for entry in order):
         raise TypeError(f"order must be a sequence of names, as ('rnn', 'head'), got {order!r}")
     unknown = [entry for entry in order if entry not in source.modules and entry not in FUNCTIONS]
     if unknown or not order:
-        raise ValueError(
-            f"order must name modules, of {sorted(source.modules)}, or functions, of {sorted(FUNCTIONS)}, got "
-            f"{unknown or 'nothing'}"
-        )
+        raise ValueError(f"order must name some of {[*source.modules, *FUNCTIONS]}, got {unknown or 'nothing'}")
     left = [name for name in source.modules if name not in order]
     if left and source.run is None:
-        raise ValueError(
-            f"order must name every module, as no weight is left out in silence; it lacks {left}. Take what is not "
-            "part of the network out of the weights first"
-        )
+        raise ValueError(f"order must name every module whose weights are given, it lacks {left}")
     named: list[Named] = []
     for entry in order:
         named += _named(source, entry) if entry in source.modules else [(entry, Pointwise(FUNCTIONS[entry]))]
@@ -168,11 +166,8 @@ def _seen(source: Source, short: Run, long: Run) -> list[Named]:
             between = [(run.calls[place - 1].returned, run.calls[place].given) for run in runs]
             name = _function(between)
             if name is None:
-                before = short.calls[place - 1].name
-                raise NotAChain(
-                    f"{call.name} is not given what {before} returns, nor a known function of it: the network is not "
-                    "one module after the other. Where a part of it is, give its modules as a list or by `order`"
-                )
+                why = f"{call.name} is not given what {short.calls[place - 1].name} returns, nor a known function of it"
+                raise NotAChain(f"{why}; where a part of network is a chain, give its modules as a list or by `order`")
             named += _unless_identity(name, short.calls[place - 1].name)
         named += _named(source, call.name)
     # what is done to the output otherwise shows when the two networks are compared

@@ -12,7 +12,9 @@ from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
 from maso_rnn import checks
 from maso_rnn.cells import Step
 from maso_rnn.dynamics import shooting
-from maso_rnn.dynamics.fixed_point_search import arrivals, eigensystems, searched
+from maso_rnn.dynamics.distinct import reach, told_apart
+from maso_rnn.dynamics.eigensystem import eigensystems
+from maso_rnn.dynamics.fixed_point_search import arrivals, searched
 from maso_rnn.dynamics.kinks import around_the_cycle, kinked_and_steepest
 from maso_rnn.dynamics.progress import Progress
 from maso_rnn.dynamics.shooting import Shooting
@@ -55,7 +57,7 @@ def cycles(
     *,
     period: int,
     max_steps: int = 500,
-    distance: float = 1e-3,
+    distance: float | None = None,
     progress: bool = True,
 ) -> Cycles:
     """The rhythms of a network under a constant input: states that come back after `period` steps, and not before.
@@ -74,7 +76,8 @@ def cycles(
         period: of the cycles; 1 for fixed points.
         max_steps: of plain iteration, from each start.
         distance: cycles are one, and a state has come back, if closer than this, relative to the norm of the states (of
-            the starts, or of the cycle's largest, whichever is larger).
+            the starts, or of the cycle's largest, whichever is larger). By default that is 1e-3 (1e-2 in float32) for
+            degenerate cycles only; others are one where rounding cannot tell them apart.
         progress: whether a search that takes more than ten seconds says on stderr how far it is.
 
     Returns:
@@ -97,36 +100,29 @@ def cycles(
     """
     period = checks.size("period", period)
     max_steps = checks.size("max_steps", max_steps)
-    distance = checks.number("distance", distance, above=0)
+    distance = None if distance is None else checks.number("distance", distance, above=0)
     told = Progress(checks.flag("progress", progress))
     found = read_starts(step, starts, x, "cycles")
     problem = Shooting(found.step, period, float(np.median(np.abs(found.states))), len(found.states), told)
-    candidates = searched(problem, found.states, found.inputs, max_steps)
-    states, inputs = candidates.states, candidates.inputs
-    sizes = np.linalg.norm(states, axis=2).max(axis=1)
-    reach = distance * np.maximum(np.median(np.linalg.norm(found.states, axis=1)), sizes)
-    misses, _, _ = shooting.evaluated(problem, states, inputs)
-    residuals = 0.5 * (misses**2).sum(axis=(1, 2))
-    prime = candidates.fixed & is_prime(states, reach)
-    chosen, cycle_of = _distinct_cycles(states, inputs, residuals, prime, reach)
-
-    count = len(found.states)
-    by_newton, by_iteration = np.arange(count), candidates.represents
-    came = np.stack([by_newton, np.where(by_iteration >= 0, by_iteration, by_newton)])
+    candidates, came = searched(problem, found.states, found.inputs, max_steps)
+    near = reach(candidates.states, found.states, distance)
+    chosen, cycle_of, radii = told_apart(problem, candidates, candidates.fixed, near, merged=distance is not None)
     reached, _ = arrivals(cycle_of[came], len(chosen))
+    prime = is_prime(candidates.states[chosen], radii)
+    chosen, reached = chosen[prime], reached[prime]
     ranked = np.argsort(-reached, kind="stable")
     chosen, reached = chosen[ranked], reached[ranked]
-    states, inputs = states[chosen], inputs[chosen]
+    states, inputs, _, speeds = (rows[chosen] for rows in candidates)
     _, jacobians, _ = shooting.evaluated(problem, states, inputs)
     multipliers, _ = eigensystems(around_the_cycle(jacobians))
-    degenerate = shooting.is_degenerate(jacobians)
+    degenerate = shooting.is_degenerate(shooting.singular_values(jacobians))
     on_kink, steepest = kinked_and_steepest(problem, states, inputs)
     inside = np.maximum(np.abs(multipliers).max(axis=1, initial=0), steepest) < 1
     return Cycles(
         states=jax.vmap(jax.vmap(found.unravel))(jnp.asarray(states)),
         multipliers=jnp.asarray(multipliers, jnp.result_type(states.dtype, jnp.complex64)),
         stable=jnp.asarray(inside & ~degenerate),
-        residuals=jnp.asarray(residuals[chosen]),
+        residuals=jnp.asarray(0.5 * speeds**2),
         reached=jnp.asarray(reached),
         degenerate=jnp.asarray(degenerate),
         on_kink=jnp.asarray(on_kink),
@@ -135,31 +131,11 @@ def cycles(
     )
 
 
-def is_prime(states: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def is_prime(states: np.ndarray, near: np.ndarray) -> np.ndarray:
     """Whether no shift by a divisor of the period brings (cycle, period, hidden) states back."""
     period = states.shape[1]
     prime = np.ones(len(states), bool)
     for divisor in (d for d in range(1, period) if period % d == 0):
         back = np.linalg.norm(states - np.roll(states, -divisor, axis=1), axis=2).max(axis=1)
-        prime &= back > reach
+        prime &= back > near
     return prime
-
-
-def _distinct_cycles(
-    states: np.ndarray, inputs: np.ndarray, residuals: np.ndarray, allowed: np.ndarray, reach: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which allowed cycles stand for themselves, and which of these each is, whatever state it is told from."""
-    chosen: list[int] = []
-    of = np.full(len(states), -1)
-    ranks = np.argsort(residuals, kind="stable")
-    left = ranks[allowed[ranks]]
-    while len(left):
-        i = left[0]
-        shifts = [np.roll(states[i], shift, axis=0) for shift in range(states.shape[1])]
-        apart = np.min([np.linalg.norm(states[left] - one, axis=2).max(axis=1) for one in shifts], axis=0)
-        near = (apart <= reach[i]) & (inputs[left] == inputs[i]).all(axis=1)
-        near[0] = True
-        of[left[near]] = len(chosen)
-        chosen.append(int(i))
-        left = left[~near]
-    return np.array(chosen, int), of

@@ -18,10 +18,7 @@ def square(name: str, kernel: Any) -> Array:
     """A kernel that has eigenvalues."""
     kernel = checks.array(name, kernel, "input hidden")
     if kernel.shape[0] != kernel.shape[1]:
-        raise ValueError(
-            f"{name} must be (hidden, hidden), got {kernel.shape}: only a square kernel has eigenvalues; for the gates "
-            "of a cell use maso_rnn.spectra(cell), or split the kernel by jax.numpy.split(kernel, gates, axis=-1)"
-        )
+        raise ValueError(f"{name} must be square, got {kernel.shape}; of a cell with gates, use maso_rnn.spectra(cell)")
     checks.finite(**{name: kernel})
     return kernel
 
@@ -94,9 +91,7 @@ def with_eigenbasis(kernel: Array) -> Eigensystem:
         system = eigensystem(kernel)
         if bool(system.defective):
             raise ValueError(
-                f"kernel is defective, up to the rounding of {kernel.dtype}: two of its eigenvalues share one "
-                "eigenvector, so that there are no modal coordinates; maso_rnn.spectrum shows it, and "
-                "maso_rnn.jacobian_spectra needs none"
+                f"kernel is defective, up to the rounding of {kernel.dtype}; maso_rnn.jacobian_spectra takes it"
             )
         return system
     system = eigensystem(jax.lax.stop_gradient(kernel))
@@ -109,3 +104,10 @@ def with_eigenbasis(kernel: Array) -> Eigensystem:
 def horizon(rate: Array) -> Array:
     """−1 / rate: infinite where nothing decays, 0 where all is gone at once."""
     return jnp.where(rate == 0, jnp.inf, -1 / jnp.where(rate == 0, 1, rate))
+
+
+def eigensystems(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, largest modulus first, and eigenvectors of (point, n, n), in float64."""
+    values, vectors = np.linalg.eig(matrices.astype(np.float64))
+    order = np.argsort(-np.abs(values), axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None], axis=2)

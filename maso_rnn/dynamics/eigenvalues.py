@@ -222,18 +222,8 @@ def spectrum_table(found: Spectrum | Mapping[str, Spectrum]) -> str:
     """
     if isinstance(found, Mapping):
         return "\n".join(f"{name}: {spectrum_table(one)}" for name, one in found.items())
-    if not isinstance(found, Spectrum):
-        raise TypeError(f"found must be a Spectrum, from maso_rnn.spectrum, or a mapping, got {type(found).__name__}")
-    if not checks.is_concrete(found):
-        raise TypeError("found must not be traced: a table is text; call spectrum_table outside jax.jit")
-    for name, value in found._asdict().items():
-        kind = {"eigenvalues": "c", "defective": "b"}.get(name, "f")
-        rank = 1 if name in ("eigenvalues", "horizons", "periods", "growth") else 0
-        if getattr(getattr(value, "dtype", None), "kind", "") not in (kind, "V") or value.ndim != rank:
-            raise TypeError(f"found.{name} must be an array of rank {rank}, as maso_rnn.spectrum makes it")
-    counts = [len(found.eigenvalues), len(found.horizons), len(found.periods)]
-    if len(set(counts)) > 1 or not counts[0] or not len(found.growth):
-        raise ValueError(f"found must have as many eigenvalues, horizons and periods, at least one, got {counts}")
+    checks.instance("found", found, Spectrum, "maso_rnn.spectrum")
+    checks.known("a table is text; call spectrum_table outside jax.jit", found=found)
     horizons = np.asarray(found.horizons, np.float64)
     periods = np.asarray(found.periods, np.float64)
     turning = periods[np.isfinite(periods)]
@@ -301,13 +291,7 @@ def modal_coordinates(
         Dou, Principe (2023), the abstract.
     """
     kernel = square("kernel", kernel)
-    if not isinstance(states, jax.Array | np.ndarray) or not states.ndim:
-        raise TypeError(f"states must be an array (..., hidden), got {type(states).__name__}")
-    states = checks.array("states", states, "*batch hidden", dtype=kernel.dtype)
-    if states.shape[-1] != kernel.shape[0]:
-        raise ValueError(
-            f"states must be (..., {kernel.shape[0]}), as the kernel is {kernel.shape}, got {states.shape}"
-        )
+    states = checks.array("states", states, "*batch hidden", {"hidden": len(kernel)}, kernel.dtype)
     checks.finite(states=states)
     system = with_eigenbasis(kernel)
     return states.astype(system.vectors.dtype) @ system.vectors

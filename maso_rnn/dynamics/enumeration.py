@@ -1,15 +1,13 @@
 """Every fixed point and every cycle of a piecewise affine network, by going through its codes.
 
-On one code the network is affine, so that a code has at most one fixed point, or a whole continuum. Codes are assigned
-unit by unit, in a tree: assigning a unit's piece eliminates its state from the equations of all others, which the codes
-below share, and shows codes that no state can have, so that their branch ends. A cycle of period p is a fixed point of
-p copies of the network in a ring. Layers go in order: each cycle of those below drives the next.
+On one code the network is affine, so that a code has at most one fixed point, or a whole continuum. A cycle of period p
+is a fixed point of p copies of the network in a ring. Layers go in order: each cycle of those below drives the next.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,14 +16,12 @@ from jaxtyping import Array, Bool, Complex, Float, Int, Shaped
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.dynamics.fixed_point_search import eigensystems
+from maso_rnn.dynamics.eigensystem import eigensystems
 from maso_rnn.dynamics.kinks import around_the_cycle
 from maso_rnn.dynamics.progress import Progress
+from maso_rnn.dynamics.tree import ends_of, possible_codes
 from maso_rnn.network import RNN, Layer, check_form
 
-CHUNK = 2**19  # numbers of the equations that are held at once
-PIVOT = 1e-2  # an elimination by less than this waits for another unit
-DOUBT = 1e-8  # roundings of the tree, relative to its largest number; what it leaves is solved again, with pivoting
 KINKED_CODES = 2**10  # pieces around one cycle whose eigenvalues are looked at
 EPS = float(np.finfo(np.float64).eps)
 
@@ -111,11 +107,7 @@ def all_fixed_points(
     max_codes = checks.size("max_codes", max_codes)
     max_points = checks.size("max_points", max_points)
     prune, told = checks.flag("prune", prune), Progress(checks.flag("progress", progress))
-    if not checks.is_concrete(rnn, x):
-        raise TypeError(
-            "rnn and x must be concrete, as how many points there are is not known before; call all_fixed_points "
-            "outside jax.jit and jax.vmap"
-        )
+    checks.known("it says how many points there are; search outside jax.jit and jax.vmap", rnn=rnn, x=x)
     sizes: dict[str, int] = {}
     dtype = check_form(rnn, sizes, pieces=True)
     x = jnp.zeros(sizes["input"], dtype) if x is None else checks.array("x", x, "input", sizes, dtype)
@@ -124,11 +116,8 @@ def all_fixed_points(
     for l, layer in enumerate(rnn.layers):
         count = len(act.slopes) ** (layer.input_kernel.shape[1] * period)
         if layer.recurrent_kernel is not None and count > max_codes:
-            raise ValueError(
-                f"rnn.layers[{l}] has {count} codes over period {period}, more than max_codes = {max_codes}; "
-                f"max_codes={count} would allow them, maso_rnn.{'fixed_points' if period == 1 else 'cycles'} searches "
-                "from starts instead"
-            )
+            call = "fixed_points" if period == 1 else "cycles"
+            raise ValueError(f"rnn.layers[{l}] needs max_codes={count}; maso_rnn.{call} searches from starts instead")
     rings = _rings(rnn, np.asarray(x, np.float64), act, period, max_points, prune, told)
     return _described(rnn, rings, act, period, dtype)
 
@@ -209,10 +198,9 @@ def _driven(
         for some in _solutions(ring, drive, error, act, prune, told):
             found.append(some)
             of.append(np.full(len(some.states), i))
-            if (count := sum(map(len, of))) > max_points * period:
+            if sum(map(len, of)) > max_points * period:
                 raise ValueError(
-                    f"there are more than max_points = {max_points} points, {count} and more; give a larger "
-                    "max_points, or search from starts by maso_rnn.fixed_points"
+                    f"there are more than max_points = {max_points}; raise it, or use maso_rnn.fixed_points"
                 )
     *parts, singular = zip(*found, strict=True)
     states, bounds, lower, on_kink, reached, degenerate = map(np.concatenate, parts)
@@ -274,165 +262,10 @@ def _solutions(
         one = Rings.none(1, *drive.shape)
         yield one._replace(states=state[None], errors=moved[None], lower=drive[None], on_kink=on_kink[None])
         return
-    for codes in _candidates(ring, drive.ravel(), error.ravel(), act, prune, told):
+    for codes in possible_codes(ring, drive.ravel(), error.ravel(), act, prune, told):
         found = _solved(codes, ring, drive.ravel(), error.ravel(), act)
         states, errors, lower, on_kink = (part.reshape(-1, *drive.shape) for part in found[:4])
         yield found._replace(states=states, errors=errors, lower=lower, on_kink=on_kink)
-
-
-class Branch(NamedTuple):
-    """Codes of the first units, and the equations that are left: p = T h_left + c for all units.
-
-    Attributes:
-        codes: (branch, assigned).
-        waiting: units that are assigned but not eliminated yet; the first columns of T are theirs.
-        matrix: T, (branch, unit, left).
-        constant: c, (branch, unit).
-        grown: (branch,), the largest number that T has had.
-        size: (branch,), the largest number that c has had.
-    """
-
-    codes: np.ndarray
-    waiting: tuple[int, ...]
-    matrix: np.ndarray
-    constant: np.ndarray
-    grown: np.ndarray
-    size: np.ndarray
-
-    def rows(self, chosen: np.ndarray | slice) -> Branch:
-        """Some of the branches."""
-        return Branch(self.codes[chosen], self.waiting, *(part[chosen] for part in self[2:]))
-
-
-def _candidates(
-    kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine, prune: bool, told: Progress
-) -> Iterator[np.ndarray]:
-    """The codes (code, unit) that the tree cannot exclude, in chunks."""
-    units = len(kernel)
-    size = float((np.abs(drive) + error).max())
-    stack = [
-        Branch(
-            np.zeros((1, 0), np.uint8),
-            (),
-            kernel[None],
-            drive[None],
-            np.full(1, max(1.0, float(np.abs(kernel).max()))),
-            np.full(1, size),
-        )
-    ]
-    while stack:
-        branch = stack.pop()
-        assigned = branch.codes.shape[1]
-        most = max(1, CHUNK // (units * (units - assigned + 1)))
-        if len(branch.codes) > most:
-            stack += [branch.rows(slice(i, i + most)) for i in range(0, len(branch.codes), most)]
-            continue
-        ahead = sum(len(one.codes) * float(len(act.slopes)) ** -one.codes.shape[1] for one in [branch, *stack])
-        told.tell(f"codes: {100 * (1 - ahead):.0f} % gone through")
-        grown: dict[tuple[int, ...], list[Branch]] = {}
-        for piece in range(len(act.slopes)):
-            for part in _assigned(branch, piece, act):
-                left = part.rows(_possible(part, act, error)) if prune or assigned + 1 == units else part
-                if len(left.codes):
-                    grown.setdefault(left.waiting, []).append(left)
-        for waiting, parts in grown.items():
-            codes, _, *numbers = map(np.concatenate, (zip(*(p._replace(waiting=()) for p in parts), strict=True)))
-            if assigned + 1 == units:
-                yield codes
-            else:
-                stack.append(Branch(codes, waiting, *numbers))
-
-
-def _assigned(branch: Branch, piece: int, act: PiecewiseAffine) -> Iterator[Branch]:
-    """The branches with the next unit on that piece, and what can be eliminated so eliminated."""
-    unit, first = branch.codes.shape[1], len(branch.waiting)
-    codes = np.concatenate([branch.codes, np.full((len(branch.codes), 1), piece, np.uint8)], axis=1)
-    slope, offset = act.slopes[piece], act.offsets[piece]
-    column = branch.matrix[:, :, first]
-    rest = np.delete(branch.matrix, first, axis=2)
-    branch = branch._replace(codes=codes)
-    if slope == 0:
-        constant = branch.constant + column * offset if offset else branch.constant
-        yield branch._replace(matrix=rest, constant=constant, size=_largest(branch.size, constant))
-        return
-    group = (*branch.waiting, unit)
-    slopes, offsets = (np.array(values)[codes[:, group]] for values in (act.slopes, act.offsets))
-    system = np.eye(len(group)) - slopes[:, :, None] * branch.matrix[:, group][:, :, : len(group)]
-    if len(group) == 1:
-        good = np.abs(system[:, 0, 0]) >= PIVOT
-    else:
-        good = np.linalg.svd(system, compute_uv=False)[:, -1] >= PIVOT
-    if good.any():
-        some = branch.rows(good) if not good.all() else branch
-        moving = some.matrix[:, :, : len(group)]
-        after = some.matrix[:, :, len(group) :]
-        wanted = slopes[good, :, None] * np.concatenate([after[:, group], some.constant[:, group, None]], axis=2)
-        wanted[:, :, -1] += offsets[good]
-        solved = wanted / system[good] if len(group) == 1 else np.linalg.solve(system[good], wanted)
-        moved = moving @ solved if len(group) > 1 else moving * solved
-        matrix, constant = after + moved[:, :, :-1], some.constant + moved[:, :, -1]
-        yield Branch(
-            some.codes, (), matrix, constant, _largest(some.grown, matrix), _largest(some.size, moved[:, :, -1])
-        )
-    if not good.all():
-        yield branch.rows(~good)._replace(waiting=group)
-
-
-def _largest(before: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.maximum(before, np.abs(values).reshape(len(values), -1).max(axis=1, initial=0))
-
-
-def _possible(branch: Branch, act: PiecewiseAffine, error: np.ndarray) -> np.ndarray:
-    """Which branches some state may have: where no assigned unit is off its piece whatever the others do.
-
-    A piece holds its upper end, not its lower one; where rounding counts, both.
-    """
-    assigned = branch.codes.shape[1]
-    lows, highs = _ends(act)
-    ranges = [_image(act, range(len(act.slopes)))] * (branch.matrix.shape[2] - len(branch.waiting))
-    matrix, constant = branch.matrix[:, :assigned], branch.constant[:, :assigned]
-    # a coefficient of the size of rounding may have either sign; one that is exactly zero has none
-    doubt = (1e-3 * DOUBT * branch.grown)[:, None]
-    least, most = constant.copy(), constant.copy()
-    for k in range(branch.matrix.shape[2]):
-        if k < len(branch.waiting):
-            images = np.array([_image(act, [r]) for r in range(len(act.slopes))])[branch.codes[:, branch.waiting[k]]]
-            low, high = images[:, :1], images[:, 1:]
-        else:
-            low, high = (np.full((1, 1), end) for end in ranges[k - len(branch.waiting)])
-        values = matrix[:, :, k]
-        up, down = np.where(values > -doubt, values, 0), np.where(values < doubt, values, 0)
-        with np.errstate(invalid="ignore"):
-            for into, one, other in ((most, high, low), (least, low, high)):
-                into += _times(np.maximum(up, 0), one, (values > -doubt) & (values != 0))
-                into += _times(np.minimum(down, 0), other, (values < doubt) & (values != 0))
-    slack = (DOUBT * branch.size)[:, None] + (branch.grown[:, None] * error.max() if error.any() else 0)
-    low, high = (np.array(ends)[branch.codes] for ends in (lows, highs))
-    with np.errstate(invalid="ignore"):
-        off = (most + slack <= low) | (least - slack > high)
-    return ~off.any(axis=1)
-
-
-def _times(values: np.ndarray, ends: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Coefficients times the end of a range, which may be infinite; 0 times infinity is 0 where nothing is there."""
-    infinite = np.isinf(ends)
-    product = values * np.where(infinite, 0.0, ends)
-    return np.where(infinite & there, np.sign(1.0) * ends * np.where(values < 0, -1.0, 1.0), product)
-
-
-def _ends(act: PiecewiseAffine) -> tuple[list[float], list[float]]:
-    """The lower and the upper end of each piece."""
-    return [-np.inf, *act.breakpoints], [*act.breakpoints, np.inf]
-
-
-def _image(act: PiecewiseAffine, pieces: Iterable[int]) -> tuple[float, float]:
-    """The least and the largest value on some pieces."""
-    lows, highs = _ends(act)
-    values = []
-    for r in pieces:
-        slope, offset = act.slopes[r], act.offsets[r]
-        values += [offset] if slope == 0 else [slope * end + offset for end in (lows[r], highs[r])]
-    return min(values), max(values)
 
 
 def _pieces_of(act: PiecewiseAffine, p: np.ndarray) -> np.ndarray:
@@ -466,7 +299,7 @@ def _solved(codes: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.
     doubt = 4 * units * EPS * summed + np.abs(slopes[regular]) * error
     states[regular], errors[regular] = h, np.einsum("cij,cj->ci", np.abs(inverse), doubt)
     lower, blurred = _pre_activations(states, errors, kernel, drive, error)
-    low, high = (np.array(ends)[codes] for ends in _ends(act))
+    low, high = (np.array(ends)[codes] for ends in ends_of(act))
     inside = ((lower + blurred > low) & (lower - blurred <= high)).all(axis=1) & regular
     for i in np.flatnonzero(singular):
         found = _representative(system[i], right[i], kernel, drive, error, low[i], high[i])

@@ -15,14 +15,17 @@ from jaxtyping import Array, Bool, Complex, Float, Int, PyTree
 from maso_rnn import checks
 from maso_rnn.cells import Step
 from maso_rnn.dynamics import shooting
+from maso_rnn.dynamics.distinct import NEAR, distinct, reach, told_apart
+from maso_rnn.dynamics.eigensystem import eigensystems
 from maso_rnn.dynamics.kinks import kinked_and_steepest
-from maso_rnn.dynamics.pieces import restarts
+from maso_rnn.dynamics.pieces import Pieces
 from maso_rnn.dynamics.progress import Progress
-from maso_rnn.dynamics.shooting import Shooting
+from maso_rnn.dynamics.shooting import Candidates, Shooting
 from maso_rnn.dynamics.starts import Starts, read_starts
 from maso_rnn.network import RNN
 
 MOST_RESTARTS = 16
+RUNAWAY = 100.0  # times the largest start
 
 
 class FixedPoints(NamedTuple):
@@ -50,7 +53,8 @@ class FixedPoints(NamedTuple):
         start_of: (point,), the first of the starts that came to it; −1 where none did.
         unconverged_states: where the search ended from the starts that came to no point: a carry with a leading axis.
         last_new: how many points the last restart from the pieces of those found has brought: 0 where restarts have
-            ended because nothing was new; None where the step is no piecewise affine network.
+            ended because nothing was new, or all pieces were gone through; None where the step is no piecewise affine
+            network.
     """
 
     states: PyTree[Float[Array, "..."]]
@@ -114,8 +118,7 @@ class FixedPoints(NamedTuple):
             about = json.loads(str(file["about"])) if "about" in file else {}
             if about.get("format") != "rnn-geometry fixed points":
                 raise ValueError(f"{path} was not written by FixedPoints.save")
-            if file["residuals"].dtype == np.float64 and jnp.zeros(0).dtype != np.float64:
-                raise ValueError(f"{path} holds float64; call jax.config.update('jax_enable_x64', True) before")
+            checks.floating(f"{path}: dtype", file["residuals"].dtype)
             fields: dict[str, Any] = {name: jnp.asarray(file[name]) for name in _OF_POINTS if name != "states"}
             for name in ("states", "unconverged_states"):
                 leaves = (jnp.asarray(file[f"{name}.{i}"]) for i in range(1000) if f"{name}.{i}" in file)
@@ -159,7 +162,7 @@ def fixed_points(
     *,
     max_steps: int = 500,
     tolerance: float = 1e-10,
-    distance: float = 1e-3,
+    distance: float | None = None,
     outlier_scale: float = 10.0,
     progress: bool = True,
 ) -> FixedPoints:
@@ -178,13 +181,14 @@ def fixed_points(
         step: a `Cell`, a network (`maso_rnn.RNN`), or `(carry, x) -> carry`, which must always do the same. A function
             is traced anew at each call, so that the answer is never that of old weights, and compiled once for what it
             does. A piecewise affine network is searched again from the pieces around those of each point found, until
-            nothing is new; `all_fixed_points` has all of them, where it can.
+            nothing is new, or from all of its pieces if they are at most 2¹⁴; `all_fixed_points` has more.
         starts: carries with a leading axis of starts, as states that trajectories passed through: `sample_states`.
         x: (input,), the constant input, or (start, input), one for each start; by default none.
         max_steps: of plain iteration, from each start.
         tolerance: a slow point is kept if ½‖f‖² is at most this.
         distance: points under one input are one if closer than this, relative to the norm of the states (of the
-            starts, or of the points, whichever is larger).
+            starts, or of the points, whichever is larger). By default that is 1e-3 (1e-2 in float32) for slow and
+            degenerate points only; others are one where rounding, over σ_min(J − 1), cannot tell them apart.
         outlier_scale: points further from the centroid of the starts than this many times the starts' mean distance
             are left out; there is nothing to measure by, and none is, where all starts are one.
         progress: whether a search that takes more than ten seconds says on stderr how far it is.
@@ -213,81 +217,63 @@ def fixed_points(
     """
     max_steps = checks.size("max_steps", max_steps)
     tolerance = checks.number("tolerance", tolerance, above=0)
-    distance = checks.number("distance", distance, above=0)
+    distance = None if distance is None else checks.number("distance", distance, above=0)
     outlier_scale = checks.number("outlier_scale", outlier_scale, above=0)
     told = Progress(checks.flag("progress", progress))
     found = read_starts(step, starts, x, "fixed_points")
     problem = Shooting(found.step, 1, float(np.median(np.abs(found.states))), len(found.states), told)
-    candidates = searched(problem, found.states, found.inputs, max_steps)
-    candidates, last_new = _from_pieces(problem, found, candidates, distance)
-    far = _far(candidates.states[:, 0], found.states, distance, outlier_scale)
-    return _described(problem, found, candidates, far, tolerance, distance)._replace(last_new=last_new)
+    candidates, came = searched(problem, found.states, found.inputs, max_steps)
+    candidates, last_new = _from_pieces(problem, found, candidates)
+    far = _far(candidates.states[:, 0], found.states, distance or NEAR, outlier_scale)
+    return _described(problem, found, candidates, came, far, tolerance, distance)._replace(last_new=last_new)
 
 
-class Candidates(NamedTuple):
-    """Where searches have ended.
+def searched(
+    problem: Shooting, states: np.ndarray, inputs: np.ndarray, max_steps: int
+) -> tuple[Candidates, np.ndarray]:
+    """By damped Newton from every start, and from where plain iteration leads: (start, hidden) in.
 
-    Attributes:
-        states: (candidate, period, hidden).
-        fixed: (candidate,), whether what they miss by is rounding.
-        inputs: (candidate, input).
-        start: (candidate,), the start that each comes from, −1 for none.
-        represents: (start,), the candidate that plain iteration from each start has come to, −1 for none.
+    Returns:
+        The candidates, those of Newton's method from the starts first, and (2, start), the two that each came to.
     """
-
-    states: np.ndarray
-    fixed: np.ndarray
-    inputs: np.ndarray
-    start: np.ndarray
-    represents: np.ndarray
-
-
-def searched(problem: Shooting, states: np.ndarray, inputs: np.ndarray, max_steps: int) -> Candidates:
-    """By damped Newton from every start, and from where plain iteration leads: (start, hidden) in, candidates out."""
-    count = len(states)
     newton = shooting.descended(problem, shooting.orbits(problem, states, inputs), inputs)
     after, settled = shooting.iterated(problem, states, inputs, max_steps)
-    # those that settle come to few places; those that Newton's method has not brought home may start anew from theirs
-    goes_on = settled | ~newton.fixed & np.isfinite(after).all(axis=1)
-    places, place_of = distinct(after, inputs, ~settled, goes_on, _reach(after, states, 1e-3))
+    # those that settle come to few places; those that Newton's method has not brought home may start anew from theirs,
+    # unless they run away
+    stays = np.abs(after).max(axis=1, initial=0) <= RUNAWAY * np.abs(states).max(initial=0)
+    goes_on = settled | ~newton.fixed & stays
+    places, place_of = distinct(after[:, None], inputs, ~settled, goes_on, reach(after[:, None], states, NEAR))
     again = shooting.descended(problem, shooting.orbits(problem, after[places], inputs[places]), inputs[places])
-    return Candidates(
-        np.concatenate([newton.states, again.states]),
-        np.concatenate([newton.fixed, again.fixed]),
-        np.concatenate([inputs, inputs[places]]),
-        np.concatenate([np.arange(count), places]),
-        np.where(place_of >= 0, count + place_of, -1),
-    )
+    each = np.arange(len(states))
+    came = np.stack([each, np.where(place_of >= 0, len(states) + place_of, each)])
+    return Candidates.joined(newton, again), came
 
 
-def _from_pieces(
-    problem: Shooting, found: Starts, candidates: Candidates, distance: float
-) -> tuple[Candidates, int | None]:
+def _from_pieces(problem: Shooting, found: Starts, candidates: Candidates) -> tuple[Candidates, int | None]:
     """The candidates, and those that the affine pieces around the fixed points among them lead to."""
     if found.network is None:
         return candidates, None
-    known, brought = 0, 0
-    random = np.random.default_rng(0)
+    pieces, inputs = Pieces(found.network), np.unique(found.inputs, axis=0)
+    if pieces.are_few(inputs):
+        return _with(problem, candidates, *pieces.every(inputs, problem.progress)), 0
+    random, before, brought = np.random.default_rng(0), 0, 0
     for k in range(MOST_RESTARTS):
-        states, inputs = candidates.states[:, 0], candidates.inputs
-        chosen, _ = distinct(
-            states, inputs, ~candidates.fixed, candidates.fixed, _reach(states, found.states, distance)
-        )
-        brought, known = len(chosen) - known, len(chosen)
-        problem.progress.tell(f"restarts from pieces: {known} points")
+        near = reach(candidates.states, found.states)
+        chosen, of, _ = told_apart(problem, candidates, candidates.fixed, near, merged=False)
+        new = chosen[~np.isin(np.arange(len(chosen)), of[:before])]
+        brought, before = len(new), len(of)
+        problem.progress.tell(f"restarts from pieces: {len(chosen)} points")
         if k and not brought:
             break
-        new = chosen[-brought:] if brought else chosen
-        states, inputs = restarts(found, states[new], inputs[new], random)
-        ends = shooting.descended(problem, states[:, None], inputs)
-        candidates = Candidates(
-            np.concatenate([candidates.states, ends.states[ends.fixed]]),
-            np.concatenate([candidates.fixed, ends.fixed[ends.fixed]]),
-            np.concatenate([candidates.inputs, inputs[ends.fixed]]),
-            np.concatenate([candidates.start, np.full(ends.fixed.sum(), -1)]),
-            candidates.represents,
-        )
+        states, where = candidates.states[new, 0], candidates.inputs[new]
+        candidates = _with(problem, candidates, *pieces.restarts(states, where, inputs, random))
     return candidates, brought
+
+
+def _with(problem: Shooting, candidates: Candidates, states: np.ndarray, inputs: np.ndarray) -> Candidates:
+    """The candidates, and the roots that are found from further (start, hidden) states."""
+    ends = shooting.descended(problem, states[:, None].astype(candidates.states.dtype), inputs)
+    return Candidates.joined(candidates, Candidates(*(rows[ends.fixed] for rows in ends)))
 
 
 def _far(points: np.ndarray, starts: np.ndarray, distance: float, outlier_scale: float) -> np.ndarray:
@@ -302,30 +288,28 @@ def _far(points: np.ndarray, starts: np.ndarray, distance: float, outlier_scale:
 
 
 def _described(
-    problem: Shooting, found: Starts, candidates: Candidates, far: np.ndarray, tolerance: float, distance: float
+    problem: Shooting,
+    found: Starts,
+    candidates: Candidates,
+    came: np.ndarray,
+    far: np.ndarray,
+    tolerance: float,
+    distance: float | None,
 ) -> FixedPoints:
-    """One point for all candidates that are near each other, with all that is known of it."""
-    states, inputs = candidates.states[:, 0], candidates.inputs
-    misses, _, _ = shooting.evaluated(problem, candidates.states, inputs)
-    speeds = np.linalg.norm(misses[:, 0], axis=1)
-    ends = candidates.fixed | (0.5 * speeds**2 <= tolerance)  # false for NaN
-    allowed = ends & ~far
-    order = np.where(candidates.fixed, speeds, np.inf), speeds
-    chosen, point_of = distinct(states, inputs, order, allowed, _reach(states, found.states, distance))
+    """One point for all candidates that are one, with all that is known of it; `came` is what starts have come to."""
+    ends = candidates.fixed | (0.5 * candidates.speeds**2 <= tolerance)  # false for NaN
+    near = reach(candidates.states, found.states, distance)
+    chosen, point_of, _ = told_apart(problem, candidates, ends & ~far, near, merged=distance is not None)
 
-    count = len(found.states)
-    by_newton, by_iteration = np.arange(count), candidates.represents
-    came = np.stack([by_newton, np.where(by_iteration >= 0, by_iteration, by_newton)])  # two candidates of each start
     reached, first = arrivals(point_of[came], len(chosen))
     at_a_point = (point_of[came] >= 0).any(axis=0)
     left = ~at_a_point & ~ends[came].any(axis=0)
 
     ranked = np.argsort(-reached, kind="stable")
     chosen, reached, first = chosen[ranked], reached[ranked], first[ranked]
-    points, where = candidates.states[chosen], inputs[chosen]
-    speeds, slow = speeds[chosen], ~candidates.fixed[chosen]
+    points, where, fixed, speeds = (rows[chosen] for rows in candidates)
     jacobians = shooting.evaluated(problem, points, where)[1]
-    degenerate = shooting.is_degenerate(jacobians)
+    degenerate = shooting.is_degenerate(shooting.singular_values(jacobians))
     on_kink, steepest = kinked_and_steepest(problem, points, where)
     eigenvalues, eigenvectors = eigensystems(jacobians[:, 0])
     inside = np.maximum(np.abs(eigenvalues).max(axis=1, initial=0), steepest) < 1
@@ -334,11 +318,11 @@ def _described(
         states=jax.vmap(found.unravel)(jnp.asarray(points[:, 0])),
         residuals=jnp.asarray(0.5 * speeds**2),
         eigenvalues=jnp.asarray(eigenvalues, narrow),
-        stable=jnp.asarray(inside & ~slow & ~degenerate),
+        stable=jnp.asarray(inside & fixed & ~degenerate),
         reached=jnp.asarray(reached),
         outliers=int((~at_a_point & ~left).sum()),
         unconverged=int(left.sum()),
-        slow=jnp.asarray(slow),
+        slow=jnp.asarray(~fixed),
         degenerate=jnp.asarray(degenerate),
         on_kink=jnp.asarray(on_kink),
         speeds=jnp.asarray(speeds),
@@ -346,7 +330,7 @@ def _described(
         eigenvectors=jnp.asarray(eigenvectors, narrow),
         inputs=jnp.asarray(where),
         start_of=jnp.asarray(first),
-        unconverged_states=jax.vmap(found.unravel)(jnp.asarray(states[:count][left])),
+        unconverged_states=jax.vmap(found.unravel)(jnp.asarray(candidates.states[: len(left), 0][left])),
         last_new=None,
     )
 
@@ -359,47 +343,6 @@ def arrivals(points: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         reached[i] = len(starts)
         first[i] = starts[0] if len(starts) else -1
     return reached, first
-
-
-def eigensystems(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, largest modulus first, and eigenvectors of (point, n, n), in float64."""
-    values, vectors = np.linalg.eig(matrices.astype(np.float64))
-    order = np.argsort(-np.abs(values), axis=1, kind="stable")
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(vectors, order[:, None], axis=2)
-
-
-def _reach(points: np.ndarray, starts: np.ndarray, distance: float) -> np.ndarray:
-    """How near to each point another one is the same."""
-    return distance * np.maximum(np.median(np.linalg.norm(starts, axis=1)), np.linalg.norm(points, axis=1))
-
-
-def distinct(
-    points: np.ndarray, inputs: np.ndarray, order: Any, allowed: np.ndarray, reach: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which allowed points stand for themselves, first in `order` first, and which of these each belongs to (−1: none).
-
-    Args:
-        points: (candidate, hidden).
-        inputs: (candidate, input): points under different inputs are different.
-        order: (candidate,) numbers, or a tuple of them, the first of which counts first.
-        allowed: (candidate,).
-        reach: (candidate,), how near to each another one is the same.
-    """
-    ranks = np.lexsort(order[::-1]) if isinstance(order, tuple) else np.argsort(order, kind="stable")
-    chosen: list[int] = []
-    of = np.full(len(points), -1)
-    left = ranks[allowed[ranks]]
-    one_input = bool((inputs == inputs[:1]).all())
-    while len(left):
-        i = left[0]
-        near = np.linalg.norm(points[left] - points[i], axis=1) <= reach[i]
-        near[0] = True
-        if not one_input:
-            near &= (inputs[left] == inputs[i]).all(axis=1)
-        of[left[near]] = len(chosen)
-        chosen.append(int(i))
-        left = left[~near]
-    return np.array(chosen, int), of
 
 
 def fixed_points_along(

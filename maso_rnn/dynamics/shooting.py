@@ -18,6 +18,9 @@ from maso_rnn.dynamics.progress import Progress
 from maso_rnn.functions import Traced
 
 MOST_STEPS = 60  # of damped Newton
+PATIENCE = 10  # steps, in which what a start misses by must fall to
+GAIN = 0.5  # of what it was; else it is given up, unless it is nearly
+SLOW = 1e-3  # relative to the size of its states
 LARGEST_BLOCK = 256  # starts that are evaluated at once
 LARGEST_GROUP = 2**24  # numbers in the Jacobians that are held at once
 ITERATIONS = 50  # of the step, before it is looked at who has settled
@@ -47,65 +50,80 @@ class Shooting(NamedTuple):
         return max(1, min(LARGEST_BLOCK, self.starts, LARGEST_GROUP // (self.period * hidden**2)))
 
 
-class Ends(NamedTuple):
-    """Where a search ended from every start.
+class Candidates(NamedTuple):
+    """Where searches have ended.
 
     Attributes:
-        states: (start, period, hidden).
-        fixed: (start,), whether what they miss by is rounding.
+        states: (candidate, period, hidden).
+        inputs: (candidate, input).
+        fixed: (candidate,), whether what they miss by is rounding.
+        speeds: (candidate,), the norm of what they miss by.
     """
 
     states: np.ndarray
+    inputs: np.ndarray
     fixed: np.ndarray
+    speeds: np.ndarray
+
+    @staticmethod
+    def joined(*parts: Candidates) -> Candidates:
+        """Those of several searches, one after the other."""
+        return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> Ends:
+def descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> Candidates:
     """Damped Newton on what the states miss by, from each of (start, period, hidden), until it is rounding or stays.
 
     A step is Newton's; where it does not bring the misses down, the best of several fractions of it; where none of them
     does, the best of several Levenberg–Marquardt steps; where these do not either, the search from there has ended.
     """
     group = max(1, LARGEST_GROUP // max(1, states[:1].size ** 2))
-    parts = [Ends(states[:0], np.zeros(0, bool))]
-    for i in range(0, len(states), group):
+    parts = []
+    for i in range(0, max(len(states), 1), group):
         parts.append(_descended(problem, states[i : i + group], inputs[i : i + group]))
         problem.progress.tell(f"Newton's method: {min(i + group, len(states))} of {len(states)} starts")
-    return Ends(*map(np.concatenate, zip(*parts, strict=True)))
+    return Candidates.joined(*parts)
 
 
-def _descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> Ends:
-    ends, fixed, active = states.copy(), np.zeros(len(states), bool), np.arange(len(states))
-    before = np.full(len(states), np.inf)
-    for k in range(MOST_STEPS):
-        problem.progress.tell(f"Newton's method: step {k}, {len(active)} of {len(states)} starts go on")
+def _descended(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> Candidates:
+    count = len(states)
+    ends, fixed, speeds, active = states.copy(), np.zeros(count, bool), np.full(count, np.nan), np.arange(count)
+    before, earlier = np.full(count, np.inf), np.full(count, np.inf)
+    for k in range(MOST_STEPS + 1):
+        problem.progress.tell(f"Newton's method: step {k}, {len(active)} of {count} starts go on")
         z, x = ends[active], inputs[active]
         misses, newton, fixed[active], going = _newton(problem, z, x, before[active])
+        speeds[active] = np.linalg.norm(misses, axis=(1, 2))
+        if k % PATIENCE == 0:
+            sizes = np.maximum(np.linalg.norm(z, axis=(1, 2)), problem.typical)
+            going &= (speeds[active] < GAIN * earlier[active]) | (speeds[active] < SLOW * sizes)
+            earlier[active] = speeds[active]
         active, z, x, misses, newton = (rows[going] for rows in (active, z, x, misses, newton))
-        if not len(active):
+        if not len(active) or k == MOST_STEPS:
             break
         before[active] = np.abs(misses).max(axis=(1, 2))
         z, better = _improved(problem, z, x, misses, newton)
         active = active[better]
         ends[active] = z[better]
-    return Ends(ends, fixed)
+    return Candidates(ends, inputs, fixed, speeds)
 
 
 def _newton(problem: Shooting, z: np.ndarray, x: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, ...]:
     """What states miss by, Newton's step from there, who is fixed, and who goes on; `before` is what they missed by."""
 
-    def solved(here: slice, misses: np.ndarray, jacobians: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
+    def solved(here: slice, misses: np.ndarray, matrix: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
         largest = np.abs(misses).max(axis=(1, 2))
-        fixed = largest <= rounding(problem, z[here], carried)
+        fixed = np.isfinite(largest) & (largest <= rounding(problem, z[here], carried))
         # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
         there = (largest == 0) | fixed & (largest < 0.1 * before[here])
         going = ~there & np.isfinite(largest) & np.isfinite(carried)
+        rows = slice(None) if going.all() else going  # copies of the matrices take time
         steps = np.zeros_like(misses)
         if going.any():
-            right = -misses[going].reshape(going.sum(), -1)
-            steps[going] = _solved(system(jacobians[going]), right).reshape(-1, *z.shape[1:])
+            steps[rows] = _solved(matrix[rows], -misses[rows].reshape(going.sum(), -1)).reshape(steps[rows].shape)
         return misses, steps, fixed, going
 
-    return _in_blocks(problem, _evaluate, z, x, then=solved)
+    return _in_blocks(problem, _evaluate_misses, z, x, then=solved)
 
 
 def _improved(
@@ -117,8 +135,9 @@ def _improved(
 
     def tried(chosen: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The best of the steps (chosen, way, period, hidden) from the chosen states, and what it misses by."""
-        ends = z[chosen, None] + steps
-        sizes = np.stack([missed(problem, end, x[chosen], scale[chosen]) for end in np.moveaxis(ends, 1, 0)], axis=1)
+        ends, ways = z[chosen, None] + steps, steps.shape[1]
+        where, units = np.repeat(x[chosen], ways, axis=0), np.repeat(scale[chosen], ways)
+        sizes = missed(problem, ends.reshape(-1, *z.shape[1:]), where, units).reshape(-1, ways)
         best = np.where(np.isfinite(sizes), sizes, np.inf).argmin(axis=1)
         rows = np.arange(len(chosen))
         return ends[rows, best], sizes[rows, best]
@@ -165,20 +184,23 @@ def rounding(problem: Shooting, states: np.ndarray, carried: np.ndarray) -> np.n
     return 4 * np.finfo(states.dtype).eps * np.sqrt(states.shape[-1]) * largest
 
 
-def is_degenerate(jacobians: np.ndarray) -> np.ndarray:
-    """Whether the misses' own Jacobian is singular up to half of the digits: no isolated cycle can be told."""
-    sizes = np.linalg.svd(system(jacobians), compute_uv=False)
-    return sizes[:, -1] <= np.sqrt(np.finfo(jacobians.dtype).eps) * np.maximum(1, sizes[:, 0])
+def singular_values(jacobians: np.ndarray) -> np.ndarray:
+    """The singular values of the Jacobian of the misses, (cycle, period · hidden), the largest first."""
+    return np.linalg.svd(system(jacobians), compute_uv=False)
 
 
-def system(jacobians: np.ndarray) -> np.ndarray:
+def is_degenerate(singular_values: np.ndarray) -> np.ndarray:
+    """Whether the Jacobian of the misses is singular up to half of the digits: no isolated cycle can be told."""
+    largest, least = singular_values[:, 0], singular_values[:, -1]
+    return least <= np.sqrt(np.finfo(singular_values.dtype).eps) * np.maximum(1, largest)
+
+
+def system(jacobians: Any) -> Any:
     """The Jacobians of the misses, (start, period · hidden, period · hidden), from those of the step at each state."""
     count, period, hidden, _ = jacobians.shape
-    unit = np.arange(hidden)
-    matrix = np.zeros((count, period, hidden, period, hidden), jacobians.dtype)
-    for i in range(period):
-        matrix[:, i, :, i] = jacobians[:, i]
-        matrix[:, i, unit, (i + 1) % period, unit] -= 1
+    own, one = np.eye(period, dtype=jacobians.dtype), np.eye(hidden, dtype=jacobians.dtype)
+    after = np.roll(own, 1, axis=1)
+    matrix = jacobians[:, :, :, None] * own[:, None, :, None] - after[:, None, :, None] * one[:, None]
     return matrix.reshape(count, period * hidden, period * hidden)
 
 
@@ -198,9 +220,17 @@ def _evaluate(step: Traced, states: jax.Array, inputs: jax.Array) -> tuple[jax.A
     return after - jnp.roll(states, -1, axis=1), jacobians, carried
 
 
+@jax.jit
+def _evaluate_misses(step: Traced, states: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `_evaluate`, with the Jacobians of the misses."""
+    misses, jacobians, carried = _evaluate(step, states, inputs)
+    return misses, system(jacobians), carried
+
+
 def missed(problem: Shooting, states: np.ndarray, inputs: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The norm of what the states miss by, in units of `scale`, (start,)."""
-    return _in_blocks(problem, _miss, states, inputs, scale)[0]
+    block = min(LARGEST_BLOCK, len(FRACTIONS) * problem.starts)  # there are several ways to go on from each start
+    return _in_blocks(problem, _miss, states, inputs, scale, block=block)[0]
 
 
 @jax.jit
@@ -250,12 +280,13 @@ def _in_blocks(
     *arrays: np.ndarray,
     shared: Any = None,
     then: Callable[..., tuple[np.ndarray, ...]] | None = None,
+    block: int | None = None,
 ) -> tuple[np.ndarray, ...]:
     """A compiled function of the step and arrays, in blocks of one size, the last filled up with copies of its rows.
 
     `then` makes of each block's rows, and what was computed, what is kept of them.
     """
-    block = problem.block(arrays[0].shape[-1])
+    block = block or problem.block(arrays[0].shape[-1])
     parts = []
     for i in range(0, max(len(arrays[0]), 1), block):
         here = slice(i, i + block)

@@ -59,9 +59,7 @@ def sample_states(
         raise ValueError(f"trajectories must be (trial, time, hidden) or (time, hidden) in every leaf, got {got}")
     total = int(np.prod(shape))
     if mask is not None:
-        mask = checks.array("mask", mask, "trial time" if len(shape) == 2 else "time", kinds=(jnp.bool_,))
-        if mask.shape != shape:
-            raise ValueError(f"mask must be {shape}, as the trajectories are, got {mask.shape}")
+        mask = checks.array("mask", mask, "*trial", {"*trial": shape}, kinds=(jnp.bool_,))
         total = int(mask.sum()) if checks.is_concrete(mask) else total
     if count > total:
         raise ValueError(f"count must be at most the {total} states that may be drawn, got {count}")
@@ -106,7 +104,8 @@ class Starts(NamedTuple):
 def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     """Starts, inputs and step once they are known to fit; `call` is the name of the function that is given them."""
     _check_starts(starts, x, call)
-    rnn = step if isinstance(step, RNN) else getattr(step, "params", None) if isinstance(step, Cell) else None
+    own = isinstance(step, RNN)
+    rnn = step if own else getattr(step, "params", None) if isinstance(step, Cell) else None
     if isinstance(step, RNN):
         network.check_network(step)
         step = jax.tree_util.Partial(_step_of_network, step)
@@ -120,26 +119,29 @@ def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     stepped = _fitting_step(step, starts, first, jax.ShapeDtypeStruct(inputs.shape[1:], inputs.dtype))
     _, unravel = ravel_pytree(first)
     flat = np.asarray(_flat(starts))
-    _require_same_twice(step, stepped, first, inputs[0])
+    if not own:
+        _require_same_twice(step, stepped, first, inputs[0])
     on_flat = functions.traced("step", lambda h, x: ravel_pytree(stepped(unravel(h), x))[0], flat[0], inputs[0])
     pieces = isinstance(rnn, RNN) and isinstance(rnn.activation, PiecewiseAffine)
     return Starts(on_flat, flat, inputs, unravel, rnn if pieces else None)
 
 
 def _check_starts(starts: Any, x: Any, call: str) -> None:
-    if not checks.is_concrete(starts, x):
-        raise TypeError(
-            f"starts and x must be concrete, as how many points there are is not known before; call {call} outside "
-            "jax.jit and jax.vmap (it takes all starts at once, and x (start, input) with an input for each)"
-        )
+    checks.known(f"call {call} outside jax.jit and jax.vmap, with all starts at once", starts=starts, x=x)
     leaves = jax.tree.leaves(checks.carry("starts", starts))
     if any(leaf.ndim == 0 for leaf in leaves) or len({len(leaf) for leaf in leaves}) != 1:
-        raise ValueError(f"starts must have one leading axis of starts in every leaf; {_SINGLE}")
+        raise _misshaped(starts)
     if (dtypes := {leaf.dtype.name for leaf in leaves}) not in ({"float32"}, {"float64"}):
         raise TypeError(f"starts must be all float32 or all float64, got {sorted(dtypes)}; search in float32")
 
 
-_SINGLE = "a single state is given as jax.tree.map(lambda leaf: leaf[None], state)"
+def _misshaped(starts: PyTree) -> ValueError:
+    """What to say of starts that are one carry, or carries of several steps."""
+    got = jax.tree.map(jnp.shape, starts)
+    return ValueError(
+        f"starts must be carries of step with one leading axis of starts in every leaf, got {got}; one alone is "
+        "jax.tree.map(lambda leaf: leaf[None], carry), and maso_rnn.sample_states draws from (trial, time, hidden)"
+    )
 
 
 def _step_of_network(rnn: RNN, states: Any, x: Array) -> Any:
@@ -153,34 +155,20 @@ def _flat(starts: PyTree) -> Array:
 
 def _fitting_step(step: Step, starts: PyTree, first: PyTree, x: Any) -> functions.Traced:
     """The step, traced on one start, if it takes one; else what the starts seem to be, and the call that is right."""
-    given = str(jax.tree.map(jnp.shape, starts))
-    if isinstance(step, Cell):
-        wanted, got = (jax.tree.map(jnp.ndim, tree) for tree in (step.initial, first))
-        same: Any = jax.tree.structure(wanted)
-        if wanted != got and same == jax.tree.structure(got):
-            shapes = jax.tree.map(jnp.shape, step.initial)
-            raise ValueError(
-                f"starts must be carries {shapes} of the cell with one leading axis of starts, got {given}; "
-                f"{_SINGLE}, and maso_rnn.sample_states draws starts from (trial, time, hidden)"
-            )
+    inner = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim > 1 else None, first)
+    takes_rows = all(leaf.ndim > 1 for leaf in jax.tree.leaves(first)) and _takes(step, inner, x)
     try:
         found = traced_step(step, "starts", first, x)
-    except Exception:  # whatever a step of the caller's raises; it is raised again unless a batch explains it
-        if _takes(step, starts, x):
-            raise ValueError(
-                f"starts must have a leading axis of starts in every leaf, got one carry, {given}; {_SINGLE}"
-            ) from None
+    except Exception:  # whatever a step of the caller's raises; it is raised again unless another shape explains it
+        if takes_rows or _takes(step, starts, x):
+            raise _misshaped(starts) from None
         raise
-    inner = jax.tree.map(lambda leaf: leaf[0] if leaf.ndim > 1 else None, first)
-    if all(leaf.ndim > 1 for leaf in jax.tree.leaves(first)) and _takes(step, inner, x):
+    if takes_rows:
         alone = functions.traced("step", step, inner, x)
         silent = jnp.zeros(x.shape, x.dtype)
         rows, row = found(first, silent), alone(inner, silent)
-        if all(np.array_equal(a[0], b) for a, b in zip(jax.tree.leaves(rows), jax.tree.leaves(row), strict=True)):
-            raise ValueError(
-                f"starts must be (start, hidden), got {given}, whose rows the step takes one by one; "
-                "maso_rnn.sample_states draws starts from (trial, time, hidden)"
-            )
+        if all(np.allclose(a[0], b) for a, b in zip(jax.tree.leaves(rows), jax.tree.leaves(row), strict=True)):
+            raise _misshaped(starts)
     return found
 
 
@@ -195,14 +183,9 @@ def _takes(step: Step, carry: PyTree, x: Any) -> bool:
 
 def _require_same_twice(step: Step, found: functions.Traced, carry: PyTree, x: np.ndarray) -> None:
     again = functions.traced("step", step, carry, x)
-    program: Any = jax.tree.structure(found)
-    if program == jax.tree.structure(again) and all(
-        np.array_equal(a, b, equal_nan=True) for a, b in zip(found.constants, again.constants, strict=True)
-    ):
+    same = functools.partial(np.array_equal, equal_nan=True)
+    programs: Any = [jax.tree.structure(one) for one in (found, again)]
+    if programs[0] == programs[1] and all(map(same, found.constants, again.constants)):
         return
-    one, two = (jax.tree.leaves(run(carry, x)) for run in (found, again))
-    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, two, strict=True)):
-        raise ValueError(
-            "step must give the same carry whenever it is given the same: two calls differ; give it a fixed random "
-            "key, and switch dropout off"
-        )
+    if not all(map(same, *(jax.tree.leaves(run(carry, x)) for run in (found, again)))):
+        raise ValueError("step must give the same carry whenever it is given the same; fix its key, switch dropout off")

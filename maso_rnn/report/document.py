@@ -136,10 +136,8 @@ def _drawn(sections: Iterable[Section], draft: Path) -> list[Section]:
 
 
 def _check_name(name: str, taken: Collection[str]) -> None:
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(f"name must be lower-case words with hyphens, got {name!r}")
-    if name in taken:
-        raise ValueError(f"names must differ, got {name!r} twice")
+    if name in taken or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"names must differ, and be lower-case words with hyphens, got {name!r}")
 
 
 def refuse_foreign(folder: Path) -> Path:

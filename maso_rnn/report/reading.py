@@ -17,6 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine
 from maso_rnn.adapters import cell as cell_of
 from maso_rnn.affine import affine_map, match, template_margin
@@ -149,26 +150,16 @@ def has_pieces(network: RNN | Cell) -> bool:
     return isinstance(network, RNN) and isinstance(network.activation, PiecewiseAffine)
 
 
-def check(
-    network: RNN | Cell,
-    xs: np.ndarray,
-    labels: np.ndarray | None,
-    lengths: np.ndarray | None,
-    image_shape: tuple[int, int] | None,
-) -> None:
+def check(network: RNN | Cell, xs: np.ndarray, labels: Any, lengths: Any, image_shape: tuple[int, int] | None) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
     cell, count = cell_of(network), len(xs)
     if xs.ndim == 2 and np.issubdtype(xs.dtype, np.integer) and network.embedding is not None:
         if xs.min() < 0 or xs.max() >= len(network.embedding):
             raise ValueError(f"the data must be tokens in [0, {len(network.embedding)}), got {xs.min()} to {xs.max()}")
         xs = embedded(network, xs[:1])
-    if xs.ndim != 3 or not xs.size:
-        raise ValueError(f"the data must be (example, time, input) and not empty, got shape {xs.shape}")
-    if not np.issubdtype(xs.dtype, np.floating):
-        raise ValueError(f"the data must be floating, got {xs.dtype}; convert it as the network was trained on it")
+    if xs.ndim != 3 or not xs.size or not np.issubdtype(xs.dtype, np.floating):
+        raise ValueError(f"the data must be floating, (example, time, input), not empty, got {xs.dtype} {xs.shape}")
     dtype = dtype_of(cell)
-    if isinstance(network, RNN) and xs.shape[2] != (inputs := network.layers[0].input_kernel.shape[0]):
-        raise ValueError(f"the data must have {inputs} inputs, as the network has, got {xs.shape[2]} in {xs.shape}")
     try:
         after = jax.eval_shape(cell, cell.initial, jax.ShapeDtypeStruct(xs.shape[2:], dtype))
         classes = jax.eval_shape(cell.read, after).shape[-1]
@@ -182,15 +173,9 @@ def check(
             finite = np.isfinite(np.asarray(xs[first : first + 1000], dtype)).all(axis=(1, 2))
         if not finite.all():
             raise ValueError(f"the data must be finite in {dtype}, got sequence {first + int(finite.argmin())}")
-    for name, found, low, high in (("labels", labels, 0, classes - 1), ("lengths", lengths, 1, xs.shape[1])):
-        if found is None:
-            continue
-        if found.shape != (count,):
-            raise ValueError(f"the {name} must be one for each of the {count} sequences, got shape {found.shape}")
-        if not np.issubdtype(found.dtype, np.integer):
-            raise ValueError(f"the {name} must be integers, got {found.dtype}")
-        if found.min() < low or found.max() > high:
-            raise ValueError(f"the {name} must be in [{low}, {high}], got {found.min()} to {found.max()}")
+    for name, found, start, stop in (("labels", labels, 0, classes), ("lengths", lengths, 1, xs.shape[1] + 1)):
+        if found is not None:
+            checks.integers(f"the {name}", found, "example", {"example": count}, start, stop)
     if image_shape is not None and np.prod(image_shape) != xs.shape[1] * xs.shape[2]:
         raise ValueError(f"a sequence of {xs.shape[1]} steps and {xs.shape[2]} inputs does not fold into {image_shape}")
     if image_shape is not None and lengths is not None and lengths.min() < xs.shape[1]:

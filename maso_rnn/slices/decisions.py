@@ -214,11 +214,8 @@ def _winners(outputs: np.ndarray, eps: float) -> np.ndarray:
 
 def _check(found: Any, name: str, kind: type, source: str) -> None:
     checks.instance(name, found, kind, source)
-    if not checks.is_concrete(found):
-        raise TypeError(f"{name} must not be traced: this is a host function")
+    checks.known("this is a host function", **{name: found})
     if bool(found.overflow):
-        raise ValueError(
-            f"{name} must be whole, got one that was cut off by its cap; {source} with a larger max_regions"
-        )
+        raise ValueError(f"{name} must be whole, got one that was cut off; call {source} with a larger max_regions")
     if found.outputs[0].shape[-1] < 2:
         raise ValueError(f"{name} must be of a network with at least two outputs, got one: nothing is decided")

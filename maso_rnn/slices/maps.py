@@ -70,9 +70,8 @@ def affine_maps_along(
     Source:
         Wang, Balestriero, Baraniuk (2019), theorem 1, for the maps; the updates are the product rule.
     """
-    if not checks.is_concrete(rnn, walk, length):
-        raise TypeError("rnn and walk must not be traced: this is a host function; use jax.vmap of affine_map")
-    check_network(rnn, pieces=True)
+    checks.known("this is a host function; use jax.vmap of affine_map", rnn=rnn, walk=walk, length=length)
+    check_network(rnn)
     refresh_every = checks.size("refresh_every", refresh_every)
     host = as_float64(rnn)
     codes = _codes_of(walk, host)

@@ -208,8 +208,7 @@ def exploring(
     rnn: RNN, h0: States | None, length: Any, advice: str, **corners: Any
 ) -> tuple[HostNetwork, np.ndarray, list[np.ndarray]]:
     """The network, its state before the first step and the corners, on the host, checked; padding is cut off."""
-    if not checks.is_concrete(rnn, h0, length, *corners.values()):
-        raise TypeError(f"rnn, h0, {', '.join(corners)} must not be traced: this is a host function; {advice}")
+    checks.known(f"this is a host function; {advice}", rnn=rnn, h0=h0, length=length, **corners)
     rnn, _, state, length = checked_sequences(rnn, h0, length, same_dtype=False, **corners)
     steps = None if length is None else int(length)
     arrays = [np.array(corner, np.float64)[:steps] for corner in corners.values()]

@@ -360,7 +360,7 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "path_opt.path_space_adam": lambda: {"learning_rate": 0.1, "graph": GRAPH, "clip": 1.0},
     "path_opt.path_space_sgd": lambda: {"learning_rate": 0.1, "graph": GRAPH, "momentum": 0.9, "clip": 1.0},
     "path_opt.path_values": _params(),
-    "path_opt.reduction_graph": lambda: {"model": network(KEY, DTYPE), "activation": None, "skeleton": "modulo"},
+    "path_opt.reduction_graph": lambda: {"rnn": network(KEY, DTYPE), "activation": None, "skeleton": "modulo"},
     "path_opt.reduction_graph_from_paths": _leaf_names,
     "path_opt.rescale": lambda: _params()() | {"log_scales": _scales()},
     "path_opt.scale_by_path_norm": lambda: {"graph": GRAPH} | _NORM,
