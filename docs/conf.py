@@ -1,5 +1,6 @@
 """How Sphinx makes the documentation: `make docs`."""
 
+import logging
 import os
 import re
 import sys
@@ -12,6 +13,8 @@ from docs import reference, where
 
 # the pages are executed: their programs are many and small, so the compiler need not try hard
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+logging.getLogger("jax").setLevel(logging.WARNING)  # Sphinx would print that no TPU was found
 
 _about = metadata("rnn-geometry")
 project = "rnn-geometry"
@@ -39,6 +42,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes stand in the lists of arguments
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
+napoleon_attr_annotations = False  # nor beside attributes
 napoleon_use_rtype = False
 napoleon_custom_sections = ["Source"]
 
@@ -52,7 +56,7 @@ def literal(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
         if not line.lstrip().startswith((">>>", "...")):
             parts = line.split("`")
             for j in range(0, len(parts), 2):
-                marked = re.split(r"(?<![\w*\\])(\*\w[^*|_]*\w\*)(?![\w*])", parts[j])
+                marked = re.split(r"(?<![\w*\\])(\*{1,2}\w[^*|_]*\w\*{1,2})(?![\w*])", parts[j])
                 marked[::2] = [re.sub(r"(?<!\\)([*|]|_(?!\w))", r"\\\1", part) for part in marked[::2]]
                 parts[j] = "".join(marked)
             lines[i] = "`".join(parts)

@@ -41,7 +41,8 @@ def parser() -> tuple[Parser, Parser]:
     """The parser of the program, and that of `inspect`."""
     whole = Parser(
         prog="rnn-geometry",
-        description="Look inside a trained recurrent network.",
+        description="Look inside a trained recurrent network: which templates and affine pieces it is made of, how\n"
+        "near its walls are, what its eigenvalues and fixed points say. The answer is one page of pictures.",
         epilog="example:\n  rnn-geometry inspect model.safetensors --data xs.npy --labels ys.npy --output report\n"
         "  rnn-geometry inspect --help",
     )

@@ -39,7 +39,7 @@ from jaxtyping import Array
 from maso_rnn import checks
 from maso_rnn.numpy_linalg import Eigenbasis, eigenbasis, in_numpy, rounding
 
-_GLOROT = jax.nn.initializers.glorot_normal()
+GLOROT = jax.nn.initializers.glorot_normal()
 _OTHER_BASE = "use a random base of full rank, such as jax.nn.initializers.glorot_normal(), or basis='orthogonal'"
 _MODULI = 1e-5  # how far eigenvalues may miss the radius, relative to it
 
@@ -49,7 +49,7 @@ def eigen(
     *,
     basis: Literal["schur", "orthogonal", "eigenvectors"] = "schur",
     max_phase: float = math.pi,
-    base: Initializer = _GLOROT,
+    base: Initializer = GLOROT,
 ) -> Initializer:
     """Every eigenvalue at modulus `radius`: no direction of the state is forgotten faster than another.
 
@@ -97,7 +97,7 @@ def eigen(
     max_phase = checks.number("max_phase", max_phase, above=0, most=math.pi)
     checks.function("base", base)
     checks.choice("basis", basis, ("schur", "orthogonal", "eigenvectors"))
-    if (base is not _GLOROT) if basis == "orthogonal" else (max_phase != math.pi):
+    if (base is not GLOROT) if basis == "orthogonal" else (max_phase != math.pi):
         raise ValueError(f"basis={basis!r} has no use for {'base' if basis == 'orthogonal' else 'max_phase'}")
 
     def draw(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -182,7 +182,7 @@ def np_rnn() -> Initializer:
     return _initializer(draw, "radius", 1.0)
 
 
-def spectral_radius(base: Initializer = _GLOROT, radius: float = 1.0) -> Initializer:
+def spectral_radius(base: Initializer = GLOROT, radius: float = 1.0) -> Initializer:
     """The base draw, scaled so that its largest eigenvalue has modulus `radius`.
 
     Equation: W = radius · A / max_j |λ_j(A)|, A the base draw.

@@ -48,7 +48,7 @@ def as_image(values: np.ndarray, image_shape: tuple[int, int] | None) -> np.ndar
 
 def _image_axes(axes: Axes | None, image_shape: tuple[int, int] | None) -> Axes:
     if axes is None:
-        axes = new_axes(None, width=3, height=3) if image_shape else new_axes(None, width=6, height=2)
+        axes = new_axes(None, width=4, height=3) if image_shape else new_axes(None, width=6, height=2)
         if image_shape is None:
             axes.set(xlabel="time", ylabel="input")
     axes.set(xticks=[], yticks=[])
@@ -83,8 +83,10 @@ def template(
     """
     image = as_image(slope, image_shape)
     limit = np.abs(image).max() if limit is None else limit
-    axes = _image_axes(axes, image_shape)
-    axes.imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="equal" if image_shape else "auto")
+    alone, axes = axes is None, _image_axes(axes, image_shape)
+    drawn = axes.imshow(image, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="equal" if image_shape else "auto")
+    if alone:
+        axes.figure.colorbar(drawn, ax=axes, label="what input there adds to the class")
     return axes
 
 
@@ -470,7 +472,9 @@ def over_training(
 
 
 def eigenvalue_cloud(eigenvalues: Mapping[str, np.ndarray], *, axes: Axes | None = None) -> Axes:
-    """Eigenvalues in the complex plane with the unit circle: inside it a mode decays, outside it grows.
+    """Eigenvalues in the complex plane with the unit circle: inside it a mode decays, outside it grows (filled).
+
+    Where all lie close together at the circle, that part of the plane is drawn, and a small picture shows which it is.
 
     Args:
         eigenvalues: by name, (hidden,), as before and after training; up to three sets.
@@ -496,22 +500,43 @@ def eigenvalue_cloud(eigenvalues: Mapping[str, np.ndarray], *, axes: Axes | None
     for (name, values), colour, marker, size in zip(eigenvalues.items(), COLOURS, "o^s", (110, 45, 14), strict=False):
         values = np.asarray(values)
         size = size if len(eigenvalues) > 1 else max(12, 600 // len(values))
-        outside = (np.abs(values) > 1 + 1e-6).sum()
+        outside = np.abs(values) > 1 + 1e-6
         axes.scatter(
             values.real,
             values.imag,
             s=size,
             marker=marker,
-            facecolors="none",
+            facecolors=[colour if grows else "none" for grows in outside],
             edgecolors=colour,
             linewidths=1.2,
             zorder=2 + size / 1000,
-            label=f"{name}: radius {np.abs(values).max():.3g}, {outside} of {len(values)} outside the circle",
         )
-    reach = 1.1 * max(1.0, *(float(np.abs(np.asarray(values)).max()) for values in eigenvalues.values()))
-    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="real part", ylabel="imaginary part")
+        label = f"{name}: radius {np.abs(values).max():.3g}, {outside.sum()} of {len(values)} outside the circle"
+        axes.scatter([], [], s=45, marker=marker, facecolors=colour, edgecolors=colour, label=label)
+    every = np.concatenate([np.ravel(values) for values in eigenvalues.values()])
+    across, up, reach = _window(every)
+    axes.set(xlim=(across - reach, across + reach), ylim=(up - reach, up + reach), aspect="equal")
+    axes.set(xlabel="real part", ylabel="imaginary part")
+    if up or across:  # a part of the circle, whose place the small picture shows
+        whole = axes.inset_axes((0.02, 0.7, 0.28, 0.28))
+        whole.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=1)
+        whole.add_patch(frame((across - reach, across + reach, up - reach, up + reach)))
+        furthest = 1.1 * max(1.0, float(np.abs(every).max()))
+        whole.set(xlim=(-furthest, furthest), ylim=(-furthest, furthest), aspect="equal", xticks=[], yticks=[])
     legend(axes, **ABOVE)
     return axes
+
+
+def _window(eigenvalues: np.ndarray) -> tuple[float, float, float]:
+    """The middle and half the side of a square: around a small cloud that the unit circle cuts, else around it all."""
+    parts = np.stack([eigenvalues.real, eigenvalues.imag])
+    low, high = parts.min(axis=1), parts.max(axis=1)
+    across, up = map(float, (low + high) / 2)
+    reach = 0.6 * float((high - low).max())
+    whole = 1.1 * max(1.0, float(np.abs(eigenvalues).max()))
+    if 0.05 < reach < 0.5 * whole and abs(np.hypot(across, up) - 1) < reach:
+        return across, up, reach
+    return 0.0, 0.0, whole
 
 
 def horizon_histogram(horizons: Mapping[str, np.ndarray], *, axes: Axes | None = None) -> Axes:
@@ -684,7 +709,7 @@ def regions_through_time(counts: Mapping[Any, np.ndarray], *, sequences: int, ax
         last = max(last, *(np.flatnonzero(np.diff(count)) + 2).tolist(), 1)
     time = max(map(len, counts.values()))
     axes.axhline(sequences, color=INK, linestyle="--", linewidth=1, label=f"all {sequences} told apart")
-    axes.set(xlabel="steps read", ylabel="distinct codes", ylim=(0, 1.06 * sequences))
+    axes.set(xlabel="steps read", ylabel="different regions", ylim=(0, 1.06 * sequences))
     axes.set_xlim(0.5, min(time, 1.2 * last + 2) + 0.5)
     if axes.get_xlim()[1] < time:
         axes.set_xlabel(f"steps read (of {time}; nothing changes after step {last})")
@@ -722,7 +747,9 @@ def scores_along(
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
-    axes = new_axes(axes)
+    if axes is None:
+        axes = new_axes(None)
+        axes.set_xlabel("place on the line")
     places, outputs = np.asarray(places, float), np.asarray(outputs, float)
     if decisions is None:
         changes, leaders, spans = np.empty(0), outputs.argmax(axis=1), np.gradient(places)
@@ -766,7 +793,9 @@ def breakpoint_density(breakpoints: np.ndarray, *, bins: int = 100, axes: Axes |
     Source:
         Wang, Balestriero, Baraniuk (2019), section 3, for the partition.
     """
-    axes = new_axes(axes, height=2)
+    if axes is None:
+        axes = new_axes(None, height=2)
+        axes.set_xlabel("place on the line")
     axes.hist(breakpoints, np.linspace(0, 1, bins + 1).tolist(), color=COLOURS[8])
     axes.set(xlim=(0, 1), ylabel=f"breakpoints\nin 1/{bins}")
     return axes
@@ -958,7 +987,10 @@ def region_changes(
     axes = new_axes(axes)
     for i, (name, share) in enumerate(shares.items()):
         style = ("-", "--", "-.", ":")[i % 4]
-        axes.plot(scales, share, style, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], label=name)
+        places = np.asarray(scales, float) * 1.06 ** (
+            i - (len(shares) - 1) / 2
+        )  # beside each other: none hides another
+        axes.plot(places, share, style, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)], label=name)
     axes.set(
         xscale="log",
         xlabel="standard deviation σ of the noise",

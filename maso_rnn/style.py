@@ -19,6 +19,7 @@ INK, GREY, PALE = "#1b1b1b", "#767676", "#d9d9d9"  # text and lines; what is bes
 HIGHLIGHT = "#E69F00"  # frames around what is meant
 DIVERGING, SEQUENTIAL = "RdBu_r", "cividis"
 TITLE, LABEL, SMALL = 11, 10, 9  # points; nothing is written smaller
+PAGE = 10.0  # inches: a wider picture is shrunk by the page, and its type with it
 
 
 class _Figure(Figure):

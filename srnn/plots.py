@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from maso_rnn.style import COLOURS as COLOURS
-from maso_rnn.style import DIVERGING, GREY, INK, MARKERS, PALE, legend, new_axes
+from maso_rnn.style import DIVERGING, GREY, INK, MARKERS, PALE, SMALL, legend, new_axes
 from srnn.memory import Timescales
 from srnn.response import Kernel
 
@@ -41,11 +41,12 @@ def first_order(
         Lim (2021), section 3, for the response kernels.
     """
     axes = new_axes(axes, width=6)
-    lags = np.zeros(1)
+    lags, felt = np.zeros(1), 0.0
     for i, (label, kernel) in enumerate(kernels.items()):
         colour, style = COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]
         lags, values = np.asarray(kernel.lags), np.asarray(kernel.values[:, channel])
         band = 2 * np.asarray(kernel.stderr[:, channel])
+        felt = max(felt, _felt(lags, values))
         thin = band.max() < 0.01 * np.ptp(values)  # thinner than the line
         axes.plot(lags, values, style, color=colour, label=f"{label} (within the line)" if thin else label)
         axes.fill_between(lags, values - band, values + band, color=colour, alpha=0.3, linewidth=0)
@@ -61,11 +62,17 @@ def first_order(
             label=f"fit of exponentials, τ = {named}",
         )
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.set_xlim(0, float(lags.max()))
+    axes.set_xlim(0, felt or 1.0)
     axes.set_xlabel("time since the impulse")
     axes.set_ylabel("response per unit input and time")
     legend(axes)
     return axes
+
+
+def _felt(lags: np.ndarray, values: np.ndarray) -> float:
+    """A little more than the longest lag at which a kernel, (lag, ...), is over a hundredth of its peak."""
+    sizes = np.nan_to_num(np.abs(values)).reshape(len(lags), -1).max(axis=1)
+    return float(min(lags.max(), 1.25 * lags[sizes >= 0.01 * sizes.max()].max()))
 
 
 def second_order(kernel: Kernel, *, channels: tuple[int, int] = (0, 0), axes: Axes | None = None) -> Axes:
@@ -98,7 +105,8 @@ def second_order(kernel: Kernel, *, channels: tuple[int, int] = (0, 0), axes: Ax
     if len(down):
         axes.plot(lags[across], lags[down], ".", color=INK, markersize=1.5, label="within 2 standard errors of 0")
         legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0))
-    axes.set_aspect("equal")
+    felt = max(_felt(lags, values), _felt(lags, values.T))
+    axes.set(xlim=(0, felt), ylim=(0, felt), aspect="equal")
     axes.set_xlabel("time since one impulse")
     axes.set_ylabel("time since the other")
     axes.figure.colorbar(image, ax=axes, label="response beyond first order,\nper (unit input × time)²")
@@ -135,8 +143,7 @@ def against_amplitude(
     spread = max(float(np.ptp(simulated[1])), 1e-12)
     low, high = float(np.min(simulated[1])), float(np.max(simulated[1]))
     axes.set_ylim(low - 0.15 * spread, high + 0.3 * spread)  # a series that runs away must not hide the rest
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("amplitude of the input")
+    _mark_amplitudes(axes, amplitudes)
     axes.set_ylabel("mean response")
     legend(axes)
     return axes
@@ -183,14 +190,19 @@ def truncation(
     if drawn:
         axes.plot([], [], "--", color=GREY, label="bound on each")
     if useless:
-        axes.set_title(
-            f"where no bound is drawn it is {min(useless):.0e} times the error or more: of no use", fontsize=9
-        )
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("amplitude of the input")
+        times = f"{float(f'{min(useless):.1g}'):,.0f}"
+        axes.set_title(f"no bound drawn: it is {times} times the error or more", fontsize=SMALL)
+    _mark_amplitudes(axes, amplitudes)
     axes.set_ylabel("error of the predicted mean response")
     legend(axes)
     return axes
+
+
+def _mark_amplitudes(axes: Axes, amplitudes: Sequence[float]) -> None:
+    """The axis of amplitudes, each marked as the number that it is."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(amplitudes), [f"{amplitude:g}" for amplitude in amplitudes])
+    axes.set_xlabel("amplitude of the input")
 
 
 def compared(

@@ -98,6 +98,18 @@ def test_a_cost_that_falls_is_hollow():
     assert [line.get_ydata().tolist() for line in hollow] == [[1.0]]
 
 
+def test_a_cloud_at_the_circle_fills_the_picture_and_one_at_the_centre_keeps_the_circle():
+    near = 1 + 0.1 * np.exp(2j * np.pi * np.arange(8) / 8)
+    axes = plots.eigenvalue_cloud({"near": near})
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert left < near.real.min() < near.real.max() < right < 1.2
+    assert bottom < near.imag.min() < near.imag.max() < top
+    (points,) = (points for points in axes.collections if len(points.get_offsets()) == 8)
+    np.testing.assert_array_equal(points.get_facecolors()[:, 3] > 0, np.abs(near) > 1)  # filled where modes grow
+    whole = plots.eigenvalue_cloud({"small": 0.1 * near - 0.1})
+    assert whole.get_xlim()[0] < -1 < 1 < whole.get_xlim()[1]
+
+
 def _lab(colour, seen_by):
     """CIELAB of a colour as people with a kind of vision see it."""
     linear = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,10 @@ def test_smoke_run_writes_the_whole_report(tmp_path):
     page = (tmp_path / "r" / "report.html").read_text()
     pictures = list((tmp_path / "r").glob("*.png"))
     assert len(pictures) == page.count("<figure>") >= 5
+    summary = page.partition('<div class="summary">')[2].partition("</div>")[0]
+    assert 5 <= summary.count("<li>") <= 10
+    assert summary.count("<img ") == 2
+    assert set(re.findall(r'<li><a href="#([^"]+)">', summary)) <= set(result["sections"])
     for name in result["sections"]:
         assert f'<section id="{name}">' in page
     assert result["sections"]["templates"]["identity_error"] < 1e-4  # float32

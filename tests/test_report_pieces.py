@@ -9,6 +9,7 @@ import pytest
 
 import maso_rnn
 from benchmarks.quickstart import noise
+from maso_rnn import style
 from maso_rnn.report import pieces, reading
 
 CLASSES = 3
@@ -32,6 +33,7 @@ def drawn(section):
     """The section, once its pictures are known to draw."""
     for picture in section.pictures:
         assert picture.question.endswith("?")
+        assert picture.figure.get_size_inches()[0] <= style.PAGE
         picture.figure.savefig("/dev/null", format="png")
     return section
 

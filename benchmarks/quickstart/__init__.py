@@ -116,7 +116,7 @@ def _sections(data: Dataset, training: Training, settings: Quickstart, beside: E
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
         progress=tqdm,
     )
-    for section in tqdm(meanwhile, desc="sections made meanwhile"):
+    for section in tqdm(meanwhile, desc="waiting for the other sections"):
         yield section.result()
     beside.shutdown(wait=False)  # it ends while the last pictures are drawn
 
@@ -126,7 +126,7 @@ def accuracies(trained: Trained, data: Dataset) -> Section:
     measure = jax.jit(accuracy)
     test = {name: float(measure(rnn, jax.tree.map(jnp.asarray, data.test))) for name, rnn in trained.networks.items()}
     error = {name: float(np.sqrt(a * (1 - a) / len(data.test.inputs))) for name, a in test.items()}
-    figure = style.new_figure(10, 4)
+    figure = style.new_figure(style.PAGE, 4)
     left, right = figure.subplots(1, 2)
     epochs = np.arange(1, len(next(iter(trained.losses.values()))) + 1)
     plots.over_training(epochs, trained.losses, label="training loss (nats)", log=True, axes=left)
@@ -154,7 +154,9 @@ def accuracies(trained: Trained, data: Dataset) -> Section:
             "training_loss": trained.losses,
             "validation_accuracy": trained.accuracies,
         },
-        answers=[f"Accuracy on {len(data.test.inputs)} test digits: {reading}."],
+        answers=[
+            f"Does noise on the initial state help? {better} Accuracy on {len(data.test.inputs)} digits: {reading}."
+        ],
     )
 
 

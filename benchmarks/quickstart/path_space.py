@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 import maso_rnn
 import path_opt
@@ -51,19 +52,26 @@ def path_space(data: Dataset, settings: Quickstart) -> Section:
     }
     steps = np.linspace(0, training.steps, training.points + 1)
 
-    figure = style.new_figure(3 * len(curves) + 1.4, 4)
+    figure = style.new_figure(style.PAGE, 3.6)
     panels = np.atleast_1d(figure.subplots(1, len(curves), sharey=True))
     for axes, (name, (first, second)) in zip(panels, curves.items(), strict=True):
         axes.plot(steps, first, color=style.COLOURS[0], linewidth=4, alpha=0.5, label="balanced start")
         axes.plot(steps, second, color=style.COLOURS[1], linestyle="--", label="rescaled start")
-        axes.set(title=f"{name}, rate {methods[name]:g}", xlabel="step")
+        axes.set(title=f"{name},\nrate {methods[name]:g}", xlabel="step")
     # what diverges may leave the picture; its warning and its values stay
     panels[0].set(ylabel="validation loss (nats)", yscale="log", ylim=_limits(curves))
-    style.legend(panels[0])
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_minor_formatter(NullFormatter())
+    low, high = _limits(curves)
+    panels[0].set_yticks([loss for loss in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if low < loss < high])
+    style.legend(panels[0], loc="lower left")
     apart = {name: float(np.abs(second / first - 1).max()) for name, (first, second) in curves.items()}
     alike = [name for name, value in apart.items() if value < 0.05]
-    answer = f"Of {', '.join(apart)}, the losses from both starts stay within 5 % of each other under " + (
-        f"{' and '.join(alike) or 'none'}."
+    others = [name for name in apart if name not in alike]
+    answer = (
+        f"{' and '.join(alike) or 'None'}: from both starts the losses stay within 5 % of each other"
+        + (f", and not under {' and '.join(others)}" if others else "")
+        + "."
     )
 
     small = _small(np.random.default_rng(settings.seed))
@@ -114,7 +122,6 @@ def path_space(data: Dataset, settings: Quickstart) -> Section:
             },
         },
         [f"{name} diverged." for name, pair in curves.items() if not np.isfinite(pair).all()],
-        [f"Which optimisers do not notice a rescaling? {answer}"],
     )
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 import srnn
 from benchmarks.response.signals import SIGNALS
 from maso_rnn.report import Picture
-from maso_rnn.style import new_figure
+from maso_rnn.style import PAGE, new_figure
 from srnn import plots
 
 
@@ -183,25 +183,20 @@ def pictures(amplitudes: Sequence[float], found: Responses, *, prefix: str) -> l
     """The kernels, and the series against simulation."""
     errors, highest = found.errors, len(found.slopes)
     orders = range(1, highest + 1)
-    figure = new_figure(12, 5)
-    left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
+    figure = new_figure(PAGE, 4.5)
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
     plots.first_order({"adjoint, ± 2 standard errors": found.first}, timescales=found.timescales, axes=left)
     left.set_title("order 1")
     plots.second_order(found.second, axes=right)
     right.set_title("order 2")
-    taus = " and ".join(f"{float(tau):.2g}" for tau in found.timescales.timescales)
-    residual = float(found.timescales.residual)
-    peak = float(np.abs(found.first.values[:, 0]).max())
-    clear = float(np.mean(np.abs(found.second.values) > 2 * found.second.stderr))
+    half, most = (_felt_until(found.first, share) for share in (0.5, 0.1))
     kernels = Picture(
         f"{prefix}-kernels",
         "How long does the network remember an impulse, and how do two impulses act together?",
         figure,
-        f"Memory decays with time-scales {taus} (the fit misses the kernel by {residual:.2g} standard errors); the "
-        f"first-order kernel peaks at {peak:.2g}, and {clear:.0%} of the second-order kernel lies more than two "
-        "standard errors from zero.",
+        f"Half of it is gone after {half:.2g} units of time, nine tenths after {most:.2g}. {_together(found)}",
     )
-    figure = new_figure(12, 5)
+    figure = new_figure(PAGE, 4.5)
     left, right = figure.subplots(1, 2)
     named = {f"series to order {n}": found.predicted[n - 1] for n in orders}
     plots.against_amplitude(
@@ -215,18 +210,41 @@ def pictures(amplitudes: Sequence[float], found: Responses, *, prefix: str) -> l
         axes=right,
     )
     slopes = ", ".join(f"{slope:.2f}" for slope in found.slopes)
-    best = [int(np.argmin(column)) + 1 for column in errors.T]
-    helps = [a for a, n in zip(amplitudes, best, strict=True) if n == highest]
-    limit = f"up to amplitude {max(helps):g}" if helps else "at no amplitude here"
+    shares = errors[-1] / np.maximum(np.abs(found.simulated), np.finfo(float).tiny)
+    middle = int(np.argmin(np.abs(np.log(amplitudes))))
+    tightest = float(np.min(found.bounds / errors))
+    bound = (
+        f"is {float(f'{tightest:.1g}'):,.0f} times the error or more: of no use"
+        if tightest > 1e3
+        else f"is {tightest:.2g} times the error"
+    )
     series = Picture(
         f"{prefix}-series",
         "How well does the response series predict the simulated response, and how does its error grow with the input?",
         figure,
-        f"Errors grow with the amplitude to the power {slopes} for orders 1 to {highest} (theory: 2 to "
-        f"{highest + 1}); order {highest} is the best {limit}. The bound holds in {np.sum(errors <= found.bounds)} of "
-        f"{errors.size} cases, at {np.median(found.bounds / errors):.0e} times the error in half of them.",
+        f"To order {highest} it errs by {shares[middle]:.1g} of the response at amplitude {amplitudes[middle]:g}, by "
+        f"{shares[-1]:.1g} at {amplitudes[-1]:g}. Errors grow with the amplitude to the power {slopes} for orders 1 to "
+        f"{highest} (theory: 2 to {highest + 1}); the bound, where it is nearest, {bound}.",
     )
     return [kernels, series]
+
+
+def _felt_until(kernel: srnn.Kernel, share: float) -> float:
+    """The longest lag at which the kernel of the first channel is that share of its peak."""
+    sizes = np.abs(np.asarray(kernel.values)[:, 0])
+    return float(np.max(np.asarray(kernel.lags)[sizes >= share * sizes.max()]))
+
+
+def _together(found: Responses) -> str:
+    """What two impulses do together, where the second-order kernel is largest."""
+    kernel, stderr = (np.asarray(part)[:, :, 0, 0] for part in (found.second.values, found.second.stderr))
+    place = np.unravel_index(np.abs(kernel).argmax(), kernel.shape)
+    if not abs(kernel[place]) > 2 * stderr[place]:
+        return "What two impulses do beyond the sum of both is within two standard errors of nothing."
+    first = np.asarray(found.first.values)[:, 0]
+    more = "more" if kernel[place] * first[np.abs(first).argmax()] > 0 else "less"
+    later, earlier = sorted(float(found.second.lags[i]) for i in place)
+    return f"Two impulses together give {more} than the sum of both, most of all {later:.2g} and {earlier:.2g} ago."
 
 
 def values(setting: Setting, found: Responses) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def templates(found: Reading) -> Section:
     kind = "right class" if found.labels is not None else "class said"
     figure = style.new_figure(8, 4)
     axes = figure.add_subplot()
-    plots.right_and_wrong(margin, right, label="template margin (logits)", names=found.groups, axes=axes)
+    label = f"template margin (logits): above 0 the template of the {kind} matches best"
+    plots.right_and_wrong(margin, right, label=label, names=found.groups, axes=axes)
     axes.axvline(0, color=style.INK, linewidth=1)
     bars = style.new_figure(8, 1.5)
     _share_bar(bars.add_subplot(), shares)
@@ -81,8 +82,7 @@ def templates(found: Reading) -> Section:
         ["No labels were given: the class that the network says stands for them."] * (found.labels is None),
         [
             *answers,
-            f"The template of the {kind} matches best for {(margin > 0).mean():.0%} of the sequences.",
-            f"What it answers is made of {parts}.",
+            f"Its answers are made of {parts}; the template of the {kind} matches best for {(margin > 0).mean():.0%}.",
         ],
     )
 
@@ -111,20 +111,19 @@ def template_picture(found: Reading, slope_at: Any, scores: np.ndarray, *, most:
     classes = scores.shape[1]
     panels = 1 + min(classes, most)
     if shape:
-        figure = style.new_figure(1.05 * panels + 0.4, 1.35 * len(shown) + 0.7)
+        figure = style.new_figure(min(style.PAGE, 1.05 * panels + 0.4), 1.2 * len(shown) + 0.7)
         grid = figure.subplots(len(shown), panels, squeeze=False)
     else:
-        figure = style.new_figure(4.5 * len(shown), 0.55 * panels + 1.2)
+        figure = style.new_figure(style.PAGE, 0.55 * panels + 1.2)
         grid = figure.subplots(panels, len(shown), squeeze=False).T
     for axes, i in zip(grid, shown, strict=True):
         said, ranking = found.said[i], np.argsort(-scores[i], kind="stable")
         leading = np.concatenate([[found.truth[i]], ranking[ranking != found.truth[i]][: most - 1]])
-        verdict = "says" if found.labels is None else "right:" if found.right[i] else "WRONG:"
         plots.templates_beside_input(
             np.asarray(found.sequence(i)),
             slope_at(found.sequence(i)),
             name="input" if found.labels is None else f"input: {found.labels[i]}",
-            said=f"{verdict} {said}",
+            said=f"says {said}" + ("" if found.labels is None else ", right" if found.right[i] else ", WRONG"),
             shown=np.sort(leading).tolist(),
             image_shape=shape,
             axes=axes,
@@ -177,7 +176,6 @@ def regions(found: Reading) -> Section:
             "regions_through_time": counted.counts,
             "step_from_which_all_are_told_apart": alone,
         },
-        answers=[answer],
     )
 
 
@@ -194,22 +192,29 @@ def codes(found: Reading) -> Section | None:
         [np.asarray(code) for code in unpack(steps[i].reshape(-1), rnn)] for i in np.searchsorted(pieces.kept, few)
     ]
     layers = [np.stack(layer) for layer in zip(*shown, strict=True)]  # for each (example, time, hidden)
-    bars = style.new_figure(5 * len(few), 5)
-    for axes, i, code in zip(bars.subplots(1, len(few), squeeze=False)[0], few, shown, strict=True):
+    bars = style.new_figure(style.PAGE, 4.5)
+    panels = bars.subplots(1, len(few), squeeze=False)[0]
+    for axes, i, code in zip(panels, few, shown, strict=True):
         plots.barcode(code, order=plots.barcode_order(layers), axes=axes)
         axes.set_title(found.named(i), loc="left", pad=24)
+    for axes in panels[1:]:  # one legend and one scale do for all
+        axes.get_legend().remove()
+        axes.set_yticks([])
     always = np.mean(np.concatenate([(layer == layer[:1, :1]).all(axis=(0, 1)) for layer in layers]))
     flips = np.mean([(layer[:, 1:] != layer[:, :-1]).mean() for layer in layers]) if common > 1 else 0.0
 
     times = np.unique(np.linspace(common / 4, common, 4).round().astype(int).clip(1))
-    maps = style.new_figure(4.2 * len(times), 4.4)
+    maps = style.new_figure(9, 4.5 * -(-len(times) // 2))
     agree = {}
-    for axes, t in zip(maps.subplots(1, len(times), squeeze=False)[0], times, strict=True):
+    for axes, t in zip(maps.subplots(-(-len(times) // 2), 2, squeeze=False).ravel(), times, strict=False):
         at = [np.asarray(code)[:, 0] for code in unpack(steps[:, t - 1], rnn)]
         values = np.concatenate(at, axis=1).astype(np.float32)
-        plots.code_map(values, truth, title=f"after step {t}", axes=axes)
+        plots.code_map(values, truth, axes=axes)
         apart = ((values**2).sum(1)[:, None] + (values**2).sum(1) - 2 * values @ values.T).round()
         agree[int(t)] = _nearest_agree(apart, truth)
+        axes.set_title(f"after step {t}: nearest is own class for {agree[int(t)]:.0%}")
+    for axes in maps.axes[len(times) :]:
+        axes.set_visible(False)
     same = truth[:, None] == truth
     chance = float((same.sum() - len(truth)) / (len(truth) * (len(truth) - 1)))
 
@@ -252,7 +257,7 @@ def codes(found: Reading) -> Section | None:
                 "code-map",
                 f"Do the codes of one {kind} come together as time goes on?",
                 maps,
-                "The nearest code has the same class for "
+                f"{_come_together(list(agree.values()))}: the nearest code has the same class for "
                 + ", ".join(f"{share:.0%} after step {t}" for t, share in agree.items())
                 + f"; by chance for {chance:.0%}.",
             ),
@@ -278,6 +283,12 @@ def codes(found: Reading) -> Section | None:
             f"The nearest code is of the same {kind} for {nearest:.0%} of the sequences (by chance {chance:.0%})."
         ],
     )
+
+
+def _come_together(shares: list[float]) -> str:
+    """Whether shares of neighbours of the same class rise from the first to the last."""
+    gained = shares[-1] - shares[0]
+    return "Yes" if gained > 0.1 else "No" if gained < 0 else "Hardly"
 
 
 def _nearest_agree(apart: np.ndarray, truth: np.ndarray) -> float:
@@ -403,7 +414,7 @@ def plane(found: Reading) -> Section | None:
     corner = np.clip(middle - side / 2, 0, 1 - side)
     patch = origin + corner[0] * u + corner[1] * v
     cut = partition_plane(rnn, patch, side * u, side * v, max_regions=cap)
-    figure = style.new_figure(12, 5.5)
+    figure = style.new_figure(style.PAGE, 7)
     left, right = figure.subplots(1, 2)
     extent = (corner[0], corner[0] + side, corner[1], corner[1] + side)
     plots.plane(whole, axes=left)
@@ -411,33 +422,44 @@ def plane(found: Reading) -> Section | None:
     left.add_patch(plots.frame(extent))
     if side < 0.05:  # a frame too small to see is ringed
         left.plot(*(corner + side / 2), "o", color=style.INK, markersize=16, markerfacecolor="none")
+    crossed = None if cut.overflow else decision_boundary(cut).segments
     plots.plane(
         _score_grid(rnn, patch, side * u, side * v, resolution),
         polygons=[corner + side * polygon for polygon in cut.polygons],
-        boundary=None if cut.overflow else corner + side * decision_boundary(cut).segments,
+        boundary=None if crossed is None else corner + side * crossed,
         extent=extent,
         classes_shown=np.unique(whole.argmax(axis=-1)),
         axes=right,
     )
-    right.tick_params(axis="x", rotation=30)
+    right.set(xticks=[], yticks=[])
     left.set_title("the plane", pad=26)
     right.set_title(f"the {'framed' if side >= 0.05 else 'ringed'} patch, {side:.2%} of each side long", pad=26)
+    right.set(xlabel=f"{len(cut.areas)} pieces", ylabel="")
+    marks: dict[str, Any] = {}
+    for axes in (left, right):  # one legend for both
+        own = axes.get_legend()
+        marks |= {text.get_text(): mark for text, mark in zip(own.get_texts(), own.legend_handles, strict=True)}
+        own.remove()
+    figure.legend(
+        marks.values(), marks.keys(), loc="outside lower center", ncols=4, fontsize=style.SMALL, frameon=False
+    )
     classes, points = np.unique(whole.argmax(axis=-1), return_counts=True)
     expected = len(cut.areas) / (float(cut.areas.sum()) * side**2)
+    line = "" if crossed is None else f", and the thick line in it has {len(crossed)} straight parts"
     answer = (
-        f"The patch alone holds {len(cut.areas)} pieces, {expected:.1e} to the area of the whole plane, where the "
-        f"network says {', '.join(map(str, classes))}."
+        f"At the thick lines, between {_listed(classes)}. The patch alone holds {len(cut.areas):,} pieces{line}; as "
+        f"dense everywhere, they would be {float(f'{expected:.2g}'):,.0f} on the whole plane."
     )
     return Section(
         "plane",
         "A plane through three inputs",
         "The plane through three inputs is cut into convex polygons, on each of which the network is affine. In the "
         "patch every one of them is found; it is as small as it must be for its pieces to be told apart by eye. The "
-        "axes run from 0, the input at the lower left, to 1, the inputs at the other two marked corners.",
+        "axes run from the input at the lower left to the inputs at the other two marked corners.",
         [
             Picture(
                 "plane",
-                "Where does the decision change on the plane through three inputs, and how many pieces does it cross?",
+                "Where does the decision change on the plane through three inputs, and how small are its pieces there?",
                 figure,
                 answer,
                 leads=True,
@@ -507,7 +529,7 @@ def walls(found: Reading) -> Section:
     reading = f"Half of the inputs have a wall within {np.median(distances):.2g}, and {on_wall:.0%} lie exactly on one."
     question = "How far may an input move before some unit changes its piece?"
     if found.labels is not None:
-        question = "Are inputs that the network gets wrong nearer to a wall of their region?"
+        question = "Are inputs that the network gets wrong nearer to a wall, where some unit changes its piece?"
     if nearer is not None:
         verdict = "Yes" if nearer > 0.55 else "No" if nearer < 0.45 else "Hardly"
         reading = (
@@ -624,6 +646,12 @@ def _cut_short(what: str, cut: bool, cap: int) -> list[str]:
 
 def _share(value: float | None) -> str:
     return "none" if value is None else f"{value:.0%}"
+
+
+def _listed(classes: np.ndarray) -> str:
+    """Classes in a sentence."""
+    *rest, last = map(str, classes)
+    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def _mean(values: np.ndarray) -> float | None:
