@@ -199,7 +199,8 @@ def codes(found: Reading) -> Section | None:
         plots.barcode(code, order=plots.barcode_order(layers), axes=axes)
         axes.set_title(found.named(i), loc="left", pad=24)
     always = np.mean(np.concatenate([(layer == layer[:1, :1]).all(axis=(0, 1)) for layer in layers]))
-    flips = np.mean([(layer[:, 1:] != layer[:, :-1]).mean() for layer in layers]) if common > 1 else 0.0
+    running = layers[: rnn.every_step]
+    flips = np.mean([(layer[:, 1:] != layer[:, :-1]).mean() for layer in running]) if common > 1 else 0.0
 
     times = np.unique(np.linspace(common / 4, common, 4).round().astype(int).clip(1))
     maps = style.new_figure(4.2 * len(times), 4.4)
