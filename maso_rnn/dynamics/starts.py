@@ -121,7 +121,7 @@ def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     _check_starts(starts, x, call)
     own = isinstance(step, RNN)
     head: RNN | None = None
-    rnn = step if own else getattr(step, "params", None) if isinstance(step, Cell) else None
+    rnn: Any = step if own else getattr(step, "params", None) if isinstance(step, Cell) else None
     if isinstance(step, RNN):
         network.check_network(step)
         if (count := step.every_step) < len(step.layers):
