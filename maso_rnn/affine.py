@@ -13,6 +13,7 @@ is a check, not a definition.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.network import RNN, Inputs, States, checked_arguments, read_out, run_through, until
+from maso_rnn.network import RNN, Inputs, States, checked_arguments, read_out, run_through, until, where_read
 from maso_rnn.network import step as network_step
 
 
@@ -101,7 +102,7 @@ def map_at(rnn: RNN, xs: Array, state: States, at: Array, inside: Array, length:
     at = jnp.where(at < 0, at + end, at)
     inside = inside & (at >= 0) & (at < end)
     top, codes = _run(rnn, act, xs, state, at)
-    codes = until(length, codes)
+    codes = where_read(rnn, until(length, codes), at)
     output = read_out(rnn, top)
 
     rows = _pulled_rows(rnn)
@@ -127,7 +128,8 @@ def affine_maps(
 
     Returns:
         `AffineMap` with slope (time, output, time, input), initial_slope (time, output, hidden) for each layer,
-        offset and output (time, output), and codes (time, hidden) for each layer.
+        offset and output (time, output), and codes (time, hidden) for each layer, of a head too: here it is read at
+        every step.
 
     Raises:
         ValueError: if the activation has no pieces, shapes do not fit, the sequence is empty, or concrete values
@@ -150,7 +152,7 @@ def affine_maps(
 def _affine_maps(rnn: RNN, xs: Array, state: States, length: Array | None) -> AffineMap:
     act = require_pieces(rnn.activation)
     time, inputs = xs.shape
-    run = run_through(rnn, xs, state, length)
+    run = run_through(dataclasses.replace(rnn, read_once=False), xs, state, length)
 
     units = sum(h.shape[0] for h in state)
     rows = _pulled_rows(rnn)

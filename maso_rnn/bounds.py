@@ -412,6 +412,7 @@ def _lower_bounds(
 ) -> tuple[Array, Array]:
     """The least that rows (row, hidden) of the last layer's last state can be, (row,), and the widths (time,)."""
     time, eps = len(xs), float(jnp.finfo(xs.dtype).eps)
+    end = jnp.asarray(time) if length is None else length
 
     def unknown(h: Array) -> _Known:
         zeros = jnp.zeros((time, h.shape[0]), xs.dtype)
@@ -437,12 +438,12 @@ def _lower_bounds(
             here = jax.tree.map(lambda rows, i, row: rows.at[i].set(row), known[l], at_t, now)
             known = (*known[:l], here, *known[l + 1 :])
             after.append((least_h, most_h))
-            width = jnp.maximum(width, (high - low).max())
+            is_read = (l < rnn.every_step) | (t == end - 1)
+            width = jnp.maximum(width, jnp.where(is_read, (high - low).max(), 0))
         return (known, tuple(after)), width
 
     begin = (tuple(map(unknown, state)), tuple((h, h) for h in state))
     (known, _), widths = jax.lax.scan(body, begin, jnp.arange(time))
-    end = jnp.asarray(time) if length is None else length
     at = _Pass(rnn, xs, state, ball, known)
     forms = at.begin(len(rows))
     given = eps * _times(jnp.abs(rows), known[-1].h_size[end])  # the rows may have been rounded once

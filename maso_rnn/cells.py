@@ -46,6 +46,13 @@ class Cell:
     initial: PyTree
     embedding: PyTree = None
 
+    def __repr__(self) -> str:
+        trees = (self.initial, (self.params, self.embedding))
+        carried, weights = ([leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "size")] for tree in trees)
+        dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in weights}))
+        state, count = sum(leaf.size for leaf in carried), sum(leaf.size for leaf in weights)
+        return f"Cell({state:,} state variables, {dtypes}, {count:,} parameters)"
+
     def __call__(self, carry: PyTree, x: Array) -> PyTree:
         """The carry after one step."""
         return self.step(self.params, carry, x)
@@ -53,6 +60,19 @@ class Cell:
     def read(self, carry: PyTree) -> Array:
         """The output (output,) of a carry."""
         return self.readout(self.params, carry)
+
+    def run(self, xs: Inputs) -> PyTree:
+        """The carry after every step of one sequence: each leaf with a leading time axis, for `sample_states`."""
+        return _run(self, checks.array("xs", embedded("xs", xs, self.embedding), "time input"))
+
+
+@jax.jit
+def _run(cell: Cell, xs: Array) -> PyTree:
+    def body(carry: PyTree, x: Array) -> tuple[PyTree, PyTree]:
+        after = cell(carry, x)
+        return after, after
+
+    return jax.lax.scan(body, cell.initial, xs)[1]
 
 
 Step: TypeAlias = Cell | Callable[[PyTree, Array], PyTree]
@@ -208,7 +228,7 @@ def _checked(step: Any, readout: Any, h0: Any, xs: Any, length: Any) -> tuple[An
     if isinstance(step, Cell):
         readout, xs = (None, readout) if xs is None else (readout, xs)
         readout, h0 = readout or step.read, step.initial if h0 is None else h0
-        xs = embedded("xs", xs, step.embedding)
+        xs = embedded("xs", xs, step.embedding, length)
     xs = checks.array("xs", xs, "time input")
     h0 = checks.carry("h0", h0)
     (xs,), h0, length = padded([xs], h0, length)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped, UInt8
 
 from maso_rnn import checks
 from maso_rnn.activations import require_pieces
-from maso_rnn.network import RNN, Inputs, States, check_form, checked_arguments, until
+from maso_rnn.network import RNN, Inputs, States, check_form, checked_arguments, until, where_read
 from maso_rnn.network import step as network_step
 
 if TYPE_CHECKING:
@@ -253,10 +253,9 @@ def _doubtful_codes(rnn: RNN, xs: Array, state: States, length: Array | None) ->
     half = jnp.finfo(xs.dtype).eps / 2
     magnitudes = jax.tree.map(jnp.abs, rnn.layers)
 
-    def body(state: States, x: Array) -> tuple[States, Array]:
-        before = state
+    def body(state: States, x: Array) -> tuple[States, tuple[Array, ...]]:
+        before, counts = state, []
         state, pre_activations = network_step(rnn, state, x)
-        count = jnp.zeros((), jnp.int32)
         for below, h, layer, p in zip((x, *state[:-1]), before, magnitudes, pre_activations, strict=True):
             terms, size = len(below) + 1, jnp.abs(below) @ layer.input_kernel
             if layer.recurrent_kernel is not None:
@@ -264,10 +263,11 @@ def _doubtful_codes(rnn: RNN, xs: Array, state: States, length: Array | None) ->
             size = size if layer.bias is None else size + layer.bias
             rounding = terms * half * size
             clear = [jnp.abs(p - kink) >= rounding + half * abs(kink) for kink in act.breakpoints]
-            count += sum(((~far).sum(dtype=jnp.int32) for far in clear), start=jnp.zeros((), jnp.int32))
-        return state, count
+            counts.append(sum(((~far).sum(keepdims=True) for far in clear), start=jnp.zeros(1, int)))
+        return state, tuple(counts)
 
-    return until(length, jax.lax.scan(body, state, xs)[1]).sum()
+    counts = where_read(rnn, jax.lax.scan(body, state, xs)[1], (len(xs) if length is None else length) - 1)
+    return sum(count.sum() for count in until(length, counts)).astype(jnp.int32)
 
 
 def _bytes(code: Array) -> Array:

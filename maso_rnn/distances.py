@@ -163,7 +163,8 @@ def _by_gradients(
             largest = jax.lax.stop_gradient(jnp.abs(rows).max(axis=0))  # squares leave the range of floats first
             unit = jnp.where(largest == 0, 1, largest)
             here = _nearest(_to_kink(act, p) / unit, squared(rows / unit))
-            nearest = jnp.minimum(nearest, jnp.where(t < length, here, jnp.inf))
+            is_read = t < length if l < rnn.every_step else t == length - 1
+            nearest = jnp.minimum(nearest, jnp.where(is_read, here, jnp.inf))
             gradients.append(rows * act.slope(act.code(p), dtype))
         return state, tuple(gradients), nearest
 
@@ -219,7 +220,8 @@ def _by_gram_matrix(rnn: RNN, xs: Array, state: States, length: Array) -> tuple[
         squares = jnp.diagonal(gram)
         p, slope = jnp.concatenate(pre_activations), jnp.concatenate(slopes)
         to_kink, is_lost = _to_kink(act, p), jax.lax.stop_gradient(squares < LOST * wrong)
-        here = _nearest(to_kink, jnp.stack([jnp.where(is_lost, 0, squares), is_lost * 2 * LOST * wrong]))
+        known_and_lost = jnp.stack([jnp.where(is_lost, 0, squares), is_lost * 2 * LOST * wrong])
+        here = _nearest(to_kink, jnp.where(at_every_step | (t == length - 1), known_and_lost, 0))
         here = jnp.where(t < length, jnp.ldexp(here, -exponent), jnp.inf)
         nearest, unknown = jnp.minimum(jnp.stack([nearest, unknown]), here)
         grown = jnp.maximum(_exponent(squares) // 2, least - exponent)
@@ -227,6 +229,7 @@ def _by_gram_matrix(rnn: RNN, xs: Array, state: States, length: Array) -> tuple[
         gram = slope[:, None] * gram * slope
         return (state, gram, wrong * slope**2, reached * (slope != 0), exponent + grown, nearest, unknown), None
 
+    at_every_step = jnp.arange(sum(widths)) < sum(widths[: rnn.every_step])  # not of a head that is read once
     least = _exponent(rnn.layers[0].input_kernel)  # inputs come in anew at every step
     nothing, never = jnp.zeros(sum(widths), dtype), jnp.asarray(jnp.inf, dtype)
     start = (state, jnp.zeros((sum(widths), sum(widths)), dtype), nothing, nothing, least, never, never)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -26,7 +27,8 @@ def save(path: str | os.PathLike[str], rnn: RNN) -> None:
     """Write a network to a file, whole or not at all.
 
     Layout: safetensors; `layers.0.input_kernel`, …, `readout.kernel`, `readout.bias`, `initial.0`, …, `embedding`,
-    kernels as (in, out); metadata `format`, `version`, `activation`. What a network has none of is not there.
+    kernels as (in, out); metadata `format`, `version`, `activation`, and `read_once` of a network that is. What a
+    network has none of is not there.
 
     Args:
         path: the file; an earlier one there is replaced in one step.
@@ -56,6 +58,7 @@ def save(path: str | os.PathLike[str], rnn: RNN) -> None:
     check_network(rnn)
     path = Path(path)
     metadata = {"format": "rnn-geometry", "version": VERSION, "activation": _activation_text(rnn)}
+    metadata |= {"read_once": "true"} if rnn.read_once else {}
     data = to_bytes({name: jnp.asarray(np.array(leaf, order="C")) for name, leaf in _named(rnn).items()}, metadata)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
@@ -110,6 +113,7 @@ def load(path: str | os.PathLike[str]) -> RNN:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from None
     try:
         rnn = _assemble(arrays, _activation_of(metadata["activation"]))
+        rnn = dataclasses.replace(rnn, read_once=metadata.get("read_once") == "true")
         check_network(rnn)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not hold a network: {error}") from None

@@ -10,6 +10,7 @@ where h^0_t = x_t. Functions take one sequence, (time, input); `jax.vmap` makes 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -77,6 +78,9 @@ class RNN:
         activation: the activation of every layer, static.
         embedding: (token, input), what each token stands for, or None. Sequences of integers are embedded by it, and
             whatever is said of inputs (slopes, distances, lines) is said of the embedded ones.
+        read_once: whether the layers behind the last recurrent one are a head that is read once, after the last step,
+            static. Such a head has codes and walls at that step alone: elsewhere its codes are 0. Outputs stay what
+            they are; the one of a step is what the network would say if the sequence ended there.
     """
 
     layers: tuple[Layer, ...]
@@ -84,6 +88,13 @@ class RNN:
     initial: Leaf = None
     activation: Activation = struct.field(pytree_node=False, default=relu)
     embedding: Leaf = None
+    read_once: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def every_step(self) -> int:
+        """How many layers, from the first on, are read at every step: all but a head that is read once."""
+        recurrent = [l for l, layer in enumerate(self.layers) if layer.recurrent_kernel is not None]
+        return 1 + max(recurrent, default=-1) if self.read_once else len(self.layers)
 
     def __repr__(self) -> str:
         kernels = [*(layer.input_kernel for layer in self.layers), self.readout.kernel]
@@ -92,7 +103,8 @@ class RNN:
         leaves = [leaf for leaf in jax.tree.leaves(self) if hasattr(leaf, "size")]
         dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
         act = activation_name(self.activation)
-        return f"RNN({widths}, {act}, {dtypes}, {sum(leaf.size for leaf in leaves):,} parameters)"
+        once = ", head read once" if self.every_step < len(self.layers) else ""
+        return f"RNN({widths}, {act}{once}, {dtypes}, {sum(leaf.size for leaf in leaves):,} parameters)"
 
 
 class Trajectory(NamedTuple):
@@ -102,6 +114,7 @@ class Trajectory(NamedTuple):
         outputs: (time, output), the readout of every step.
         states: for each layer (time, hidden), the state after each step.
         codes: for each layer (time, hidden), the piece of the activation that each unit used; None where it has none.
+            Those of a head that is read once are 0 but at the last step.
     """
 
     outputs: Float[Array, "time output"]
@@ -277,6 +290,13 @@ def _forward(rnn: RNN, xs: Array, state: States, length: Array | None) -> Array:
     return until(length, read_out(rnn, states))
 
 
+def with_head_read_once(rnn: RNN) -> RNN:
+    """The network with the layers behind its last recurrent one, where there are any, as a head that is read once."""
+    kernels = [layer.recurrent_kernel for layer in rnn.layers]
+    has_head = kernels[-1] is None and any(kernel is not None for kernel in kernels)
+    return dataclasses.replace(rnn, read_once=True) if has_head else rnn
+
+
 def until(length: Array | None, rows: PyTree) -> PyTree:
     """Rows (time, …) with zeros, or False, from `length` on."""
     if length is None:
@@ -377,7 +397,16 @@ def run_through(rnn: RNN, xs: Array, state: States, length: Array | None) -> Tra
         return state, (state, codes)
 
     _, (states, codes) = jax.lax.scan(body, state, xs)
+    codes = None if codes is None else where_read(rnn, codes, (len(xs) if length is None else length) - 1)
     return until(length, Trajectory(read_out(rnn, states[-1]), states, codes))
+
+
+def where_read(rnn: RNN, codes: tuple[Array, ...], last: Array | int) -> tuple[Array, ...]:
+    """Codes (time, hidden) of each layer, with those of a head that is read once at step `last` alone."""
+    there = jnp.arange(len(codes[0]))[:, None] == last
+    return tuple(
+        code if l < rnn.every_step else jnp.where(there, code, jnp.zeros_like(code)) for l, code in enumerate(codes)
+    )
 
 
 def checked_arguments(
@@ -399,7 +428,7 @@ def checked_sequences(
     sizes: dict[str, Any] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
     asked = dtype if same_dtype else None
-    rows = {name: embedded(name, xs, rnn.embedding) for name, xs in sequences.items()}
+    rows = {name: embedded(name, xs, rnn.embedding, length) for name, xs in sequences.items()}
     arrays = [checks.array(name, xs, "time input", sizes, asked) for name, xs in rows.items()]
     state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
     arrays, state, length = padded(arrays, state, length)
@@ -419,16 +448,20 @@ def padded(arrays: list[Array], state: PyTree, length: Any) -> tuple[list[Array]
     return arrays, state, length
 
 
-def embedded(name: str, xs: Any, embedding: Any) -> Any:
+def embedded(name: str, xs: Any, embedding: Any, length: Any = None) -> Any:
     """A sequence of tokens (time,) as rows (time, input) of the table; any other sequence as it is.
 
-    A token beyond the table is refused where it is concrete; a traced one gives a row of NaN.
+    A token beyond the table is refused where it is concrete; a traced one gives a row of NaN. From `length` on tokens
+    are padding, and may be any.
     """
     if not isinstance(xs, jax.Array | np.ndarray) or not jnp.issubdtype(xs.dtype, jnp.integer):
         return xs
     if embedding is None:
         raise TypeError(f"{name} must be floating, got {xs.dtype}: rnn embeds no tokens; jax.nn.one_hot makes numbers")
     count = len(embedding)
+    if length is not None and xs.ndim == 1:
+        length, _ = checks.index("length", length, 1, len(xs) + 1)
+        xs = checks.concretely(lambda xs, length: jnp.where(jnp.arange(len(xs)) < length, xs, 0), xs, length)
     tokens = checks.integers(name, xs, "time", {}, 0, count)
     tokens = jnp.where(tokens < 0, count, tokens.astype(int))  # negative ones would count from the end
     return checks.concretely(lambda table, tokens: jnp.take(table, tokens, 0, mode="fill"), embedding, tokens)
@@ -461,6 +494,8 @@ def check_form(rnn: Any, sizes: dict[str, Any] | None = None, *, pieces: bool = 
     checks.fields("rnn", rnn, sizes, dtype, embedding="token input | None")
     if rnn.initial is not None:
         checks.layers("rnn.initial", rnn.initial, "hidden", sizes, dtype)
+    if checks.flag("rnn.read_once", rnn.read_once) and not rnn.every_step:
+        raise ValueError("rnn.read_once must be False for a network without a recurrent layer: it has no head")
     return dtype
 
 

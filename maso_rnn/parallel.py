@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.network import RNN, Layer, States, Trajectory, checked_arguments, read_out
+from maso_rnn.network import RNN, Layer, States, Trajectory, checked_arguments, read_out, where_read
 
 Rows: TypeAlias = tuple[Array, ...]  # for each layer (time, hidden)
 
@@ -153,7 +153,7 @@ def _codes(rnn: RNN, xs: Array, state: States, states: Rows) -> tuple[Array, ...
         p = p if layer.recurrent_kernel is None else p + _shifted(h, after) @ layer.recurrent_kernel
         codes.append(act.code(p if layer.bias is None else p + layer.bias))
         below = after
-    return tuple(codes)
+    return where_read(rnn, tuple(codes), len(xs) - 1)
 
 
 def _follows(act: PiecewiseAffine, layer: Layer, below: Array, before: Array, solved: Array, stepped: Array) -> Array:

@@ -132,7 +132,7 @@ def test_nnx_modules_that_no_network_here_is_are_refused_by_name(unchecked):
         ([cell, training, head], ValueError, r"\[1\] \(BatchNorm\) is in training mode"),
         ([cell, nnx.Conv(7, 7, 3, rngs=rngs), head], TypeError, r"\[1\] \(Conv\) is not known"),
         ([cell, nnx.log_softmax, head], ValueError, r"\[1\] \(log_softmax\)"),
-        ([cell, nnx.Linear(4, 2, rngs=rngs)], ValueError, "readout"),
+        ([cell, nnx.Linear(4, 2, rngs=rngs)], ValueError, r"\[1\] takes 4 .* \[0\] gives 7"),
         ([cell, nnx.Embed(3, 7, rngs=rngs)], ValueError, r"\[1\] is an embedding"),
         ([head], ValueError, "recurrent layer"),
         ([cell, equinox.nn.Linear(7, 2, key=jax.random.key(0))], TypeError, r"\[1\] \(Linear\) has weights"),
@@ -234,7 +234,75 @@ def test_what_other_libraries_have_no_place_for_is_refused(key):
                 function(odd)
 
 
+@pytest.mark.parametrize(
+    ("behind", "message"),
+    [
+        (lambda model, z: z.mean(1) * model.scale, "something else than its modules"),
+        (lambda model, z: z @ model.mix, "have another size"),
+    ],
+    ids=["pooled", "mixed"],
+)
+def test_what_is_done_to_the_outputs_is_never_dropped(behind, message, unchecked):
+    class Behind(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            self.rnn, self.head = (
+                nnx.RNN(nnx.SimpleCell(3, 4, activation_fn=nnx.relu, rngs=rngs)),
+                nnx.Linear(4, 2, rngs=rngs),
+            )
+            self.scale, self.mix = nnx.Param(jnp.array([2.0, 3.0])), nnx.Param(jnp.ones((2, 3)))
+
+        def __call__(self, xs):
+            return behind(self, self.head(self.rnn(xs)))
+
+    with pytest.raises(ValueError, match=message):
+        adapters.from_nnx(Behind())
+
+
+def test_a_head_that_is_read_once_is_seen_to_be(unchecked):
+    assert adapters.from_nnx(Model()).read_once
+    assert not adapters.from_nnx(Every()).read_once
+
+
+class Every(Model):
+    """The same, read at every step."""
+
+    def __call__(self, xs):
+        xs = self.rnn(nnx.relu(self.encoder(xs)))
+        return self.head[1](nnx.relu(self.head[0](xs)))
+
+
+def test_layers_that_are_none_here_are_named_and_so_is_a_function_that_chooses_a_step(unchecked):
+    rngs = nnx.Rngs(0)
+    rnn, head = nnx.RNN(nnx.SimpleCell(3, 4, rngs=rngs)), nnx.Linear(4, 2, rngs=rngs)
+    with pytest.raises(TypeError, match=r"\[1\] .* of one step at a time"):
+        maso_rnn.cell(nnx.Sequential(rnn, lambda h: h[:, -1], head))
+    with pytest.raises(TypeError, match="got the class Model"):
+        adapters.from_nnx(Model)
+    with pytest.raises(TypeError, match="got str"):
+        adapters.from_linen("model")
+
+
+def test_linen_weights_beside_modules_are_named(unchecked):
+    cell = {"i": {"kernel": jnp.ones((1, 8))}, "h": {"kernel": jnp.eye(8)}}
+    weights = {"rnn": cell, "head": {"kernel": jnp.ones((8, 3))}, "scale": jnp.ones(3)}
+    with pytest.raises(ValueError, match=r"order must be given.*'scale'"):
+        adapters.from_linen(weights, activation="relu")
+    gru = {f"{side}{gate}": {"kernel": jnp.ones((8, 8))} for side in "ih" for gate in "rzn"}
+    with pytest.raises(ValueError, match=r"activation .* rnn has gates"):
+        maso_rnn.cell({"rnn": gru, "head": {"kernel": jnp.ones((8, 3))}}, activation="relu")
+
+
 # equinox
+
+
+def test_an_equinox_perceptron_is_a_head(key):
+    cell = equinox.nn.GRUCell(3, 7, key=key, dtype="float32")
+    mlp = equinox.nn.MLP(7, 2, 4, 2, key=key, dtype="float32")
+    carry = jnp.zeros(7, "float32")
+    for x in XS:
+        carry = cell(x, carry)
+    assert_last_output(maso_rnn.cell([cell, mlp]), mlp(carry))
 
 
 class Equinox(equinox.Module):
@@ -346,6 +414,13 @@ def test_tokens_are_embedded_and_analysed_as_what_they_are_embedded_to(key, unch
         for function, given in ((maso_rnn.forward, with_table), (maso_rnn.linearize, cell)):
             with pytest.raises(ValueError, match=r"xs must be in \[0, 3\]"):
                 function(given, beyond)
+    padded = np.concatenate([TOKENS, [4, -1]])  # behind the length any token will do
+    for function, given in ((maso_rnn.affine_map, with_table), (maso_rnn.linearize, cell)):
+        got = function(given, padded, length=len(TOKENS))
+        np.testing.assert_allclose(got.slope[:, : len(TOKENS)], slope, rtol=1e-10, atol=1e-12)
+    for length in (len(TOKENS) + 1, 0, len(padded) + 1):
+        with pytest.raises(ValueError, match=r"xs must be in|length must be in"):
+            maso_rnn.forward(with_table, padded, length=length)
     with pytest.raises(TypeError, match="one_hot"):
         maso_rnn.forward(rnn, TOKENS)
 
@@ -376,6 +451,39 @@ def test_weights_left_over_are_named(unchecked):
         read(state(**norm, **statistics), activation="relu", order=("rnn", "norm", "head"))
     with pytest.raises(ValueError, match="activation must be given"):
         adapters.from_torch(state())
+
+
+def test_weights_that_do_not_fit_are_named_by_their_own_names(unchecked):
+    plain, relu = state(), {"activation": "relu"}
+    gates = state() | {"rnn.weight_hh_l0": np.ones((24, 8), "float32"), "rnn.weight_ih_l0": np.ones((24, 3), "float32")}
+    gates |= {name: np.ones(24, "float32") for name in ("rnn.bias_ih_l0", "rnn.bias_hh_l0")}
+    without = {name: value for name, value in plain.items() if "weight_hh" not in name}
+    for weights, options, error, message in [
+        (plain | {"head.weight": np.ones((2, 7), "float32")}, relu, ValueError, "head takes 7 .* rnn gives 8"),
+        (plain | {"head.weight": np.ones((2, 8), "float16")}, relu, TypeError, "float32 in rnn, float16 in head"),
+        (plain, {**relu, "order": ("rnn", "head", "head")}, ValueError, "head takes 8 .* head gives 2"),
+        (plain | {"rnn.weight_hr_l0": np.ones((4, 8), "float32")}, relu, ValueError, "rnn has projections"),
+        (without, relu, ValueError, "rnn lacks weight_hh"),
+        (gates, relu, ValueError, "activation is that of an nn.RNN, and rnn has gates"),
+        ({"state_dict": plain, "epoch": 3}, relu, TypeError, "got dict as state_dict; give what is in it"),
+        (plain | {"step_count": np.ones(())}, relu, ValueError, "order must be given.*step_count"),
+        ("rnn.pt", {}, TypeError, "got str; torch.load"),
+    ]:
+        with pytest.raises(error, match=message):
+            adapters.from_torch(weights, **options)
+    with pytest.raises(ValueError, match="gates"):
+        maso_rnn.cell(gates, **relu)
+
+
+def test_a_network_in_one_line_without_its_numbers():
+    cell = maso_rnn.cell(state(), activation="relu")
+    assert str(cell) == "Cell(8 state variables, float32, 114 parameters)"
+
+
+def test_a_run_of_a_cell_gives_the_carry_of_every_step():
+    rnn = adapters.from_torch(state(), activation="relu")
+    (states,) = maso_rnn.cell(rnn).run(XS[:3])
+    np.testing.assert_allclose(states, maso_rnn.trajectory(rnn, XS[:3]).states[0], **CLOSE)
 
 
 def test_a_matrix_in_front_is_an_embedding_where_only_that_fits(unchecked):

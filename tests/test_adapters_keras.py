@@ -35,6 +35,8 @@ MODELS = {
     "no bias": lambda: model(layers.LSTM(5, use_bias=False), layers.Dense(2, use_bias=False)),
     "LSTM": lambda: model(layers.LSTM(5), layers.LayerNormalization(), layers.Dropout(0.5), layers.Dense(2)),
     "batch norm": lambda: model(layers.LSTM(5), layers.BatchNormalization(), layers.ReLU(), layers.Dense(2)),
+    "wrapped cells": lambda: model(layers.RNN([layers.LSTMCell(5), layers.GRUCell(4)]), layers.Dense(2)),
+    "at every step": lambda: model(layers.LSTM(5, return_sequences=True), layers.TimeDistributed(layers.Dense(2))),
     "embedding": lambda: model(layers.Embedding(4, 3), layers.GRU(5), layers.Dense(2), tokens=True),
 }
 
@@ -71,10 +73,17 @@ def test_what_no_network_here_is_is_refused_by_name(unchecked):
     for stack, error, message in [
         ([layers.Bidirectional(layers.GRU(5), name="both"), layers.Dense(2)], ValueError, r"both \(Bidirectional\)"),
         ([layers.GRU(5, go_backwards=True, name="back"), layers.Dense(2)], ValueError, r"back \(GRU\) goes backwards"),
+        ([layers.RNN(layers.GRUCell(5), go_backwards=True, name="back")], ValueError, r"back \(RNN\) goes backwards"),
         ([layers.Conv1D(3, 2, name="conv"), layers.GRU(5)], TypeError, r"conv \(Conv1D\) is not known"),
     ]:
         with pytest.raises(error, match=message):
             maso_rnn.cell(model(*stack))
+    with pytest.raises(ValueError, match="has no weights yet"):
+        maso_rnn.cell(keras.Sequential([layers.GRU(5), layers.Dense(2)]))
+    stateful = layers.GRU(5, stateful=True)
+    stateful.build((2, 7, 3))
+    with pytest.raises(ValueError, match="keeps its state from batch to batch"):
+        maso_rnn.cell([stateful])
     inputs = keras.Input((None, 3))
     states = layers.GRU(3, return_sequences=True)(inputs)
     residual = keras.Model(inputs, layers.Dense(2)(layers.Add()([states, inputs])))

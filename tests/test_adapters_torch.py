@@ -145,6 +145,41 @@ def test_what_stands_before_or_behind_is_never_dropped():
         adapters.from_torch(model.state_dict(), activation="relu")
 
 
+class Behind(nn.Module):
+    """What is done to the outputs is a function of the caller's."""
+
+    def __init__(self, function):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.fc = nn.RNN(3, 7, nonlinearity="relu", batch_first=True), nn.Linear(7, 2)
+        self.scale, self.function = nn.Parameter(torch.tensor([2.0, 3.0])), function
+
+    def forward(self, xs):
+        return self.function(self, self.fc(self.rnn(xs)[0]))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda model, z: z.mean(1), "something else"),
+        (lambda model, z: z.cumsum(1), "something else"),
+        (lambda model, z: z * model.scale, r"\['scale'\] are in none of them"),
+        (lambda model, z: torch.softmax(z, 1), "something else"),
+        (lambda model, z: z[:, 2], "something else"),
+    ],
+    ids=["pooled", "summed", "scaled", "softmax over time", "in the middle"],
+)
+def test_what_is_done_to_the_outputs_is_never_dropped(function, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        maso_rnn.cell(Behind(function))
+
+
+def test_a_head_that_is_read_once_is_seen_to_be():
+    assert adapters.from_torch(Model().eval()).read_once
+    assert not adapters.from_torch(Model(once=False).eval()).read_once
+    assert not adapters.from_torch(Behind(lambda model, z: z[:, -1])).read_once  # a linear readout has no walls
+
+
 class TwoHeads(nn.Module):
     def __init__(self):
         super().__init__()
@@ -254,6 +289,14 @@ def test_to_torch_and_back(tmp_path, nonlinearity):
         np.testing.assert_allclose(maso_rnn.forward(rnn, XS), wanted.detach(), **CLOSE)
 
 
+@pytest.mark.filterwarnings("ignore:.*quantiz")  # PyTorch's own, of what people have all the same
+def test_a_quantised_network_is_refused_by_name():
+    model = nn.Sequential(nn.LSTM(3, 7), nn.Linear(7, 2)).eval()
+    quantised = torch.ao.quantization.quantize_dynamic(model, {nn.LSTM, nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(TypeError, match=r"\[0\] \(LSTM\) is quantised"):
+        maso_rnn.cell(quantised)
+
+
 def test_what_no_network_here_is_is_refused_by_name(unchecked):
     torch.manual_seed(0)
     head = nn.Linear(7, 2)
@@ -271,6 +314,16 @@ def test_what_no_network_here_is_is_refused_by_name(unchecked):
             adapters.from_torch(modules)
     with pytest.raises(ValueError, match=r"rnn .* is bidirectional"):
         maso_rnn.cell(Model(bidirectional=True).eval())
+    with pytest.raises(ValueError, match="meta device"):
+        adapters.from_torch(nn.RNN(3, 7, device="meta"))
+    with pytest.raises(TypeError, match="got the class Model"):
+        adapters.from_torch(Model)
+    names = [
+        nn.RNN(3, 7, nonlinearity="relu"),
+        torch.relu,
+        nn.Linear(7, 2),
+    ]  # PyTorch's functions are those of that name
+    assert adapters.from_torch(names).activation == maso_rnn.relu
 
     class Both(nn.Module):
         def __init__(self):

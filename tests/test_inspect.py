@@ -143,13 +143,18 @@ def test_tokens_are_embedded_and_the_page_says_so():
         jax.tree.map(np.testing.assert_array_equal, one.values, two.values)
     with pytest.raises(ValueError, match=r"data must be tokens"):
         report.inspect(rnn, tokens + 1, key=jax.random.key(0))
+    lengths = np.array([1, 2, 3, 4, 5, TIME])
+    padded = np.where(np.arange(TIME) < lengths[:, None], tokens, -1)
+    reading.check(rnn, padded, None, lengths, None)
+    with pytest.raises(ValueError, match=r"tokens in \[0, 5\), got -1"):
+        reading.check(rnn, padded, None, np.maximum(lengths, 2), None)
 
 
 @pytest.mark.slow
 def test_padding_changes_no_number(folder):
     """Whatever stands behind the end of a sequence."""
     rnn, xs, lengths = network(), np.load(folder / "xs.npy"), np.load(folder / "lengths.npy")
-    other = np.where(np.arange(TIME)[:, None] < lengths[:, None, None], xs, 7.0)
+    other = np.where(np.arange(TIME)[:, None] < lengths[:, None, None], xs, np.nan)
     made = [report.inspect(rnn, data, lengths=lengths, key=jax.random.key(0)) for data in (xs, other)]
     assert [section.name for section in made[0]] == [*OF_PIECES, *OF_ANY]
     for one, two in zip(*made, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -86,6 +87,24 @@ def _linear(name: str, module: Any) -> list[Part]:
     return [Affine(_array(f"{name}.weight", module.weight).T, _array(f"{name}.bias", module.bias))]
 
 
+def _perceptron(name: str, module: Any) -> list[Part]:
+    parts: list[Part] = []
+    for l, layer in enumerate(module.layers):
+        is_last = l + 1 == len(module.layers)
+        function = module.final_activation if is_last else module.activation
+        parts += _linear(f"{name}.layers.{l}", layer)
+        if function is not _nothing_at_the_end():
+            parts.append(Pointwise(activation_of(f"the activation of {name}", function)))
+    return parts
+
+
+def _nothing_at_the_end() -> Any:
+    """The function that an MLP ends with by default."""
+    import equinox
+
+    return inspect.signature(equinox.nn.MLP.__init__).parameters["final_activation"].default
+
+
 def _layer_norm(name: str, module: Any) -> list[Part]:
     scale, bias = (_array(f"{name}.{field}", getattr(module, field)) for field in ("weight", "bias"))
     return [LayerNorm(scale, bias, float(module.eps), type(module).__name__ == "LayerNorm")]
@@ -99,6 +118,7 @@ _KNOWN: dict[str, Any] = {
     "GRUCell": _gru,
     "LSTMCell": _lstm,
     "Linear": _linear,
+    "MLP": _perceptron,
     "LayerNorm": _layer_norm,
     "RMSNorm": _layer_norm,
     **dict.fromkeys(("Dropout", "Identity"), lambda name, module: []),

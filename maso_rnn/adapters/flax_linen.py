@@ -23,6 +23,7 @@ from maso_rnn.adapters.parts import (
     activation_of,
     as_rnn,
     batch_norm,
+    kind_of,
     unknown,
     weight,
 )
@@ -109,19 +110,33 @@ def source(model: Any, activation: Any = None) -> Source:
     """A bound module, or variables, as the readers look at them."""
     if isinstance(model, Mapping):
         groups = dict(_groups(model))
+        gated = [name for name, group in groups.items() if set(group.variables) in (_fields("rzn"), _fields("ifgo"))]
+        if activation is not None and gated and not any("h" in group.variables for group in groups.values()):
+            raise ValueError(
+                f"activation is that of a SimpleCell, and {', '.join(gated)} has gates, whose functions are known; "
+                "leave it out"
+            )
 
         def parts(name: str, group: _Group) -> list[Part]:
             return _parts(name, group, activation)
 
         return Source(groups, parts, None)
+    if isinstance(model, type) or not hasattr(model, "bind"):
+        raise TypeError(f"model must be a bound linen module or its variables, got {kind_of(model)}")
     if activation is not None:
         raise ValueError("activation is what the modules say; it is given for variables alone only")
     groups = dict(_groups(model.variables))
+    loose = [name for name, group in groups.items() if set(group.variables) == {name.split(".")[-1]}]
     if type(model).__name__.endswith("Cell"):
         (group,) = groups.values()
         group.module = model
         return Source({type(model).__name__: group}, lambda name, group: _parts(name, group, None), None)
-    return Source(groups, lambda name, group: _parts(name, group, "tanh"), lambda batch: _run(model, groups, batch))
+    return Source(groups, _met, lambda batch: _run(model, groups, batch), loose=loose)
+
+
+def _met(name: str, group: _Group) -> list[Part]:
+    """The parts of a module that a run has met, which says its activation."""
+    return _parts(name, group, "tanh")
 
 
 def _groups(variables: Mapping[str, Any]) -> Iterator[tuple[str, _Group]]:
@@ -135,10 +150,15 @@ def _groups(variables: Mapping[str, Any]) -> Iterator[tuple[str, _Group]]:
             here: Any = statistics
             for key in path:
                 here = here.get(key, {}) if isinstance(here, Mapping) else {}
-            yield ".".join(path) or "model", _Group({**tree, **here})
-            return
+            own = tree if is_cell else {key: value for key, value in tree.items() if not isinstance(value, Mapping)}
+            if len(own) == len(tree):
+                yield ".".join(path) or "model", _Group({**tree, **here})
+                return
+            for key, value in own.items():  # a weight beside modules
+                yield ".".join((*path, key)), _Group({key: value})
         for key, value in tree.items():
-            yield from walk(value, (*path, key))
+            if isinstance(value, Mapping):
+                yield from walk(value, (*path, key))
 
     return walk(params, ())
 

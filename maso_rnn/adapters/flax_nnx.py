@@ -22,6 +22,7 @@ from maso_rnn.adapters.parts import (
     activation_of,
     as_rnn,
     batch_norm,
+    kind_of,
     reader_of,
     weight,
 )
@@ -108,7 +109,9 @@ def source(model: Any) -> Source:
 
     if isinstance(model, nnx.Sequential):
         model = list(model.layers)
-    if not isinstance(model, nnx.Module) or isinstance(model, nnx.List):
+    if not isinstance(model, nnx.Module | list | tuple):
+        raise TypeError(f"model must be an nnx module or a list of modules, got {kind_of(model)}")
+    if isinstance(model, list | tuple | nnx.List):
         return Source(dict(_listed(model, "")), _parts, None, is_chain=True)
     if type(model).__name__.endswith("Cell"):
         return Source({type(model).__name__: model}, _parts, None)
@@ -141,10 +144,8 @@ def _leaves(module: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...
         for key, child in children
         if isinstance(child, nnx.Module | list | tuple | dict) and not str(key).startswith("_")
     ]
-    if not held and isinstance(module, nnx.Module) and path:
-        yield path, module
-    for key, child in held:
-        yield from _leaves(child, (*path, key))
+    below = [leaf for key, child in held for leaf in _leaves(child, (*path, key))]
+    yield from below if below or not isinstance(module, nnx.Module) or not path else [(path, module)]
 
 
 def _attributes(module: Any) -> Any:

@@ -60,11 +60,18 @@ def _parts(name: str, layer: Any) -> list[Part]:
     if not hasattr(layer, "get_config"):
         return [Pointwise(_activation(f"the function {name}", layer))]
     kind, config = type(layer).__name__, layer.get_config()
-    reader = reader_of(name, layer, "keras", _KNOWN)
+    if not layer.built:
+        raise ValueError(f"{name} ({kind}) has no weights yet; call model.build((None, None, inputs)) first")
+    if kind == "TimeDistributed":
+        return _parts(name, layer.layer)
+    if kind == "RNN" and not config["go_backwards"]:
+        return [part for cell in getattr(layer.cell, "cells", [layer.cell]) for part in _parts(name, cell)]
     if config.get("go_backwards"):
         raise NoCell(f"{name} ({kind}) goes backwards, which a network here does not; reverse the data instead")
+    if config.get("stateful"):
+        raise ValueError(f"{name} ({kind}) keeps its state from batch to batch; make it with stateful=False")
     weights = [weight(f"{name}.weights[{place}]", array) for place, array in enumerate(layer.get_weights())]
-    return reader(name, config, weights)
+    return reader_of(name, layer, "keras", _KNOWN)(name, config, weights)
 
 
 _SAME = {"linear": "identity", "relu6": "relu6", "swish": "silu", "hard_tanh": "hard_tanh"}
@@ -155,7 +162,11 @@ _KNOWN: dict[str, Any] = {
     "Embedding": _embedding,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
-    **dict.fromkeys(("InputLayer", "Dropout", "SpatialDropout1D", "Identity"), lambda name, config, weights: []),
+    **dict.fromkeys(("InputLayer", "Identity", "Flatten"), lambda name, config, weights: []),
+    **dict.fromkeys(
+        ("Dropout", "SpatialDropout1D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
+        lambda name, config, weights: [],
+    ),
     "Activation": lambda name, config, weights: [Pointwise(_act(name, config))],
     "ReLU": _relu,
     "LeakyReLU": lambda name, config, weights: [Pointwise(leaky_relu(config["negative_slope"]))],

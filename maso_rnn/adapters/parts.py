@@ -222,6 +222,11 @@ def unknown(name: str, kind: str) -> str:
     )
 
 
+def kind_of(value: Any) -> str:
+    """What was given in the place of a network."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
 def diagonal(scale: Any, shift: Any) -> Affine:
     """A scale and a shift of every unit: what batch norm is at evaluation."""
     return Affine(jnp.diag(jnp.asarray(scale)), None if shift is None else jnp.asarray(shift))
@@ -280,8 +285,49 @@ def parts_of(rnn: RNN) -> list[Named]:
     return [*named, ("readout", Affine(rnn.readout.kernel, rnn.readout.bias))]
 
 
+def require_chain(named: Sequence[Named]) -> None:
+    """Parts that fit each other, of one dtype; the entries that do not are named."""
+    dtypes: dict[str, str] = {}
+    before, width = "", None
+    for where, part in named:
+        leaves = jax.tree.leaves(part)
+        dtypes |= {str(leaf.dtype): where for leaf in leaves if str(leaf.dtype) not in dtypes}
+        if isinstance(part, Pointwise) and width is not None:
+            _require_of_units(where, part.function, width, next(iter(dtypes)))
+        kernel = part.input_kernel if isinstance(part, Recurrent) else getattr(part, "kernel", None)
+        takes = len(leaves[0]) if isinstance(part, LayerNorm) and leaves else None if kernel is None else len(kernel)
+        if width is not None and takes is not None and takes != width:
+            raise ValueError(
+                f"{where} takes {takes} numbers, and {before} gives {width}: they do not follow each other"
+            )
+        if isinstance(part, Embedding):
+            takes, width = None, part.table.shape[1]
+        elif isinstance(part, Recurrent):
+            width = len(part.recurrent_kernel)
+        elif kernel is not None:
+            width = kernel.shape[1]
+        before = where if takes is not None or isinstance(part, Embedding) else before
+    if len(dtypes) > 1:
+        told = ", ".join(f"{dtype} in {where}" for dtype, where in dtypes.items())
+        raise TypeError(f"network must be of one dtype, got {told}; convert it first, as model.float() does")
+
+
+def _require_of_units(where: str, function: Any, width: int, dtype: str) -> None:
+    """A function of a vector of units to another: it is given one step of one sequence."""
+    try:
+        made = jax.eval_shape(function, jax.ShapeDtypeStruct((width,), dtype)).shape
+    except Exception as error:  # whatever a function of the caller's does with what is not for it
+        made = f"{type(error).__name__}"
+    if made != (width,):
+        raise TypeError(
+            f"{where} ({name(function)}) must make ({width},) units of ({width},), of one step at a time, got {made}; "
+            "leave out what chooses a step: the last one is read anyway"
+        )
+
+
 def as_cell(named: Sequence[Named]) -> Cell:
     """The chain as a cell; its carry is one state for each recurrent part."""
+    require_chain(named)
     embedding, named = _split_embedding(named)
     parts = tuple(part for _, part in named)
     initial = tuple(_initial(part) for part in recurrent(parts))
@@ -321,6 +367,7 @@ def read(parts: tuple[Part, ...], carry: tuple[PyTree, ...]) -> Array:
 
 def as_rnn(named: Sequence[Named]) -> RNN:
     """The chain as an `RNN`: affine maps folded into what comes next, the rest refused by name."""
+    require_chain(named)
     embedding, named = _split_embedding(named)
     layers: list[Layer] = []
     initial: list[Array | None] = []

@@ -25,6 +25,7 @@ from maso_rnn.adapters.parts import (
     activation_of,
     as_rnn,
     batch_norm,
+    kind_of,
     unknown,
     weight,
 )
@@ -127,12 +128,20 @@ def source(model: Any, activation: Any = None) -> Source:
 
     if isinstance(model, torch.nn.Sequential):
         model = list(model)
-    if not isinstance(model, torch.nn.Module):
+    if isinstance(model, list | tuple):
         return _of_list(model)
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            f"model must be a module, a list of modules or a state dict, got {kind_of(model)}; "
+            "torch.load(path, weights_only=True) reads a state dict"
+        )
     modules = {name or type(model).__name__: module for name, module in _leaves("", model)}
     if isinstance(model, torch.nn.ModuleDict | torch.nn.ModuleList | torch.nn.RNNCellBase):
         return Source(modules, _parts, None)
-    return Source(modules, _parts, lambda batch: _run(model, modules, batch))
+    held = {id(leaf) for module in modules.values() for leaf in (*module.parameters(), *module.buffers())}
+    named = (*model.named_parameters(), *model.named_buffers())
+    loose = [name for name, leaf in named if id(leaf) not in held]
+    return Source(modules, _parts, lambda batch: _run(model, modules, batch), loose=loose)
 
 
 def _of_list(modules: Any) -> Source:
@@ -151,7 +160,7 @@ def _of_list(modules: Any) -> Source:
 def _leaves(name: str, module: Any) -> list[tuple[str, Any]]:
     """The modules that compute something: those that are known, and those that hold no others."""
     children = list(module.named_children())
-    if _kind(module) or not [child for child in children if child[0] != "parametrizations"]:
+    if _kind(module) or _is_quantised(module) or not [child for child in children if child[0] != "parametrizations"]:
         return [(name, module)]
     return [leaf for own, child in children for leaf in _leaves(f"{name}.{own}".lstrip("."), child)]
 
@@ -218,6 +227,8 @@ def array(where: str, value: Any) -> Any:
     """A weight, of PyTorch or NumPy, as JAX holds it."""
     if value is None:
         return None
+    if getattr(value, "is_meta", False):
+        raise ValueError(f"{where} is on the meta device, where weights have no numbers; load them first")
     if hasattr(value, "detach"):
         value, dtype = value.detach().cpu(), str(value.dtype).removeprefix("torch.")
         value = value.float().numpy().astype(jnp.bfloat16) if dtype == "bfloat16" else value.numpy()
@@ -227,8 +238,15 @@ def array(where: str, value: Any) -> Any:
 def _parts(name: str, module: Any) -> list[Part]:
     """What a module is made of."""
     if isinstance(module, str) or not hasattr(module, "named_parameters"):
-        return [Pointwise(activation_of(f"the function {name}", module))]
+        own, library = getattr(module, "__name__", ""), str(getattr(module, "__module__", ""))
+        known = own in FUNCTIONS and library.split(".")[0] == "torch"  # that of PyTorch is the one of that name
+        return [Pointwise(activation_of(f"the function {name}", own if known else module))]
     kind = _kind(module)
+    if _is_quantised(module):
+        raise TypeError(
+            f"{name} ({type(module).__name__}) is quantised: it computes with whole numbers; give the network as it "
+            "was before"
+        )
     if kind is None:
         raise TypeError(unknown(name, type(module).__name__))
     return _KNOWN[kind](name, module)
@@ -237,7 +255,11 @@ def _parts(name: str, module: Any) -> list[Part]:
 def _kind(module: Any) -> str | None:
     """Which of PyTorch's own modules it is, under its parametrizations and the caller's subclasses."""
     classes = type(module).__mro__
-    return next((c.__name__ for c in classes if c.__module__.startswith("torch.") and c.__name__ in _KNOWN), None)
+    return next((c.__name__ for c in classes if c.__module__.startswith("torch.nn.") and c.__name__ in _KNOWN), None)
+
+
+def _is_quantised(module: Any) -> bool:
+    return type(module).__module__.startswith("torch.ao.")
 
 
 def _layers(name: str, module: Any) -> list[Part]:
@@ -275,9 +297,13 @@ def _recurrent(name: str, fields: Mapping[str, Any], count: int, gates: int, non
             total = None if b is None else b + c
             parts.append(LSTM(W, U, total) if gates == 4 else Simple(W, U, total, FUNCTIONS[nonlinearity]))
     if left:
-        what = "projections" if any("weight_hr" in field for field in left) else str(sorted(left))
-        raise NoCell(f"{name} has {what}, which no part here holds; maso_rnn.Cell takes its step as you write it")
+        if any("weight_hr" in field for field in left):
+            raise NoCell(_PROJECTED.format(name=name))
+        raise NoCell(f"{name} has {sorted(left)}, which no part here holds; maso_rnn.Cell takes its own step")
     return parts
+
+
+_PROJECTED = "{name} has projections, which no part here holds; maso_rnn.Cell takes its step as you write it"
 
 
 def _cell(name: str, module: Any) -> list[Part]:
@@ -339,7 +365,7 @@ _KNOWN: dict[str, Any] = {
     "BatchNorm1d": _batch_norm,
     **dict.fromkeys(("LayerNorm", "RMSNorm"), _layer_norm),
     "Embedding": _embedding,
-    **dict.fromkeys(("Identity", "Dropout", "Dropout1d", "AlphaDropout"), lambda name, module: []),
+    **dict.fromkeys(("Identity", "Dropout", "Dropout1d", "AlphaDropout", "Flatten"), lambda name, module: []),
     "ReLU": _plain("relu"),
     "LeakyReLU": lambda name, module: [Pointwise(leaky_relu(module.negative_slope))],
     "PReLU": _prelu,
@@ -364,14 +390,22 @@ def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
     for name, value in weights.items():
         module, _, field = str(name).rpartition(".")
         if not hasattr(value, "shape"):
-            raise TypeError(f"network must hold arrays of weights, got {type(value).__name__} as {name}")
+            hint = "; give what is in it" if isinstance(value, Mapping) else ""
+            raise TypeError(f"network must hold arrays of weights, got {type(value).__name__} as {name}{hint}")
         reshaped = re.search(r"(^|\.)(parametrizations\.|.*(_orig|_mask|_g|_v)$)", str(name))
         if reshaped:
             plain = "prune.remove, parametrize.remove_parametrizations or remove_weight_norm"
             raise ValueError(f"weights hold {name}, of which others are made; make them plain first, by {plain}")
-        modules.setdefault(module or "model", {})[field] = value
+        alone = "model" if _RECURRENT.fullmatch(field) or field in _STATISTICS else field
+        modules.setdefault(module or alone, {})[field] = value
     if not modules:
         raise ValueError("model must hold weights, got an empty state dict")
+    gated = [name for name, fields in modules.items() if any(map(_RECURRENT.fullmatch, fields))]
+    if activation is not None and gated and not any(_is_simple(modules[name]) for name in gated):
+        raise ValueError(
+            f"activation is that of an nn.RNN, and {', '.join(gated)} has gates, whose functions are known; "
+            "leave it out"
+        )
 
     def parts(name: str, fields: dict[str, Any]) -> list[Part]:
         return _parts_of_weights(name, fields, modules, activation)
@@ -379,16 +413,27 @@ def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
     return Source(modules, parts, None)
 
 
+def _is_simple(fields: Mapping[str, Any]) -> bool:
+    """Whether the weights may be those of an nn.RNN, without gates."""
+    shapes = [value.shape for field, value in fields.items() if field.startswith("weight_hh")]
+    return not shapes or not all(len(shape) == 2 and shape[0] in (3 * shape[1], 4 * shape[1]) for shape in shapes)
+
+
 def _parts_of_weights(name: str, fields: dict[str, Any], modules: Any, activation: Any) -> list[Part]:
     found = [_RECURRENT.fullmatch(field) for field in fields]
     if any(found):
         if any(match and match[4] for match in found):
             raise NoCell(_BIDIRECTIONAL.format(name=name))
+        if any(match and match[1] == "weight_hr" for match in found):
+            raise NoCell(_PROJECTED.format(name=name))
         count = len({match[3] for match in found if match})
-        hidden = next(value for field, value in fields.items() if field.startswith("weight_hh"))
-        if len(hidden.shape) != 2 or hidden.shape[0] not in [n * hidden.shape[1] for n in (1, 3, 4)]:
-            raise ValueError(f"{name}.weight_hh must be (gates x hidden, hidden), got {tuple(hidden.shape)}")
-        gates = hidden.shape[0] // hidden.shape[1]
+        hidden = [value for field, value in fields.items() if field.startswith("weight_hh")]
+        if not hidden:
+            raise ValueError(f"{name} lacks weight_hh: it holds {sorted(fields)}")
+        shape = tuple(hidden[0].shape)
+        if len(shape) != 2 or shape[0] not in [n * shape[1] for n in (1, 3, 4)]:
+            raise ValueError(f"{name}.weight_hh must be (gates x hidden, hidden), got {shape}")
+        gates = shape[0] // shape[1]
         if gates == 1 and activation is None:
             raise ValueError("activation must be given: a state dict does not show it; torch.nn.RNN's own is 'tanh'")
         parts = _recurrent(name, fields, count, gates, "tanh")

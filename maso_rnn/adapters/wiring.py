@@ -20,7 +20,7 @@ import numpy as np
 from maso_rnn.activations import PiecewiseAffine
 from maso_rnn.adapters.parts import FUNCTIONS, Affine, Embedding, Named, Part, Pointwise, Recurrent
 from maso_rnn.cells import Cell
-from maso_rnn.network import RNN, embedded, forward
+from maso_rnn.network import RNN, embedded, forward, with_head_read_once
 
 Network = TypeVar("Network", RNN, Cell)
 
@@ -56,12 +56,14 @@ class Source(NamedTuple):
         run: the network at work on a batch; without calls where the library does not show them. None where there is
             nothing to be run.
         is_chain: whether data pass through the modules in that order, as through a list of them.
+        loose: names of weights that no module holds.
     """
 
     modules: dict[str, Any]
     parts: Callable[[str, Any], list[Part]]
     run: Callable[[np.ndarray], Run] | None
     is_chain: bool = False
+    loose: Sequence[str] = ()
 
 
 def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list[Named]], Network]) -> Network:
@@ -75,42 +77,54 @@ def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list
             said = _said(source, list(source.modules) if source.is_chain else _only_order(source))
         return build(said)
     failures: list[Any] = []
-    nearest, tried = math.inf, [*source.modules]
+    nearest, tried, takes_batches, was_built = math.inf, [*source.modules], False, False
     for batch, one_step, layout in _batches(source):
+        if takes_batches and layout is _alone:
+            continue  # it gives outputs for each sequence of a batch, and they are others
         try:
             short: Run = source.run(one_step)
             long: Run = source.run(batch)
             if not long.outputs:
                 raise TypeError("it returns no floating array")
         except Exception as error:  # of any library: another layout of the data may be the right one
-            failures.append(f"{type(error).__name__}: {str(error).strip()[:200]}")
+            failures.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
             continue
         try:
-            named = said or (_seen(source, short, long) if short.calls else _said(source, list(source.modules)))
+            named = said or (_seen(source, one_step, short, long) if short.calls else _said(source, [*source.modules]))
         except NotAChain as error:
             failures.insert(0, error)
             continue
-        network = build(_with_states(named, short.calls))
-        last: list[np.ndarray] = [call.returned for call in long.calls if call.name == named[-1][0]]
-        difference = _difference(_outputs(network, layout(batch)), [*long.outputs, *([np.stack(last)] if last else [])])
-        if difference <= 1:
-            return network
-        nearest, tried = min(nearest, difference), [name for name, _ in named]
-    if nearest < math.inf:
-        why = f"does something else than its modules in turn, {tried}: outputs are {nearest:.2g} roundings apart"
+        network: Any = build(_with_states(named, short.calls))
+        ours, theirs = _outputs(network, layout(batch)), list(long.outputs)
+        last = [call.returned for call in long.calls if call.name == named[-1][0]]
+        if said is not None and last:  # what stands behind the last of them is left out on purpose
+            theirs.append(np.stack(last))
+        at_every_step, at_the_last = _differences(ours, theirs)
+        if min(at_every_step, at_the_last) <= 1:
+            reads_once = at_every_step > 1 and isinstance(network, RNN)
+            found: Any = with_head_read_once(network) if reads_once else network
+            return found
+        difference = min(at_every_step, at_the_last)
+        takes_batches |= difference < math.inf
+        nearest, tried, was_built = min(nearest, difference), [name for name, _ in named], True
+    if was_built:
+        why = f"does something else than its modules in turn, {tried}: outputs "
+        why += f"are {nearest:.2g} roundings apart" if nearest < math.inf else "have another size"
+        why += f", and {list(source.loose)} are in none of them" if source.loose else ""
         raise ValueError(f"network {why}; functions between them are told by order=(module, 'relu', module, …)")
     if failures and isinstance(failures[0], NotAChain):
         raise failures[0]
-    unknown = []
+    first_of_each_kind = {failure.partition(":")[0]: failure for failure in reversed(failures)}
+    hint, told = "", "; ".join(first_of_each_kind.values()) or "no module takes one"
     for name, module in source.modules.items():
         try:
             source.parts(name, module)  # a refusal says more than that nothing could be run
-        except TypeError:
-            unknown.append(f"{name} ({type(module).__name__})")
-    hint = f"; {unknown} are not known here" if unknown else ""
+        except (TypeError, ValueError) as error:
+            hint = f"; {error}"
+            break
     raise ValueError(
-        f"network could not be run on a batch of sequences ({failures[0] if failures else 'no module takes one'}); "
-        f"give its weights with their order, or its modules, of {tried}, as a list in the order of the data{hint}"
+        f"network could not be run on a batch of sequences ({told}); give its weights with their order, or its "
+        f"modules, of {tried}, as a list in the order of the data{hint}"
     )
 
 
@@ -153,13 +167,20 @@ def _only_order(source: Source) -> list[str]:
         return first + then
     raise ValueError(
         f"order must be given: weights do not show in which order data pass through {sorted(source.modules)}; "
-        "name them first to last, with functions without weights, as 'relu', in their places"
+        "name them first to last, with functions without weights, as 'relu', in their places; take what is no part of "
+        "the network out of the weights before"
     )
 
 
-def _seen(source: Source, short: Run, long: Run) -> list[Named]:
-    """The parts in the order in which their modules were called, with the functions between them."""
-    named: list[Named] = []
+def _seen(source: Source, one_step: np.ndarray, short: Run, long: Run) -> list[Named]:
+    """The parts in the order in which their modules were called, with the functions before and between them."""
+    first = _function([(one_step.astype(np.float64), short.calls[0].given)])
+    if first is None:
+        raise NotAChain(
+            f"{short.calls[0].name} is not given the data, nor a known function of them; apply what is done to them "
+            "before"
+        )
+    named = _unless_identity(first, "the data")
     runs = [short, long] if len(short.calls) == len(long.calls) else [short]  # of loops there are as many as steps
     for place, call in enumerate(short.calls):
         if place:
@@ -240,7 +261,11 @@ def _batches(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray, Callable[
             short, batch = batch[:, :1], batch[:BATCH]
             yield batch, short, lambda xs: xs
             yield batch.swapaxes(0, 1), short.swapaxes(0, 1), lambda xs: xs.swapaxes(0, 1)
-            yield batch[0], short[0], lambda xs: xs[None]
+            yield batch[0], short[0], _alone
+
+
+def _alone(xs: np.ndarray) -> np.ndarray:
+    return xs[None]
 
 
 def _outputs(network: RNN | Cell, batch: np.ndarray) -> np.ndarray:
@@ -259,15 +284,15 @@ def _outputs(network: RNN | Cell, batch: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(jax.vmap(one, (None, 0)))(network, xs))
 
 
-def _difference(ours: np.ndarray, theirs: list[np.ndarray]) -> float:
-    """How far the outputs, of every step or the last, are from any of theirs, in units of what rounding explains."""
-    found = [math.inf]
+def _differences(ours: np.ndarray, theirs: list[np.ndarray]) -> tuple[float, float]:
+    """How far the outputs of every step, and of the last, are from any of theirs, in units of rounding."""
     unit = 200 * float(jnp.finfo(ours.dtype).eps)
     wide = ours.astype(np.float64)
-    ways: list[Any] = [wide, wide.swapaxes(0, 1), wide[:, -1]]
-    for array in theirs:
-        for way in ways:
-            if array.size == way.size:
-                scale = max(1.0, np.abs(way).max(initial=0))
-                found.append(float(np.abs(array.astype(np.float64).reshape(way.shape) - way).max()) / (unit * scale))
-    return min(found)
+
+    def nearest(*ways: np.ndarray) -> float:
+        pairs = [(array, way) for array in theirs for way in ways if array.size == way.size]
+        scales = [max(1.0, np.abs(way).max(initial=0)) for _, way in pairs]
+        apart = [np.abs(array.astype(np.float64).reshape(way.shape) - way).max() for array, way in pairs]
+        return min((float(far) / (unit * scale) for far, scale in zip(apart, scales, strict=True)), default=math.inf)
+
+    return nearest(wide, wide.swapaxes(0, 1)), nearest(wide[:, -1])

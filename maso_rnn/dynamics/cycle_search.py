@@ -119,7 +119,7 @@ def cycles(
     on_kink, steepest = kinked_and_steepest(problem, states, inputs)
     inside = np.maximum(np.abs(multipliers).max(axis=1, initial=0), steepest) < 1
     return Cycles(
-        states=jax.vmap(jax.vmap(found.unravel))(jnp.asarray(states)),
+        states=jax.vmap(found.carries)(jnp.asarray(states)),
         multipliers=jnp.asarray(multipliers, jnp.result_type(states.dtype, jnp.complex64)),
         stable=jnp.asarray(inside & ~degenerate),
         residuals=jnp.asarray(0.5 * speeds**2),

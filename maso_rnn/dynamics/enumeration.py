@@ -6,6 +6,7 @@ is a fixed point of p copies of the network in a ring. Layers go in order: each 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ class AllFixedPoints(NamedTuple):
     Attributes:
         states: for each layer (point, hidden), or (cycle, period, hidden) for a period above 1.
         multipliers: (point, units), the eigenvalues of the Jacobian once around, of all layers' states together,
-            largest modulus first.
+            largest modulus first. A head that is read once has no state: it adds none, and no kink of it counts.
         stable: (point,), whether all of them are inside the unit circle; on a kink, those of every adjacent piece
             (the steepest and up to 1,024 others), which is a sign and no proof.
         residuals: (point,), ½ Σ ‖step(h_i, x) − h_{i+1}‖², in float64.
@@ -380,16 +381,18 @@ def _described(rnn: RNN, rings: Rings, act: PiecewiseAffine, period: int, dtype:
         nearest = np.abs(lower[..., None] - breakpoints).argmin(axis=-1)
         codes = np.where(on_kink, nearest, codes)
     values = _value(act, codes, lower)
-    jacobians = _jacobians(rnn, np.array(act.slopes)[codes])
+    ends = np.cumsum([layer.input_kernel.shape[1] for layer in rnn.layers])
+    carried = slice(ends[rnn.every_step - 1])  # a head that is read once has no part in where the state goes
+    rnn, on_kink = dataclasses.replace(rnn, layers=rnn.layers[: rnn.every_step]), on_kink[:, :, carried]
+    jacobians = _jacobians(rnn, np.array(act.slopes)[codes[:, :, carried]])
     multipliers, _ = eigensystems(around_the_cycle(jacobians))
     largest = np.abs(multipliers).max(axis=1, initial=0)
     for i in np.flatnonzero(on_kink.any(axis=(1, 2))):
-        largest[i] = max(largest[i], _steepest(rnn, act, codes[i], on_kink[i]))
-    splits = np.cumsum([layer.input_kernel.shape[1] for layer in rnn.layers])[:-1]
+        largest[i] = max(largest[i], _steepest(rnn, act, codes[i, :, carried], on_kink[i]))
 
     def by_layer(array: np.ndarray, dtype: Any) -> tuple[Array, ...]:
         array = array[:, 0] if period == 1 else array
-        return tuple(jnp.asarray(part.astype(dtype)) for part in np.split(array, splits, axis=-1))
+        return tuple(jnp.asarray(part.astype(dtype)) for part in np.split(array, ends[:-1], axis=-1))
 
     return AllFixedPoints(
         states=by_layer(states, dtype),

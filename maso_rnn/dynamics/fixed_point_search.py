@@ -47,7 +47,8 @@ class FixedPoints(NamedTuple):
             fixed points, as on a line attractor, or one that is about to appear or vanish.
         on_kink: (point,), whether the Jacobian jumps there, as that of a ReLU network does where a unit switches.
         speeds: (point,), ‖step(h, x) − h‖, by how much the state moves in a step.
-        jacobians: (point, hidden, hidden), ∂step_i/∂h_j, of the carry flattened; on a kink as JAX has it there.
+        jacobians: (point, hidden, hidden), ∂step_i/∂h_j, of the carry flattened, without the head of a network that is
+            read once, which has no state; on a kink as JAX has it there.
         eigenvectors: (point, hidden, hidden), a column of unit length for each eigenvalue, in their order.
         inputs: (point, input), the input that it is a fixed point under.
         start_of: (point,), the first of the starts that came to it; −1 where none did.
@@ -315,7 +316,7 @@ def _described(
     inside = np.maximum(np.abs(eigenvalues).max(axis=1, initial=0), steepest) < 1
     narrow = jnp.result_type(points.dtype, jnp.complex64)
     return FixedPoints(
-        states=jax.vmap(found.unravel)(jnp.asarray(points[:, 0])),
+        states=found.carries(jnp.asarray(points[:, 0])),
         residuals=jnp.asarray(0.5 * speeds**2),
         eigenvalues=jnp.asarray(eigenvalues, narrow),
         stable=jnp.asarray(inside & fixed & ~degenerate),
@@ -330,7 +331,7 @@ def _described(
         eigenvectors=jnp.asarray(eigenvectors, narrow),
         inputs=jnp.asarray(where),
         start_of=jnp.asarray(first),
-        unconverged_states=jax.vmap(found.unravel)(jnp.asarray(candidates.states[: len(left), 0][left])),
+        unconverged_states=found.carries(jnp.asarray(candidates.states[: len(left), 0][left])),
         last_new=None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ class Starts(NamedTuple):
         inputs: (start, input).
         unravel: a carry of a flat state.
         network: the network behind the step, where it has affine pieces; else None.
+        head: the layers of a network that are read once, and have no part in where its state goes.
     """
 
     step: functions.Traced
@@ -99,16 +101,33 @@ class Starts(NamedTuple):
     inputs: np.ndarray
     unravel: Any
     network: RNN | None
+    head: RNN | None
+
+    def carries(self, states: Array) -> PyTree:
+        """The carries of flat states (state, hidden), with what the head makes of each."""
+
+        def one(state: Array) -> PyTree:
+            carry = self.unravel(state)
+            if self.head is None:
+                return carry
+            nothing = tuple(jnp.zeros_like(layer.input_kernel[0]) for layer in self.head.layers)
+            return carry + network.step(self.head, nothing, carry[-1])[0]
+
+        return jax.vmap(one)(states)
 
 
 def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     """Starts, inputs and step once they are known to fit; `call` is the name of the function that is given them."""
     _check_starts(starts, x, call)
     own = isinstance(step, RNN)
-    rnn = step if own else getattr(step, "params", None) if isinstance(step, Cell) else None
+    head: RNN | None = None
+    rnn: Any = step if own else getattr(step, "params", None) if isinstance(step, Cell) else None
     if isinstance(step, RNN):
         network.check_network(step)
-        step = jax.tree_util.Partial(_step_of_network, step)
+        if (count := step.every_step) < len(step.layers):
+            head = dataclasses.replace(step, layers=step.layers[count:])
+            rnn, starts = dataclasses.replace(step, layers=step.layers[:count]), starts[:count]
+        step = jax.tree_util.Partial(_step_of_network, rnn)
     starts = jax.tree.map(jnp.asarray, starts)
     dtype, count = jax.tree.leaves(starts)[0].dtype, len(jax.tree.leaves(starts)[0])
     x = jnp.zeros(0, dtype) if x is None else x
@@ -123,7 +142,7 @@ def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
         _require_same_twice(step, stepped, first, inputs[0])
     on_flat = functions.traced("step", lambda h, x: ravel_pytree(stepped(unravel(h), x))[0], flat[0], inputs[0])
     pieces = isinstance(rnn, RNN) and isinstance(rnn.activation, PiecewiseAffine)
-    return Starts(on_flat, flat, inputs, unravel, rnn if pieces else None)
+    return Starts(on_flat, flat, inputs, unravel, rnn if pieces else None, head)
 
 
 def _check_starts(starts: Any, x: Any, call: str) -> None:

@@ -237,7 +237,7 @@ def linear_templates(found: Reading) -> Section:
     shown = [i for i in chosen if found.right[i]][:20] + np.flatnonzero(~found.right)[:1].tolist()
     slopes = {i: slope_at(i) for i in {*shown, *examples.tolist()}}
     for i, slope in slopes.items():
-        scores[i] = np.einsum("cti,ti->c", slope, found.xs[i])
+        scores[i] = np.einsum("cti,ti->c", slope, found.sequences(i))
     by_input = {np.asarray(found.sequence(i)).tobytes(): slopes[i][:, : found.lengths[i]] for i in slopes}
     scales, errors = np.array([0.01, 0.03, 0.1, 0.3, 1.0]), []
     draw = np.random.default_rng(0)

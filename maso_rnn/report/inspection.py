@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from maso_rnn.cells import Cell
-from maso_rnn.network import RNN
+from maso_rnn.network import RNN, with_head_read_once
 from maso_rnn.report import dynamics, pieces
 from maso_rnn.report.document import Section
 from maso_rnn.report.reading import check, has_pieces, read
@@ -37,7 +37,8 @@ def inspect(
     batch by batch, and a memory-mapped array stays on disk.
 
     Args:
-        network: an `RNN`, or a `Cell` for any other network.
+        network: an `RNN`, or a `Cell` for any other network. Of each sequence its last output is looked at, so that a
+            head behind the last recurrent layer counts as read once.
         xs: (example, time, input), the sequences; or tokens (example, time), for a network that embeds them.
         labels: (example,), their classes; by default what the network says.
         lengths: (example,), how many steps of each count; the rest is padding. By default all.
@@ -64,6 +65,7 @@ def inspect(
         Wang, Balestriero, Baraniuk (2019), sections 3 and 4; Dou, Principe (2023), for the eigenvalues.
     """
     check(network, xs, labels, lengths, image_shape)
+    network = with_head_read_once(network) if isinstance(network, RNN) else network  # nothing else is asked of it here
     reading = read(network, xs, labels, lengths, image_shape, noise_scale, key, progress)
     makers = (*(OF_PIECES if has_pieces(network) else (dynamics.linear_templates,)), *OF_ANY)
     made = (make(reading) for make in progress(makers, desc="making the sections"))

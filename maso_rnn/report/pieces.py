@@ -201,7 +201,8 @@ def codes(found: Reading) -> Section | None:
         axes.get_legend().remove()
         axes.set_yticks([])
     always = np.mean(np.concatenate([(layer == layer[:1, :1]).all(axis=(0, 1)) for layer in layers]))
-    flips = np.mean([(layer[:, 1:] != layer[:, :-1]).mean() for layer in layers]) if common > 1 else 0.0
+    running = layers[: rnn.every_step]
+    flips = np.mean([(layer[:, 1:] != layer[:, :-1]).mean() for layer in running]) if common > 1 else 0.0
 
     times = np.unique(np.linspace(common / 4, common, 4).round().astype(int).clip(1))
     maps = style.new_figure(9, 4.5 * -(-len(times) // 2))

@@ -115,8 +115,8 @@ class Reading(NamedTuple):
         return max(least, min(most, int(WORK / work)))
 
     def sequences(self, chosen: Any) -> Array:
-        """The sequences chosen, in the network's dtype."""
-        return jnp.asarray(np.asarray(self.xs[chosen], dtype_of(self.cell)))
+        """The sequences chosen, in the network's dtype, with zeros for padding."""
+        return jnp.asarray(np.asarray(without_padding(self.xs[chosen], self.lengths[chosen]), dtype_of(self.cell)))
 
     def sequence(self, i: Any) -> Array:
         """One sequence, without its padding."""
@@ -145,6 +145,12 @@ def embedded(network: RNN | Cell, xs: np.ndarray) -> np.ndarray:
     return xs if xs.ndim == 3 or network.embedding is None else np.asarray(network.embedding)[xs]
 
 
+def without_padding(xs: np.ndarray, lengths: Any) -> np.ndarray:
+    """One sequence or several, (…, time, …), with zeros from `lengths` (…) on, whatever stands there."""
+    there = np.arange(xs.shape[np.ndim(lengths)]) < np.asarray(lengths)[..., None]
+    return np.where(there.reshape(there.shape + (1,) * (xs.ndim - there.ndim)), xs, xs.dtype.type(0))
+
+
 def has_pieces(network: RNN | Cell) -> bool:
     """Whether the network is piecewise affine."""
     return isinstance(network, RNN) and isinstance(network.activation, PiecewiseAffine)
@@ -153,10 +159,14 @@ def has_pieces(network: RNN | Cell) -> bool:
 def check(network: RNN | Cell, xs: np.ndarray, labels: Any, lengths: Any, image_shape: tuple[int, int] | None) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
     cell, count = cell_of(network), len(xs)
+    if lengths is not None and xs.ndim > 1:
+        checks.integers("the lengths", lengths, "example", {"example": count}, 1, xs.shape[1] + 1)
+    full = np.full(count, xs.shape[1] if xs.ndim > 1 else 0) if lengths is None else lengths
     if xs.ndim == 2 and np.issubdtype(xs.dtype, np.integer) and network.embedding is not None:
-        if xs.min() < 0 or xs.max() >= len(network.embedding):
-            raise ValueError(f"the data must be tokens in [0, {len(network.embedding)}), got {xs.min()} to {xs.max()}")
-        xs = embedded(network, xs[:1])
+        xs, count_of_tokens = without_padding(xs, full), len(network.embedding)
+        if xs.min() < 0 or xs.max() >= count_of_tokens:
+            raise ValueError(f"the data must be tokens in [0, {count_of_tokens}), got {xs.min()} to {xs.max()}")
+        xs, full = embedded(network, xs[:1]), full[:1]
     if xs.ndim != 3 or not xs.size or not np.issubdtype(xs.dtype, np.floating):
         raise ValueError(f"the data must be floating, (example, time, input), not empty, got {xs.dtype} {xs.shape}")
     dtype = dtype_of(cell)
@@ -170,12 +180,12 @@ def check(network: RNN | Cell, xs: np.ndarray, labels: Any, lengths: Any, image_
         raise ValueError("the network must have at least two outputs, for classes to compare; it has one")
     for first in range(0, len(xs), 1000):
         with np.errstate(over="ignore"):
-            finite = np.isfinite(np.asarray(xs[first : first + 1000], dtype)).all(axis=(1, 2))
+            some = without_padding(xs[first : first + 1000], full[first : first + 1000])
+            finite = np.isfinite(np.asarray(some, dtype)).all(axis=(1, 2))
         if not finite.all():
             raise ValueError(f"the data must be finite in {dtype}, got sequence {first + int(finite.argmin())}")
-    for name, found, start, stop in (("labels", labels, 0, classes), ("lengths", lengths, 1, xs.shape[1] + 1)):
-        if found is not None:
-            checks.integers(f"the {name}", found, "example", {"example": count}, start, stop)
+    if labels is not None:
+        checks.integers("the labels", labels, "example", {"example": count}, 0, classes)
     if image_shape is not None and np.prod(image_shape) != xs.shape[1] * xs.shape[2]:
         raise ValueError(f"a sequence of {xs.shape[1]} steps and {xs.shape[2]} inputs does not fold into {image_shape}")
     if image_shape is not None and lengths is not None and lengths.min() < xs.shape[1]:
@@ -229,12 +239,7 @@ def last_carry(cell: Cell, xs: Array, length: Array) -> PyTree:
 @jax.jit
 def carries(cell: Cell, xs: Array) -> Array:
     """(time, hidden), the flat carry after every step."""
-
-    def body(carry: PyTree, x: Array) -> tuple[PyTree, Array]:
-        after = cell(carry, x)
-        return after, ravel_pytree(after)[0]
-
-    return jax.lax.scan(body, cell.initial, xs)[1]
+    return jax.vmap(lambda carry: ravel_pytree(carry)[0])(cell.run(xs))
 
 
 @jax.jit
@@ -266,16 +271,20 @@ def read(
     progress: Callable[..., Iterable[Any]],
 ) -> Reading:
     """The pass over the sequences."""
-    xs = embedded(network, xs)
+    lengths = np.full(len(xs), xs.shape[1]) if lengths is None else lengths
+    xs = embedded(network, without_padding(xs, lengths) if xs.ndim == 2 else xs)
     examples, time, inputs = xs.shape
     cell = cell_of(network)
     dtype = dtype_of(cell)
     known = np.full(examples, -1) if labels is None else labels
-    lengths = np.full(examples, time) if lengths is None else lengths
     measure = partial(_of_pieces, network) if has_pieces(network) else partial(_of_cell, cell)
     form = jax.eval_shape(measure, jax.ShapeDtypeStruct((1, time, inputs), dtype), known[:1], lengths[:1])
     units, classes = sum(np.size(leaf) for leaf in jax.tree.leaves(cell.initial)), form.output.shape[1]
     batch = int(np.clip(BATCH_BYTES // (time * (units + 4 * inputs * (classes + 1))), 1, min(100, examples)))
+
+    def given(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(without_padding(xs[rows], lengths[rows]), dtype)
+
     size = form.packed.size
     most = min(examples, KEPT, max(3, CODE_BYTES // max(size, 1)))
     kept = np.unique(np.linspace(0, examples - 1, most).round().astype(int))
@@ -283,7 +292,7 @@ def read(
     parts: list[_Found] = []
     for first in progress(range(0, examples, batch), desc="reading the sequences"):
         rows = np.minimum(np.arange(first, first + batch), examples - 1)  # the last batch is filled up
-        found = jax.tree.map(np.asarray, measure(np.asarray(xs[rows], dtype), known[rows], lengths[rows]))
+        found = jax.tree.map(np.asarray, measure(given(rows), known[rows], lengths[rows]))
         places = slice(*np.searchsorted(kept, [first, first + batch]))
         packed[places] = found.packed[kept[places] - first]
         parts.append(jax.tree.map(lambda leaf, count=examples - first: leaf[:count], found._replace(packed=None)))
@@ -299,7 +308,7 @@ def read(
         noisy = np.minimum(np.arange(-(-min(NOISY, examples) // batch) * batch), examples - 1).reshape(-1, batch)
         scale = jnp.asarray(noise_scale, dtype)
         shares = [
-            np.asarray(_shares(network, np.asarray(xs[rows], dtype), lengths[rows], keys, scale))
+            np.asarray(_shares(network, given(rows), lengths[rows], keys, scale))
             for rows, keys in zip(noisy, jax.random.split(key, noisy.shape), strict=True)
         ]
         means = np.concatenate(shares)[: min(NOISY, examples)].mean(axis=0).tolist()

@@ -136,7 +136,7 @@ def walked(line: Slice, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 above = [passed[: most + 1] for passed in above]
             kept.append((code_bytes([passed[:-1] | passed[1:] for passed in above]), parents))
         most -= len(rows) - 1
-        yield rows, collected(kept, np.arange(len(rows) - 1))
+        yield rows, line.of_all_steps(collected(kept, np.arange(len(rows) - 1)))
 
 
 def begin(codes: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -211,6 +211,7 @@ def _follow(line: _Line, s: Array, choose: Callable[[_Motion, Array], Array], hi
     """The network at s, on the piece whose codes at each step `choose` names, given a hint for each layer."""
     layers, act, dtype = line.rnn.layers, require_pieces(line.rnn.activation), s.dtype
     sizes = jax.tree.map(jnp.abs, layers)
+    length = len(line.start) if line.length is None else line.length
 
     def body(carry: tuple[Array, ...], now: Any) -> tuple[tuple[Array, ...], Any]:
         t, start, along, hint = now
@@ -219,14 +220,15 @@ def _follow(line: _Line, s: Array, choose: Callable[[_Motion, Array], Array], hi
             jnp.stack([jnp.abs(start) + s * jnp.abs(along), abs(along)]),
         )
         after, motions, codes = [], [], []
-        for layer, layer_sizes, own, hinted in zip(layers, sizes, carry, hint, strict=True):
+        for l, (layer, layer_sizes, own, hinted) in enumerate(zip(layers, sizes, carry, hint, strict=True)):
             motion = _motion(layer, layer_sizes, below, size, own)
             code = choose(motion, hinted)
             slope = act.slope(code, dtype)
             below = jnp.stack([slope * motion.place + act.offset(code, dtype), slope * motion.pace])
             size = jnp.abs(below)
-            if line.length is not None:  # padding leaves the state as it is, and crosses nothing
-                there = t < line.length
+            is_in_head = l >= line.rnn.every_step
+            if line.length is not None or is_in_head:  # what is not read leaves the state as it is, and crosses nothing
+                there = t == length - 1 if is_in_head else t < length
                 below, code = jnp.where(there, below, own), jnp.where(there, code, 0)
                 motion = motion._replace(pace=jnp.where(there, motion.pace, 0))
             after.append(below)

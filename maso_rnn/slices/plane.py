@@ -103,7 +103,7 @@ def partition_plane(
         polygons, above, parents, cut_short = _cut(host.act, plane[number], polygons, max_regions)
         overflow |= cut_short
         stages.append((code_bytes(above), parents))
-    codes = collected(stages, np.arange(len(polygons.sizes)))
+    codes = plane.of_all_steps(collected(stages, np.arange(len(polygons.sizes))))
 
     ends = np.cumsum(polygons.sizes)[:-1]
     places = polygons.rows[:, 1:3].copy()

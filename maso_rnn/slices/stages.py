@@ -28,6 +28,7 @@ class HostNetwork(NamedTuple):
     layers: tuple[tuple[np.ndarray, np.ndarray | None, np.ndarray | None], ...]
     readout: np.ndarray
     readout_bias: np.ndarray | None
+    every_step: int  # how many of the layers, from the first on, are read at every step; the others at the last alone
 
     @property
     def widths(self) -> list[int]:
@@ -92,6 +93,7 @@ class Slice:
             self.driven[0] += bias
             self.terms[0] += np.abs(bias)
         self.starts = len(directions) + np.cumsum([0, *host.widths])
+        self.of_steps = self.driven.shape[1] * host.every_step  # stages before those of a head that is read once
 
     def points(self, coordinates: np.ndarray) -> np.ndarray:
         """Rows before the first step; the first direction's factor is 1."""
@@ -99,11 +101,13 @@ class Slice:
         return np.hstack([np.ones((len(coordinates), 1)), coordinates, state])
 
     def __len__(self) -> int:
-        return self.driven.shape[1] * len(self.host.layers)
+        return self.of_steps + len(self.host.layers) - self.host.every_step
 
     def __getitem__(self, number: int) -> Stage:
         """The stage of that number, in the order of computation."""
-        t, l = divmod(number, len(self.host.layers))
+        t, l = self.driven.shape[1] - 1, number - self.of_steps + self.host.every_step
+        if number < self.of_steps:
+            t, l = divmod(number, self.host.every_step)
         if l:
             return self._uppers[l - 1]
         kernel, own, _ = self.host.layers[0]
@@ -112,6 +116,17 @@ class Slice:
             weights, sizes = np.vstack([weights, own]), np.vstack([sizes, np.abs(own)])
         writes = slice(self.starts[0], self.starts[1])
         return Stage(slice(0, len(weights)), writes, weights, None, sizes, len(kernel) + len(weights) + 1)
+
+    def of_all_steps(self, codes: np.ndarray) -> np.ndarray:
+        """The codes of all stages (piece, packed) with zeros at the steps at which a head is not read."""
+        step = bytes_of_step(self.host)
+        often, once = sum(step[: self.host.every_step]), sum(step[self.host.every_step :])
+        if not once:
+            return codes
+        whole = np.zeros((len(codes), self.driven.shape[1], often + once), np.uint8)
+        whole[:, :, :often] = codes[:, :-once].reshape(len(codes), self.driven.shape[1], often)
+        whole[:, -1, often:] = codes[:, -once:]
+        return whole.reshape(len(codes), -1)
 
     @functools.cached_property
     def _uppers(self) -> list[Stage]:
@@ -229,4 +244,5 @@ def as_float64(rnn: RNN) -> HostNetwork:
         ),
         readout=np.array(rnn.readout.kernel, np.float64),
         readout_bias=maybe(rnn.readout.bias),
+        every_step=rnn.every_step,
     )
