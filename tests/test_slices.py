@@ -524,7 +524,7 @@ def test_no_piece_is_lost_where_hidden_units_are_rescaled(spread):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(15))
 def test_scaled_networks_of_many_kinds_keep_their_pieces(seed):
     """Inputs scaled by powers of two, which round nothing: the same pieces, exactly."""
     key = jax.random.key(seed)
@@ -532,7 +532,7 @@ def test_scaled_networks_of_many_kinds_keep_their_pieces(seed):
     rnn = maso_rnn.init(key, 2, [(8,), (6, 5), (24,)][seed % 3], 2, bias_init=None, activation=activation)
     start, stop = jax.random.normal(jax.random.fold_in(key, 1), (2, 10, 2))
     wanted = maso_rnn.walk_line(rnn, start, stop, max_regions=10_000)
-    for exponent in (-60, -30, 30, 60):
+    for exponent in (-60, 60):
         got = maso_rnn.walk_line(rnn, start * 2.0**exponent, stop * 2.0**exponent, max_regions=10_000)
         np.testing.assert_array_equal(got.codes, wanted.codes)
         np.testing.assert_array_equal(got.breakpoints, wanted.breakpoints)

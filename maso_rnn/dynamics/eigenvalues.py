@@ -91,7 +91,8 @@ def _spectrum(
     # moduli, norms and powers at a size near 1, since squares of large and of small numbers leave the dtype's range
     scale = powers.exponent(jnp.abs(kernel).max())
     kernel = powers.scaled(kernel, -scale)
-    modulus = jnp.abs(_scaled_complex(eigenvalues, -scale))
+    near_one = _scaled_complex(eigenvalues, -scale)
+    modulus, turn = jnp.abs(near_one), jnp.abs(jnp.angle(near_one))
     log_unit = scale * math.log(2.0)
     log_modulus = jnp.log(modulus) + log_unit
     log_radius = jnp.maximum(log_modulus.max(), 0)
@@ -101,7 +102,7 @@ def _spectrum(
         eigenvalues=eigenvalues,
         radius=powers.scaled(modulus.max(), scale),
         horizons=horizon(log_modulus),
-        periods=2 * math.pi / jnp.abs(jnp.angle(_scaled_complex(eigenvalues, -scale))),
+        periods=jnp.where(turn == 0, jnp.inf, 2 * math.pi / jnp.where(turn == 0, 1, turn)),
         norm=powers.scaled(jnp.linalg.norm(kernel, 2), scale),
         condition=condition,
         departure=departure,
