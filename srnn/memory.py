@@ -92,11 +92,14 @@ def memory_timescales(kernel: Kernel, *, components: int | None = None) -> Times
         raise TypeError("kernel must be concrete, got traced arrays: call memory_timescales outside jax.jit")
     data = _read(kernel)
     if components is None and data.groups is None:
-        raise ValueError("components must be given for a kernel without groups; srnn.response_kernel makes them")
+        raise ValueError(
+            f"components must be given for a kernel of fewer than {2 * _FOLDS} groups of paths; srnn.response_kernel "
+            "makes 32 where paths are as many"
+        )
     most = MOST_COMPONENTS if components is None else checks.size("components", components)
     if components is not None and len(data.lags) <= 4 * most:
         raise ValueError(f"components: {most} modes need more than {4 * most} steps, got {len(data.lags)}")
-    known = np.isfinite(data.values).all() and np.isfinite(data.errors).all() and data.values.any()
+    known = all(np.isfinite(x).all() for x in data if x is not None) and data.values.any()
     counts = range(1, 1 + min(most, (len(data.lags) - 1) // 4)) if components is None else [most]
     found, holds = _chosen(data, list(counts)) if known else (None, False)
     return _result(kernel, data, found, holds, most if components is not None else 0)

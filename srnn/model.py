@@ -29,6 +29,7 @@ from maso_rnn import checks, functions
 
 # A field holds an array, or whatever optax's masks and `jax.eval_shape` put in its place: no type is enforced.
 Leaf: TypeAlias = Any
+_NUMBER = (bool, int, float, np.generic, np.ndarray, jax.Array)
 
 
 class Named(NamedTuple):
@@ -385,12 +386,24 @@ def _read_system(model: System) -> System:
         inputs = checks.array("model.input_kernel", inputs, "input hidden", sizes, model.noise_kernel.dtype)
     known = 1 if model.input_size is None else checks.size("model.input_size", model.input_size)
     channels = sizes.get("input", known)
-    params = jax.tree.map(lambda leaf: checks.concretely(jnp.asarray, leaf), model.params)
+    leaves, structure = jax.tree.flatten(model.params)
+    is_number = [isinstance(leaf, _NUMBER) for leaf in leaves]
+    params = [checks.concretely(jnp.asarray, leaf) for leaf, one in zip(leaves, is_number, strict=True) if one]
     drift: Any = model.drift
     if isinstance(drift, _Program):  # of a system that has been read before
-        return dataclasses.replace(model, params=params, noise_kernel=kernel, input_kernel=inputs, input_size=channels)
+        return dataclasses.replace(
+            model, params=structure.unflatten(params), noise_kernel=kernel, input_kernel=inputs, input_size=channels
+        )
+
+    # what is no number, such as the functions of an equinox module, stays where it is
+    def whole(params: list[Array], h: Array, u: Array) -> Any:
+        own = iter(params)
+        filled = [next(own) if one else leaf for leaf, one in zip(leaves, is_number, strict=True)]
+        return drift(structure.unflatten(filled), h, u)
+
+    checks.function("drift", drift)
     row, state = (jax.ShapeDtypeStruct((size,), dtype) for size in (channels, hidden))
-    found = functions.traced("drift", drift, params, state, row)
+    found = functions.traced("drift", whole, params, state, row)
     if not isinstance(found.out, jax.ShapeDtypeStruct) or (found.out.shape, found.out.dtype) != ((hidden,), dtype):
         raise ValueError(f"drift must return ({hidden},) of {dtype} for a state of that shape, got {found.out}")
     constants, structure = jax.tree.flatten(found)

@@ -6,12 +6,15 @@ the tensor product (Chen). Horner's rule multiplies by an exponential without fo
     S_k + (… ((x/k + S_1) ⊗ x/(k−1) + S_2) ⊗ … + S_{k−1}) ⊗ x.
 
 A batch stands on the last axis, so that neighbours in memory do the same. `jax.vmap` would put it first, so the
-signature is a primitive of its own, which knows what it is in a batch.
+signature is a primitive of its own, which knows what it is in a batch. Long paths, where they are few, are cut into
+parts that are worked on side by side, and joined at the end.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,6 +28,7 @@ from maso_rnn import checks
 
 LARGEST_SIGNATURE = 2**26  # numbers
 LARGEST_DEPTH = 64  # of one channel, where numbers do not limit it
+_SIDE_BY_SIDE, _SHORTEST = 2**15, 125  # numbers of the highest level, at most; steps of a part, at least
 
 
 def signature(path: Float[Array | np.ndarray, "time channel"], depth: int) -> Float[Array, " features"]:
@@ -95,7 +99,12 @@ def _joined(increments: Array, depth: int) -> Array:
     if channels == 1:  # then all that counts is where the path ends
         end = increments.sum(axis=0)
         return jnp.cumprod(end / jnp.arange(1, depth + 1, dtype=end.dtype).reshape(-1, *[1] * len(batch)), axis=0)
-    flat = increments.reshape(steps, channels, *[-1] * bool(batch))
+    lanes = math.prod(batch)
+    parts = _parts(steps, lanes * channels**depth)
+    if parts > 1:
+        filled = jnp.pad(increments, ((0, -steps % parts), *((0, 0),) * (increments.ndim - 1)))
+        increments = jnp.moveaxis(filled.reshape(parts, -1, channels, lanes), 0, -1)
+    flat = increments.reshape(-1, channels, *[lanes * parts] * (bool(batch) or parts > 1))
     # each x/k has an array of its own: XLA vectorises no loop that reads two rows of one array at a traced index
     pieces = tuple(flat / k for k in range(1, depth + 1))
     nothing = jnp.zeros_like(flat[0])
@@ -103,8 +112,30 @@ def _joined(increments: Array, depth: int) -> Array:
     # the derivative keeps the levels before each step, and makes the products again
     join = jax.checkpoint(_join, prevent_cse=False)
     # of one path, two steps at a time keep the levels in registers for longer: 0.6 of the time of one at a time
-    levels, _ = jax.lax.scan(join, levels, pieces, unroll=1 if batch else 2)
+    levels, _ = jax.lax.scan(join, levels, pieces, unroll=1 if flat.ndim > 2 else 2)
+    for _ in range(parts.bit_length() - 1):  # neighbours on the last axis are joined
+        pairs = [level.reshape(channels**k, -1, 2) for k, level in enumerate(levels, 1)]
+        levels = _multiply([pair[..., 0] for pair in pairs], [pair[..., 1] for pair in pairs])
     return jnp.concatenate([level.reshape(-1, *batch) for level in levels])
+
+
+def _parts(steps: int, size: int) -> int:
+    """Into how many parts a path is cut that are worked on side by side, as a batch is; a power of two.
+
+    The less is done in a step, the more it costs to begin one; but all of it, whose highest level has `size` numbers
+    where nothing is cut, must stay near the processor, and short parts cost more to join.
+    """
+    most = min(_SIDE_BY_SIDE // max(size, 1), steps // _SHORTEST)
+    return 1 << max(most.bit_length() - 1, 0)
+
+
+def _multiply(levels: Sequence[Array], later: Sequence[Array]) -> tuple[Array, ...]:
+    """The signature of two paths joined, by Chen's identity: each level (features, batch)."""
+    joined = []
+    for k, (level, other) in enumerate(zip(levels, later, strict=True), 1):
+        products = [levels[j - 1][:, None] * later[k - j - 1] for j in range(1, k)]
+        joined.append(level + other + sum(product.reshape(level.shape) for product in products))
+    return tuple(joined)
 
 
 def _join(levels: tuple[Array, ...], pieces: tuple[Array, ...]) -> tuple[tuple[Array, ...], None]:

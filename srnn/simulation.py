@@ -409,11 +409,20 @@ def _given(path: Any, model: Model, grid: Grid) -> Any:
         found = jax.eval_shape(lambda: path.evaluate(0.0, grid.dt))
         if getattr(found, "shape", None) != shape:
             raise ValueError(f"increments must be a Brownian path of shape {shape}, (path, noise), got {found}")
+        if isinstance(grid.solver, diffrax.ShARK) and not _has_area(path, grid.dt):
+            raise ValueError("increments must have levy_area=diffrax.SpaceTimeLevyArea, which diffrax.ShARK needs")
+        ends, end = (path.t0, path.t1), grid.steps * grid.dt
+        if checks.is_concrete(ends) and not (float(ends[0]) <= 0 and float(ends[1]) >= end * (1 - 1e-6)):
+            raise ValueError(f"increments must be a Brownian path from 0 to {end}, got one from {ends[0]} to {ends[1]}")
         return path
     if isinstance(grid.solver, diffrax.ShARK):
         raise ValueError("solver: diffrax.ShARK needs Lévy areas, which increments lack; give a VirtualBrownianTree")
     sizes = {"step": grid.steps, "path": shape[0], "noise": shape[1]}
     return checks.array("increments", path, "step path noise", sizes, models.dtype_of(model))
+
+
+def _has_area(path: diffrax.AbstractBrownianPath, dt: float) -> bool:
+    return hasattr(jax.eval_shape(lambda: path.evaluate(0.0, dt, use_levy=True)), "H")
 
 
 def read_readout(readout: Any, hidden: int, dtype: Any) -> functions.Traced:

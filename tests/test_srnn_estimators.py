@@ -118,6 +118,23 @@ def test_missing_values_are_filled_in_time_or_told():
         SignatureFeatures().fit([gaps, whole])
 
 
+def test_what_is_masked_is_missing():
+    series = np.random.default_rng(0).normal(size=(3, 6, 2))
+    masked = np.ma.masked_array(series, mask=series > 1)
+    estimator = SignatureFeatures(missing="interpolate")
+    np.testing.assert_array_equal(
+        estimator.fit_transform(masked), estimator.fit_transform(np.where(series > 1, np.nan, series))
+    )
+    with pytest.raises(ValueError, match="X must be finite"):
+        SignatureFeatures().fit(masked)
+
+
+def test_lists_of_lists_are_series(ragged):
+    cases, _ = ragged
+    wanted = SignatureFeatures().fit_transform(cases)
+    np.testing.assert_array_equal(SignatureFeatures().fit_transform([case.tolist() for case in cases]), wanted)
+
+
 def test_axes_the_other_way_round_and_tables_are_the_same_series(ragged):
     cases, _ = ragged
     for kind in (SignatureFeatures, ResponseFeatures, ResponseKernel):
@@ -202,5 +219,13 @@ def test_bad_settings_and_series_are_refused(unchecked):
             bad.fit(series)
     with pytest.raises(ValueError, match=r"equally many channels.*\(5, 1\), \(5, 2\).*axes='time-channel'"):
         SignatureFeatures().fit([series[0], series[1][:, :1]])
+    for bad, match in (
+        (np.array([series[0], series[1][:3]], dtype=object), r"X must be one array.*list\(X\)"),
+        (series[None], r"X must be one array \(case, time, channel\)"),
+        ([[[1.0, 2.0], [3.0]]], "X must hold series"),
+        (series + 1j, "X must hold real series"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            SignatureFeatures().fit(bad)
     with pytest.raises(ValueError, match="must have 2 channels"):
         SignatureFeatures().fit(series).transform(series[:, :, :1])

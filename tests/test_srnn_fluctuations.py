@@ -53,6 +53,18 @@ def test_noise_that_misses_a_direction_is_refused(key, unchecked):
         srnn.fluctuation_dissipation(model, read, key=key, **OPTIONS)
 
 
+def test_weak_noise_reaches_a_direction(key):
+    """One unit a thousandth of a millionth of the other: what is done to it is measured by its own noise."""
+    options = OPTIONS | {"paths": 16, "burn_in": 0.0, "key": key}
+    found = []
+    for weak in (1.0, 1e-9):
+        model = srnn.init(key, 1, 2, radius=0.0, dtype="float32").replace(
+            noise_kernel=jnp.array([1.0, weak], "float32"), input_kernel=jnp.array([[0.0, weak]], "float32")
+        )
+        found.append(srnn.fluctuation_dissipation(model, lambda h, weak=weak: h[1] / weak, **options).correlation)
+    np.testing.assert_allclose(*found, rtol=1e-4)  # float32
+
+
 def test_few_paths_do_not_bias_the_correlation(key):
     """Two paths to a run: centred by their common mean, the correlation would be half of what it is."""
     model = srnn.init(key, 1, 1, radius=0.0, noise=1.0).replace(input_kernel=jnp.ones((1, 1)))

@@ -359,6 +359,31 @@ def test_a_steep_step_is_noticed(key):
     assert srnn.response_kernel(model, lambda h: h[0], compare=False, **options).mismatch is None
 
 
+def test_jumps_are_seen_at_every_order_and_in_what_is_made_of_derivatives(key):
+    model, indicator = ball()
+    options = {"t1": 0.25, "dt": 0.125, "key": key, "paths": 256, "initial": jnp.array([0.3, -0.2])}
+    assert srnn.response_kernel(model, indicator, order=2, **options).mismatch == np.inf
+    terms = srnn.volterra_terms(model, indicator, jnp.ones((2, 1)), max_order=2, **options)
+    balance = srnn.fluctuation_dissipation(model, indicator, burn_in=0.0, **options)
+    assert terms.mismatch == balance.mismatch == np.inf
+    assert srnn.fluctuation_dissipation(model, jnp.sum, burn_in=0.0, compare=False, **options).mismatch is None
+
+
+def test_what_the_input_does_not_meet_is_no_jump(key):
+    """Two units without a connection, and an input to the first."""
+    model = srnn.SRNN(jnp.ones(2), jnp.zeros((2, 2)), jnp.zeros(2), jnp.array([[1.0, 0.0]]), jnp.full(2, 0.5))
+    options = {"t1": 0.25, "dt": 0.125, "key": key, "paths": 64}
+    assert srnn.response_kernel(model, lambda h: h[1], **options).mismatch == 0
+    assert srnn.response_kernel(model, lambda h: h[0] * h[1], order=2, **options).mismatch < 3
+
+
+def test_a_readout_that_does_not_change_has_no_trend(key):
+    model = srnn.init(key, 1, 2)
+    with jax.debug_nans(True):
+        kernel = srnn.response_kernel(model, lambda h: 1 + 0 * h[0], t1=0.25, dt=0.125, key=key, paths=4)
+    np.testing.assert_array_equal(kernel.trend, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("order", [1, 2])
 def test_smooth_kernels_are_believed(order):
@@ -426,6 +451,12 @@ def test_a_weak_push_beside_a_strong_one_is_looked_at_by_itself(key):
             reached = jax.tree.map(lambda x, dtype=dtype: x.astype(dtype), reached)
             found = srnn.truncation_bound(reached, jnp.ones((8, 1), dtype), dt=0.125, order=0, readout_sd=1.0)
             assert found == pytest.approx(np.sqrt(np.e - 1), rel=1e-5)  # ‖θ‖² = 1
+    # of which the square is beyond float32
+    faint = jax.tree.map(lambda x: x.astype("float32"), model).replace(
+        noise_kernel=jnp.array([1.0, 1e-30], "float32"), input_kernel=jnp.array([[0.0, 1e-30]], "float32")
+    )
+    found = srnn.truncation_bound(faint, jnp.ones((8, 1), "float32"), dt=0.125, order=0, readout_sd=1.0)
+    assert found == pytest.approx(np.sqrt(np.e - 1), rel=1e-5)
 
 
 def test_valid_input_passes_under_debug_nans(key):

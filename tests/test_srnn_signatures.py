@@ -104,6 +104,19 @@ def test_transforms_equal_those_of_plain_products(transform, reference, key):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), got, wanted)
 
 
+def test_a_long_path_in_parts_is_what_it_is_in_one(key, monkeypatch):
+    increments = 0.1 * jax.random.normal(key, (517, 2))
+
+    def both():
+        return jax.jit(jax.value_and_grad(lambda x: jnp.tanh(signatures._joined(x, 3)).sum()))(increments)
+
+    in_parts, calls = both(), []
+    monkeypatch.setattr(signatures, "_parts", lambda steps, size: calls.append(1) or 1)
+    for got, wanted in zip(in_parts, both(), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-13)  # float64, sums in another order
+    assert calls
+
+
 def test_shares_of_a_batch_on_two_devices(key):
     paths = jax.random.normal(key, (4, 5, 2))
     shares = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("share",))

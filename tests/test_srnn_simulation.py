@@ -227,6 +227,12 @@ def test_a_brownian_tree_may_be_given(key):
     # one path at both steps: ShARK's error is of order dt^1.5 of paths of size 1
     np.testing.assert_allclose(coarse, fine, atol=0.5 * DT**1.5)
     assert np.abs(fine).max() > 0.3
+    short = diffrax.VirtualBrownianTree(0.0, T1 / 2, tol=2.0**-9, shape=(6, 3), key=key)
+    with pytest.raises(ValueError, match="increments must be a Brownian path from 0 to"):
+        run(model, increments=short)
+    whole = diffrax.VirtualBrownianTree(0.0, T1, tol=2.0**-9, shape=(6, 3), key=key)
+    with pytest.raises(ValueError, match="increments must have levy_area"):
+        run(model, increments=whole, solver=diffrax.ShARK())
 
 
 def weak_errors(increments, steps, paths):

@@ -1,3 +1,4 @@
+import dataclasses
 import warnings
 
 import diffrax
@@ -96,6 +97,32 @@ def test_a_system_is_looked_at_along_a_pilot(key):
     undefined = srnn.System((), lambda params, h, u: jnp.log(h), jnp.array([0.1]))
     with pytest.raises(ValueError, match="drift must be finite at the start"):
         simulate(undefined, initial=jnp.array([-1.0]))
+    with pytest.raises(ValueError, match=r"drift must be finite at the start.*path 1, unit 0"):
+        simulate(undefined, initial=jnp.ones((4, 1)).at[1].set(-1.0))
+    many = dataclasses.replace(undefined, noise_kernel=jnp.full(300, 0.1))
+    with pytest.raises(ValueError, match="drift must be finite at the start"):
+        simulate(many, initial=jnp.full(300, -1.0))
+
+
+def test_a_drift_without_forward_derivatives_runs():
+    @jax.custom_vjp
+    def turned(h):
+        return -h
+
+    turned.defvjp(lambda h: (-h, None), lambda _, g: (-g,))
+    paths = [
+        simulate(srnn.System((), lambda params, h, u, rate=rate: rate(h), jnp.array([0.1]))).mean
+        for rate in (turned, jnp.negative)
+    ]
+    np.testing.assert_array_equal(*paths)
+
+
+def test_every_bounded_activation_is_warned_of(key):
+    model = srnn.init(key, 1, 1)
+    for act in ("tanh", "hard_tanh", "sin", lambda p: p / (1 + jnp.abs(p))):
+        steep = model.replace(recurrent_kernel=jnp.array([[-50.0]]), activation=act)
+        with pytest.warns(UserWarning, match="past the stability limit"):
+            simulate(steep)
 
 
 def test_a_step_that_float32_rounds_away_is_refused(key):

@@ -1,5 +1,6 @@
 """Any drift with additive noise, against closed forms, the stochastic RNN, a density on a grid and simulation."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +66,15 @@ def test_a_system_is_the_srnn_that_it_spells_out(key):
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
             # the same numbers up to the order of sums, at powers of states
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_params_may_hold_what_is_no_number(key):
+    network = eqx.nn.MLP(2, 2, 3, 1, key=key)
+    options = {"t1": 0.25, "dt": 0.125, "key": key, "paths": 2}
+    held = srnn.System(network, lambda p, h, u: p(h) - h, jnp.full(2, 0.5))
+    read = srnn.System((), lambda p, h, u: network(h) - h, jnp.full(2, 0.5))
+    found, wanted = (srnn.simulate(system, **options).values for system in (held, read))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
 @pytest.mark.slow
