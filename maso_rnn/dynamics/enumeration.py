@@ -119,8 +119,8 @@ def all_fixed_points(
         if layer.recurrent_kernel is not None and count > max_codes:
             call = "fixed_points" if period == 1 else "cycles"
             raise ValueError(
-                f"rnn.layers[{l}] has {count} codes, which max_codes={count} would allow; maso_rnn.{call} searches from "
-                "starts instead"
+                f"rnn.layers[{l}] has {count} codes, which max_codes={count} would allow; maso_rnn.{call} searches "
+                "from starts instead"
             )
     rings = _rings(rnn, np.asarray(x, np.float64), act, period, max_points, prune, told)
     return _described(rnn, rings, act, period, dtype)
