@@ -177,7 +177,7 @@ def _is_series(X: Any) -> bool:
 
 def _unmasked(series: Any) -> Any:
     """NaN where a masked array is masked."""
-    return series.astype(float).filled(np.nan) if isinstance(series, np.ma.MaskedArray) else series
+    return np.ma.filled(series.astype(float), np.nan) if isinstance(series, np.ma.MaskedArray) else series
 
 
 def _in_batches(function: Callable[[Any], Any], cases: list[np.ndarray]) -> np.ndarray:

@@ -392,14 +392,18 @@ def _read_system(model: System) -> System:
     drift: Any = model.drift
     if isinstance(drift, _Program):  # of a system that has been read before
         return dataclasses.replace(
-            model, params=structure.unflatten(params), noise_kernel=kernel, input_kernel=inputs, input_size=channels
+            model,
+            params=jax.tree.unflatten(structure, params),
+            noise_kernel=kernel,
+            input_kernel=inputs,
+            input_size=channels,
         )
 
     # what is no number, such as the functions of an equinox module, stays where it is
     def whole(params: list[Array], h: Array, u: Array) -> Any:
         own = iter(params)
         filled = [next(own) if one else leaf for leaf, one in zip(leaves, is_number, strict=True)]
-        return drift(structure.unflatten(filled), h, u)
+        return drift(jax.tree.unflatten(structure, filled), h, u)
 
     checks.function("drift", drift)
     row, state = (jax.ShapeDtypeStruct((size,), dtype) for size in (channels, hidden))

@@ -118,7 +118,10 @@ def all_fixed_points(
         count = len(act.slopes) ** (layer.input_kernel.shape[1] * period)
         if layer.recurrent_kernel is not None and count > max_codes:
             call = "fixed_points" if period == 1 else "cycles"
-            raise ValueError(f"rnn.layers[{l}] needs max_codes={count}; maso_rnn.{call} searches from starts instead")
+            raise ValueError(
+                f"rnn.layers[{l}] has {count} codes, which max_codes={count} would allow; maso_rnn.{call} searches "
+                "from starts instead"
+            )
     rings = _rings(rnn, np.asarray(x, np.float64), act, period, max_points, prune, told)
     return _described(rnn, rings, act, period, dtype)
 
