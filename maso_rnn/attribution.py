@@ -102,8 +102,8 @@ def integrated_gradients(
     mean = np.zeros((host.readout.shape[1], steps * inputs))
     pieces, last, ends = 0, np.empty((0, 0), np.uint8), np.empty((0, 0))
     for rows, packed in walked(Slice(host, state, np.stack([start, stop - start])), max_regions):
-        found = changes(from_bytes(packed, host), host, len(packed))
-        mean += found.weighted_sum(np.diff(rows[:, 1]))[:, : mean.shape[1]]
+        found = changes(from_bytes(packed, host), host, len(packed), slopes_only=True)
+        mean += found.weighted_sum(np.diff(rows[:, 1]))
         pieces, last = pieces + int(begin(packed, last).sum()), packed[-1:]
         ends = np.stack([ends[0] if len(ends) else rows[0], rows[-1]])
     reached = ends[-1, 1]
