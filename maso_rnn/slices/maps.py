@@ -204,8 +204,8 @@ def _pull_back(
 ) -> np.ndarray:
     """Linear forms as rows (inputs of all steps, initial states, constant), each through its piece's codes.
 
-    The first `from_end` rows are the outputs of the last step, the others single pre-activations, `counts[k]` of them of
-    stage k or later, with those of late stages first.
+    The first `from_end` rows are the outputs of the last step, the others single pre-activations, those of late stages
+    first, `counts[k]` of them of stage k or later.
     """
     layers, time = len(codes), codes[0].shape[1]
     inputs, outputs = len(host.layers[0][0]), host.readout.shape[1]
