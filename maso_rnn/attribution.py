@@ -94,8 +94,8 @@ def integrated_gradients(
         Sundararajan, Taly, Yan (2017), *Axiomatic attribution for deep networks*; exact along a line for networks
         without recurrence: Sotoudeh, Thakur (2019), *Computing linear restrictions of neural networks*.
     """
-    host, state, (start, stop) = exploring(
-        rnn, h0, length, "use integrated_gradients_on_device", baseline=baseline, xs=xs
+    host, state, (stop, start) = exploring(
+        rnn, h0, length, "use integrated_gradients_on_device", xs=xs, baseline=baseline
     )
     max_regions = checks.size("max_regions", max_regions)
     steps, inputs = start.shape

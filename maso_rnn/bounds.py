@@ -90,7 +90,8 @@ def output_bounds(
         length: how many steps of `xs` count; the rest is padding. May be traced.
 
     Returns:
-        `Bounds(lower, upper, widths)`; infinite where they explode, NaN where traced numbers are not finite.
+        `Bounds(lower, upper, widths)`; infinite where they explode, NaN where traced numbers are not finite or a
+        traced radius is negative.
 
     Raises:
         ValueError: if a concrete `radius` is negative or not finite, the activation has no bounds, `norm` is not known,
@@ -215,7 +216,12 @@ def _output_bounds(
         slack = jnp.finfo(xs.dtype).eps
         lower = lower + bias - slack * (jnp.abs(lower) + jnp.abs(bias))
         upper = upper - bias - slack * (jnp.abs(upper) + jnp.abs(bias))
-    return Bounds(lower, -upper, widths)
+    sound = _all_finite((rnn, xs, state, radius)) & (jnp.asarray(radius) >= 0).all()
+    return jax.tree.map(lambda row: jnp.where(sound, row, jnp.nan), Bounds(lower, -upper, widths))
+
+
+def _all_finite(values: Any) -> Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(values)]).all()
 
 
 @functools.partial(jax.jit, static_argnames=("norm", "tries"))
@@ -276,7 +282,7 @@ def _certified(
     nothing, never = jnp.zeros((), xs.dtype), jnp.asarray(jnp.inf, xs.dtype)
     begin = (nothing, never, jnp.where(others, gaps, jnp.inf), jnp.zeros(len(xs), xs.dtype))
     proved, _, best, widths, _ = jax.lax.while_loop(unfinished, again, (*begin, jnp.where(is_predicted, 0, tries)))
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((rnn, xs, state))]).all() & inside
+    finite = _all_finite((rnn, xs, state)) & inside
     return Certificate(
         jnp.where(finite, proved, jnp.nan), jnp.where(finite, one_piece, jnp.nan), best, widths, is_predicted
     )

@@ -230,7 +230,12 @@ def test_of_a_wrong_class_nothing_is_proved_and_explosions_are_infinite(key, unc
     )
     bounds = maso_rnn.output_bounds(hot, xs, 1.0)
     assert (jnp.isneginf(bounds.lower) & jnp.isposinf(bounds.upper)).all()
+    traced = jax.jit(maso_rnn.output_bounds)
+    assert jnp.isnan(traced(rnn, xs, -1.0).lower).all()
+    assert jnp.isnan(traced(rnn, xs.at[0, 0].set(jnp.nan), 1.0).upper).all()
     for call in (
+        lambda: maso_rnn.output_bounds(rnn, xs, jnp.full(TIME, -1.0)),
+        lambda: maso_rnn.output_bounds(rnn, xs, jnp.full(TIME, jnp.inf)),
         lambda: maso_rnn.output_bounds(rnn, xs, -1.0),
         lambda: maso_rnn.output_bounds(rnn, xs, jnp.nan),
         lambda: maso_rnn.output_bounds(rnn, xs, 0.1, norm="l1"),

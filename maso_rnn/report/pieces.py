@@ -621,7 +621,7 @@ def safety(found: Reading) -> Section | None:
         axes.fill_between(moving, proved, nearest, color=colour, alpha=0.15, linewidth=0)
     axes.set(xscale="log", yscale="log", xlabel="last steps that may move", ylabel="distance of the input")
     axes.set_xticks(moving, [str(k) for k in moving])
-    axes.minorticks_off()
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     style.legend(axes)
     low, high = np.median(np.concatenate([bracket[:, -1] for bracket in brackets.values()]), axis=0)
     answer = (
