@@ -93,6 +93,17 @@ def test_padding_stays_as_it_is_and_changes_no_number():
     assert (got.xs[6:] == 0).all()
 
 
+def test_steps_that_stay_are_left_as_they_are():
+    rnn = maso_rnn.init(jax.random.key(3), 2, [12], 4, bias_init=jax.nn.initializers.normal(0.3), dtype="float64")
+    xs, stays = jax.random.normal(jax.random.key(4), (6, 2)), jnp.arange(6) < 4
+    label = maso_rnn.last_output(rnn, xs).argmax()
+    found = compiled()(rnn, xs, label, moves=~stays)
+    assert found.found
+    assert found.label != label
+    np.testing.assert_array_equal(found.xs[stays], xs[stays])
+    assert found.distance >= maso_rnn.certified_radius(rnn, xs, label, moves=~stays).radius
+
+
 def test_an_output_that_never_changes_is_not_found():
     rnn = maso_rnn.init(jax.random.key(0), 1, [4], 2, dtype="float64")
     rnn = rnn.replace(readout=maso_rnn.Readout(jnp.zeros((4, 2)), jnp.array([1.0, 0.0])))
