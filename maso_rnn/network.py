@@ -425,14 +425,14 @@ def checked_sequences(
     rnn: RNN, h0: Any, length: Any, *, pieces: bool = True, same_dtype: bool = True, **sequences: Any
 ) -> tuple[RNN, list[Array], States, Array | None]:
     """As `checked_arguments`, for several sequences of one shape, by name, in the network's dtype or any floating."""
-    arrays, known, _ = sequences_in_form(rnn, h0, pieces=pieces, same_dtype=same_dtype, **sequences)
+    arrays, known, _ = sequences_in_form(rnn, h0, length, pieces=pieces, same_dtype=same_dtype, **sequences)
     arrays, state, length = padded(arrays, _first_state(rnn) if known is None else known, length)
     checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
     return _with_static_activation(rnn), arrays, state, length
 
 
 def sequences_in_form(
-    rnn: RNN, h0: Any, *, pieces: bool, same_dtype: bool, **sequences: Any
+    rnn: RNN, h0: Any, length: Any, *, pieces: bool, same_dtype: bool, **sequences: Any
 ) -> tuple[list[Array], States | None, int]:
     """Sequences of one shape, the state before them (None for zeros) and how many steps they have, values unseen."""
     sizes: dict[str, Any] = {}

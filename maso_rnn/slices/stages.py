@@ -231,7 +231,7 @@ def exploring(
 ) -> tuple[HostNetwork, np.ndarray, list[np.ndarray]]:
     """The network, its state before the first step and the corners, on the host, checked; padding is cut off."""
     checks.known(f"this is a host function; {advice}", rnn=rnn, h0=h0, length=length, **corners)
-    arrays, state, time = sequences_in_form(rnn, h0, pieces=True, same_dtype=False, **corners)
+    arrays, state, time = sequences_in_form(rnn, h0, length, pieces=True, same_dtype=False, **corners)
     steps = time if length is None else int(checks.index("length", length, 1, time + 1)[0])
     on_host = [np.asarray(array)[:steps] for array in arrays]
     state = jax.tree.map(np.asarray, state)
