@@ -94,16 +94,16 @@ def integrated_gradients(
         Sundararajan, Taly, Yan (2017), *Axiomatic attribution for deep networks*; exact along a line for networks
         without recurrence: Sotoudeh, Thakur (2019), *Computing linear restrictions of neural networks*.
     """
-    host, state, (start, stop) = exploring(
-        rnn, h0, length, "use integrated_gradients_on_device", baseline=baseline, xs=xs
+    host, state, (stop, start) = exploring(
+        rnn, h0, length, "use integrated_gradients_on_device", xs=xs, baseline=baseline
     )
     max_regions = checks.size("max_regions", max_regions)
     steps, inputs = start.shape
     mean = np.zeros((host.readout.shape[1], steps * inputs))
     pieces, last, ends = 0, np.empty((0, 0), np.uint8), np.empty((0, 0))
     for rows, packed in walked(Slice(host, state, np.stack([start, stop - start])), max_regions):
-        found = changes(from_bytes(packed, host), host, len(packed))
-        mean += found.weighted_sum(np.diff(rows[:, 1]))[:, : mean.shape[1]]
+        found = changes(from_bytes(packed, host), host, len(packed), slopes_only=True)
+        mean += found.weighted_sum(np.diff(rows[:, 1]))
         pieces, last = pieces + int(begin(packed, last).sum()), packed[-1:]
         ends = np.stack([ends[0] if len(ends) else rows[0], rows[-1]])
     reached = ends[-1, 1]

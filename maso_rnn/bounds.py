@@ -90,7 +90,8 @@ def output_bounds(
         length: how many steps of `xs` count; the rest is padding. May be traced.
 
     Returns:
-        `Bounds(lower, upper, widths)`; infinite where they explode, NaN where traced numbers are not finite.
+        `Bounds(lower, upper, widths)`; infinite where they explode, NaN where traced numbers are not finite or a
+        traced radius is negative.
 
     Raises:
         ValueError: if a concrete `radius` is negative or not finite, the activation has no bounds, `norm` is not known,
@@ -110,8 +111,8 @@ def output_bounds(
         functions* (2018); Ko et al., *POPQORN* (2019), for recurrent networks.
     """
     rnn, xs, state, length = _checked(rnn, xs, h0, length, norm)
-    radii = _checked_radius(radius, moves, len(xs), xs.dtype)
-    return _output_bounds(rnn, xs, state, length, *radii, norm=norm)
+    radius, apart = _checked_radius(radius, len(xs))
+    return _output_bounds(rnn, xs, state, length, radius, _checked_moves(moves, len(xs)), norm=norm, apart=apart)
 
 
 def certified_radius(
@@ -160,8 +161,8 @@ def certified_radius(
     rnn, xs, state, length = _checked(rnn, xs, h0, length, norm)
     own, inside = checks.label(label, rnn.readout.kernel.shape[1])
     tries = checks.size("tries", tries)
-    movable, _ = _checked_radius(1.0, moves, len(xs), xs.dtype)
-    return _certified(rnn, xs, state, length, own, inside, movable, norm=norm, tries=tries)
+    moves = _checked_moves(moves, len(xs))
+    return _certified(rnn, xs, state, length, own, inside, moves, norm=norm, tries=tries)
 
 
 def _checked(rnn: RNN, xs: Any, h0: Any, length: Any, norm: str) -> tuple[RNN, Array, States, Array | None]:
@@ -174,30 +175,53 @@ def _checked(rnn: RNN, xs: Any, h0: Any, length: Any, norm: str) -> tuple[RNN, A
     return rnn, xs, state, length
 
 
-def _checked_radius(radius: Any, moves: Any, time: int, dtype: Any) -> tuple[Array, bool]:
-    """The radius of each step (time,), 0 where it may not move, and whether they are apart, not one for the whole."""
+def _checked_radius(radius: Any, time: int) -> tuple[Any, bool]:
+    """The radius, of the ball around all or (time,), and whether each step has its own."""
     apart = isinstance(radius, jax.Array | np.ndarray) and radius.ndim > 0
-    radii = checks.array("radius", radius, "time", {"time": time}) if apart else checks.scale("radius", radius)
-    if apart and checks.is_concrete(radii) and not (np.isfinite(radii) & (np.asarray(radii) >= 0)).all():
-        raise ValueError(f"radius must be finite and at least 0, got {radii}")
-    movable = jnp.ones(time, bool)
-    if moves is not None:
-        movable = checks.array("moves", moves, "time", {"time": time}, kinds=(np.bool_,))
-    return jnp.where(movable, radii, 0).astype(dtype), apart
+    radius = checks.array("radius", radius, "time", {"time": time}) if apart else checks.real_number("radius", radius)
+    if checks.is_concrete(radius):
+        values = np.asarray(radius, np.float64)
+        if not (values.min() >= 0 and values.max() < np.inf):
+            raise ValueError(f"radius must be finite and at least 0, got {values.min():g} to {values.max():g}")
+    return radius, apart
+
+
+def _checked_moves(moves: Any, time: int) -> Array | None:
+    """Which steps may move (time,), None for all."""
+    return None if moves is None else checks.array("moves", moves, "time", {"time": time}, kinds=(np.bool_,))
+
+
+def _radii(xs: Array, radius: Array, moves: Array | None) -> Array:
+    """The radius of each step, 0 where it may not move."""
+    radii = jnp.broadcast_to(radius, xs.shape[:1]).astype(xs.dtype)
+    return radii if moves is None else jnp.where(moves, radii, 0)
 
 
 @functools.partial(jax.jit, static_argnames=("norm", "apart"))
 def _output_bounds(
-    rnn: RNN, xs: Array, state: States, length: Array | None, radii: Array, apart: bool, *, norm: str
+    rnn: RNN,
+    xs: Array,
+    state: States,
+    length: Array | None,
+    radius: Array,
+    moves: Array | None,
+    *,
+    norm: str,
+    apart: bool,
 ) -> Bounds:
-    kernel, bias = rnn.readout.kernel.T, rnn.readout.bias
-    found, widths = _lower_bounds(rnn, xs, state, length, _Ball(radii, norm, apart), jnp.concatenate([kernel, -kernel]))
+    kernel, bias, ball = rnn.readout.kernel.T, rnn.readout.bias, _Ball(_radii(xs, radius, moves), norm, apart)
+    found, widths = _lower_bounds(rnn, xs, state, length, ball, jnp.concatenate([kernel, -kernel]))
     lower, upper = jnp.split(found, 2)
     if bias is not None:
         slack = jnp.finfo(xs.dtype).eps
         lower = lower + bias - slack * (jnp.abs(lower) + jnp.abs(bias))
         upper = upper - bias - slack * (jnp.abs(upper) + jnp.abs(bias))
-    return Bounds(lower, -upper, widths)
+    sound = _all_finite((rnn, xs, state, radius)) & (jnp.asarray(radius) >= 0).all()
+    return jax.tree.map(lambda row: jnp.where(sound, row, jnp.nan), Bounds(lower, -upper, widths))
+
+
+def _all_finite(values: Any) -> Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(values)]).all()
 
 
 @functools.partial(jax.jit, static_argnames=("norm", "tries"))
@@ -208,12 +232,13 @@ def _certified(
     length: Array | None,
     own: Array,
     inside: Array,
-    movable: Array,
+    moves: Array | None,
     *,
     norm: str,
     tries: int,
 ) -> Certificate:
     kernel, bias = rnn.readout.kernel.T, rnn.readout.bias
+    movable = _radii(xs, jnp.ones((), xs.dtype), moves)
     ahead = kernel[own] - kernel
     ahead_bias = jnp.zeros(len(kernel), xs.dtype) if bias is None else bias[own] - bias
     others = jnp.arange(len(kernel)) != own
@@ -257,7 +282,7 @@ def _certified(
     nothing, never = jnp.zeros((), xs.dtype), jnp.asarray(jnp.inf, xs.dtype)
     begin = (nothing, never, jnp.where(others, gaps, jnp.inf), jnp.zeros(len(xs), xs.dtype))
     proved, _, best, widths, _ = jax.lax.while_loop(unfinished, again, (*begin, jnp.where(is_predicted, 0, tries)))
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((rnn, xs, state))]).all() & inside
+    finite = _all_finite((rnn, xs, state)) & inside
     return Certificate(
         jnp.where(finite, proved, jnp.nan), jnp.where(finite, one_piece, jnp.nan), best, widths, is_predicted
     )

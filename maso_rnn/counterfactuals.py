@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from maso_rnn import checks
@@ -46,6 +47,7 @@ def nearest_change(
     h0: States | None = None,
     *,
     norm: str = "l2",
+    moves: Bool[Array, " time"] | None = None,
     max_projections: int = 64,
     length: int | Int[Array, ""] | None = None,
 ) -> NearestChange:
@@ -64,6 +66,7 @@ def nearest_change(
         label: the class to get away from, as a rule the predicted one; it may be traced.
         h0: one (hidden,) for each layer; by default the learned state, else zeros. It is held fixed.
         norm: in which distances are measured, `"l2"` or `"linf"`.
+        moves: (time,), False for steps that stay as they are; by default all move.
         max_projections: after how many the search ends at the latest.
         length: how many steps of `xs` count; the rest is padding, and stays as it is. May be traced.
 
@@ -93,7 +96,9 @@ def nearest_change(
     own, inside = checks.label(label, outputs)
     checks.choice("norm", norm, ("l2", "linf"))
     most = checks.size("max_projections", max_projections)
-    return _nearest(rnn, xs, state, length, own, inside, norm, most)
+    if moves is not None:
+        moves = checks.array("moves", moves, "time", {"time": len(xs)}, kinds=(np.bool_,))
+    return _nearest(rnn, xs, state, length, own, inside, moves, norm, most)
 
 
 class _Search(NamedTuple):
@@ -108,7 +113,15 @@ class _Search(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("norm", "most"))
 def _nearest(
-    rnn: RNN, xs: Array, state: States, length: Array | None, own: Array, inside: Array, norm: str, most: int
+    rnn: RNN,
+    xs: Array,
+    state: States,
+    length: Array | None,
+    own: Array,
+    inside: Array,
+    moves: Array | None,
+    norm: str,
+    most: int,
 ) -> NearestChange:
     dtype, eps = xs.dtype, float(jnp.finfo(xs.dtype).eps)
     others = jnp.arange(rnn.readout.kernel.shape[1]) != own
@@ -122,6 +135,7 @@ def _nearest(
         """From `xs` to where the map around `at` has the class that leads there overtake, or else the target."""
         affine = map_at(rnn, at, state, jnp.asarray(-1), jnp.asarray(True), length)
         apart = affine.slope[own] - affine.slope
+        apart = apart if moves is None else jnp.where(moves[:, None], apart, 0)
         margins = affine.output[own] - affine.output + jnp.tensordot(apart, xs - at, axes=2)
         steps = jnp.abs(apart).sum(axis=(1, 2)) if norm == "linf" else jnp.square(apart).sum(axis=(1, 2))
         leader = jnp.where(others, affine.output, -jnp.inf).argmax()

@@ -425,15 +425,23 @@ def checked_sequences(
     rnn: RNN, h0: Any, length: Any, *, pieces: bool = True, same_dtype: bool = True, **sequences: Any
 ) -> tuple[RNN, list[Array], States, Array | None]:
     """As `checked_arguments`, for several sequences of one shape, by name, in the network's dtype or any floating."""
+    arrays, known, _ = sequences_in_form(rnn, h0, length, pieces=pieces, same_dtype=same_dtype, **sequences)
+    arrays, state, length = padded(arrays, _first_state(rnn) if known is None else known, length)
+    checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
+    return _with_static_activation(rnn), arrays, state, length
+
+
+def sequences_in_form(
+    rnn: RNN, h0: Any, length: Any, *, pieces: bool, same_dtype: bool, **sequences: Any
+) -> tuple[list[Array], States | None, int]:
+    """Sequences of one shape, the state before them (None for zeros) and how many steps they have, values unseen."""
     sizes: dict[str, Any] = {}
     dtype = check_form(rnn, sizes, pieces=pieces)
     asked = dtype if same_dtype else None
     rows = {name: embedded(name, xs, rnn.embedding, length) for name, xs in sequences.items()}
     arrays = [checks.array(name, xs, "time input", sizes, asked) for name, xs in rows.items()]
-    state = _first_state(rnn) if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
-    arrays, state, length = padded(arrays, state, length)
-    checks.finite(rnn=rnn, h0=h0, **dict(zip(sequences, arrays, strict=True)))
-    return _with_static_activation(rnn), arrays, state, length
+    state = rnn.initial if h0 is None else checks.layers("h0", h0, "hidden", sizes, dtype)
+    return arrays, state, sizes["time"]
 
 
 def padded(arrays: list[Array], state: PyTree, length: Any) -> tuple[list[Array], PyTree, Array | None]:

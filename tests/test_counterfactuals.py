@@ -6,29 +6,12 @@ import numpy as np
 import pytest
 
 import maso_rnn
-
-SIDE = 12.0  # of the square of inputs that is looked over
+from tests.oracles.planes import SIDE, distance_to, two_numbers
 
 
 @functools.cache
 def compiled():
     return jax.jit(maso_rnn.nearest_change, static_argnames="norm")
-
-
-def two_numbers(seed):
-    """A network that reads two numbers, and the exact boundary of its classes over a square around the origin."""
-    normal = jax.nn.initializers.normal(0.5)
-    rnn = maso_rnn.init(jax.random.key(seed), 1, [10], 4, bias_init=normal, recurrent_init=normal, dtype="float64")
-    origin, u, v = -SIDE / 2 * np.ones((2, 1)), np.array([[SIDE], [0.0]]), np.array([[0.0], [SIDE]])
-    plane = maso_rnn.partition_plane(rnn, origin, u, v, max_regions=20_000)
-    return rnn, maso_rnn.decision_boundary(plane).segments * SIDE - SIDE / 2
-
-
-def distance_to(segments, point):
-    start, along = segments[:, 0], segments[:, 1] - segments[:, 0]
-    share = ((point - start) * along).sum(axis=1) / (along**2).sum(axis=1)
-    nearest = start + np.clip(share, 0, 1)[:, None] * along
-    return np.linalg.norm(nearest - point, axis=1).min(initial=np.inf)
 
 
 def compared(seeds):
@@ -108,6 +91,17 @@ def test_padding_stays_as_it_is_and_changes_no_number():
     np.testing.assert_allclose(got.distance, wanted.distance, rtol=1e-9)  # another program, other rounding
     np.testing.assert_allclose(got.xs[:6], wanted.xs, atol=1e-9)
     assert (got.xs[6:] == 0).all()
+
+
+def test_steps_that_stay_are_left_as_they_are():
+    rnn = maso_rnn.init(jax.random.key(3), 2, [12], 4, bias_init=jax.nn.initializers.normal(0.3), dtype="float64")
+    xs, stays = jax.random.normal(jax.random.key(4), (6, 2)), jnp.arange(6) < 4
+    label = maso_rnn.last_output(rnn, xs).argmax()
+    found = compiled()(rnn, xs, label, moves=~stays)
+    assert found.found
+    assert found.label != label
+    np.testing.assert_array_equal(found.xs[stays], xs[stays])
+    assert found.distance >= maso_rnn.certified_radius(rnn, xs, label, moves=~stays).radius
 
 
 def test_an_output_that_never_changes_is_not_found():

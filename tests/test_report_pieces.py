@@ -104,6 +104,15 @@ def test_every_input_on_a_wall_is_said(rnn, found):
     assert pieces.walls(found).values["on_a_wall"] == 0
 
 
+def test_what_is_proved_is_below_what_is_found(found, monkeypatch):
+    assert pieces.safety(found) is None  # too few sequences for a median
+    monkeypatch.setattr(pieces, "JUDGED", 1)
+    values = drawn(pieces.safety(found)).values
+    for name, proved in values["proved"].items():
+        assert (proved > 0).all()
+        assert (proved <= values["found"][name]).all()
+
+
 def test_noise_is_measured_and_predicted(rnn, found):
     cost = noise.measured_cost(
         {"one": rnn},

@@ -89,6 +89,7 @@ AFFINE = functools.partial(batched, maso_rnn.affine_map)
 FORWARD = functools.partial(batched, maso_rnn.forward)
 DISTANCE = functools.partial(batched, maso_rnn.boundary_distance)
 NET = {"batch": 16, "time": 200, "hidden": 64}
+BOUNDS = functools.partial(batched, lambda rnn, xs: maso_rnn.output_bounds(rnn, xs, 0.01))
 LONG, WIDE, DEEP = (100, 200, 400, 800), (32, 64, 128, 256), (1, 2, 4)
 
 GROWTHS = {
@@ -119,6 +120,11 @@ GROWTHS = {
         # of a piece: the steps after the one that it is born in, at hidden² each; memory holds all states of a step
         Growth(walked, {"hidden": 64}, "time", (25, 50, 100, 200), 1),
         Growth(walked, {"time": 50}, "hidden", (32, 64, 128), 2),
+    ],
+    "output_bounds": [
+        # forms of all units of a step, carried back through all steps before it
+        Growth(BOUNDS, {"batch": 1, "hidden": 64}, "time", (16, 32, 64, 128), 2, 1),
+        Growth(BOUNDS, {"batch": 1, "time": 24}, "hidden", WIDE, 3, 2),
     ],
     "simulate": [
         Growth(simulated, {"paths": 256, "hidden": 32}, "steps", LONG, 1, 0),

@@ -14,7 +14,15 @@ from maso_rnn.report import dynamics, pieces
 from maso_rnn.report.document import Section
 from maso_rnn.report.reading import check, has_pieces, read
 
-OF_PIECES = (pieces.templates, pieces.regions, pieces.codes, pieces.walk, pieces.plane, pieces.walls)
+OF_PIECES = (
+    pieces.templates,
+    pieces.regions,
+    pieces.codes,
+    pieces.walk,
+    pieces.plane,
+    pieces.walls,
+    pieces.safety,
+)
 OF_ANY = (dynamics.kernels, dynamics.settling, dynamics.stability)
 
 

@@ -14,7 +14,9 @@ from jaxtyping import Array
 from maso_rnn import plots, style
 from maso_rnn.activations import require_pieces
 from maso_rnn.affine import affine_map
+from maso_rnn.bounds import certified_radius
 from maso_rnn.codes import count_regions, unpack
+from maso_rnn.counterfactuals import nearest_change
 from maso_rnn.distances import boundary_distance
 from maso_rnn.network import RNN, initial_state, last_output, trajectory
 from maso_rnn.report.document import Picture, Section
@@ -23,6 +25,7 @@ from maso_rnn.slices import decision_boundary, decisions, partition_plane, walk_
 
 COMPARED = 1e10  # bytes of codes compared, over all pairs twice
 WALLS = 100  # sequences whose nearest wall is looked for, over fewer steps where need be
+JUDGED, TRIES = 30, 12  # sequences for medians of proved radii; radii that are tried for each
 SAMPLED = 200  # places at which what is not walked is looked at
 
 
@@ -490,13 +493,7 @@ def _to_walls(rnn: RNN, xs: Array, lengths: Array, *, steps: int) -> tuple[Array
     """
 
     def one(x: Array, length: Array) -> tuple[Array, Array]:
-        own = jnp.minimum(steps, (length + 1) // 2)
-        run = trajectory(rnn, x, length=length)
-        before = tuple(
-            jnp.where(own < length, h[jnp.maximum(length - own - 1, 0)], start)
-            for h, start in zip(run.states, initial_state(rnn), strict=True)
-        )
-        rest = jnp.roll(x, own - length, axis=0)[:steps]
+        rest, before, own = _last_steps(rnn, x, length, steps)
         affine = affine_map(rnn, rest, before, length=own)
         said = affine.output.argmax()
         gaps = affine.output[said] - affine.output
@@ -565,6 +562,86 @@ def walls(found: Reading) -> Section:
         answers=[
             f"{answer}; for half of them no change smaller than {np.median(safe):.2g} alters the answer (proved).",
         ],
+    )
+
+
+def _last_steps(rnn: RNN, x: Array, length: Array, steps: int) -> tuple[Array, tuple[Array, ...], Array]:
+    """The last steps of a sequence, at most half of them; the state before them; and how many they are."""
+    own = jnp.minimum(steps, (length + 1) // 2)
+    run = trajectory(rnn, x, length=length)
+    before = tuple(
+        jnp.where(own < length, h[jnp.maximum(length - own - 1, 0)], start)
+        for h, start in zip(run.states, initial_state(rnn), strict=True)
+    )
+    return jnp.roll(x, own - length, axis=0)[:steps], before, own
+
+
+@partial(jax.jit, static_argnames="steps")
+def _bracket(rnn: RNN, x: Array, length: Array, moving: Array, *, steps: int) -> tuple[Array, Array]:
+    """What is proved, and what is found, where only so many of the last steps may move."""
+    rest, before, own = _last_steps(rnn, x, length, steps)
+    moves = jnp.arange(steps) >= own - moving
+    label = last_output(rnn, rest, before, length=own).argmax()
+    proved = certified_radius(rnn, rest, label, before, moves=moves, length=own, tries=TRIES)
+    return proved.radius, nearest_change(rnn, rest, label, before, moves=moves, length=own).distance
+
+
+def safety(found: Reading) -> Section | None:
+    """Between what is proved and what is found: how far the nearest input is that gets another answer."""
+    rnn, _ = _of(found)
+    examples, time, _ = found.xs.shape
+    if examples < JUDGED or rnn.readout.kernel.dtype not in (jnp.float32, jnp.float64):
+        return None
+    each = 2 * TRIES * found.units**3  # a proof takes so many multiply-adds for each pair of steps
+    steps = max(1, min((time + 1) // 2, int(np.sqrt(found.affordable(12 * each, (time + 1) ** 2)))))
+    moving = np.unique(np.geomspace(1, steps, 3).round().astype(int))
+    count = found.affordable(len(moving) * each * steps**2, 12, least=2)
+    chosen = {
+        name: np.flatnonzero(found.right == right)[: -(-count // 2)]
+        for name, right in zip(found.groups, (True, False), strict=True)
+    }
+    brackets = {
+        name: np.array(
+            [
+                [_bracket(rnn, found.sequences(i), jnp.asarray(found.lengths[i]), k, steps=steps) for k in moving]
+                for i in rows
+            ]
+        )
+        for name, rows in chosen.items()
+        if len(rows)
+    }
+    medians = {name: np.median(bracket, axis=0) for name, bracket in brackets.items()}
+    figure = style.new_figure(8, 4)
+    axes = figure.add_subplot()
+    for (name, (proved, nearest)), colour in zip(
+        ((name, median.T) for name, median in medians.items()), style.COLOURS, strict=False
+    ):
+        axes.plot(moving, nearest, "v-", color=colour, label=f"{name}: an input of another class")
+        axes.plot(moving, proved, "^-", color=colour, markerfacecolor="none", label=f"{name}: proved")
+        axes.fill_between(moving, proved, nearest, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xscale="log", yscale="log", xlabel="last steps that may move", ylabel="distance of the input")
+    axes.set_xticks(moving, [str(k) for k in moving])
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+    style.legend(axes)
+    low, high = np.median(np.concatenate([bracket[:, -1] for bracket in brackets.values()]), axis=0)
+    answer = (
+        f"Where the last {steps} steps may move, no change smaller than {low:.2g} alters the answer (proved, median), "
+        f"and one of {high:.2g} does (found)."
+    )
+    return Section(
+        "safety",
+        "How safe an answer is",
+        "The nearest input that gets another answer lies between two distances: below it the answer is proved not to "
+        "change, by linear bounds of every unit carried back through time; above it an input of another class has been "
+        f"found, by going from piece to piece. Medians over {sum(map(len, brackets.values()))} sequences, where only "
+        "the last steps may move.",
+        [Picture("safety", "How far is the nearest input that gets another answer?", figure, answer)],
+        {
+            "steps_that_may_move": moving,
+            "proved": {name: median[:, 0] for name, median in medians.items()},
+            "found": {name: median[:, 1] for name, median in medians.items()},
+        },
+        answers=[answer],
     )
 
 

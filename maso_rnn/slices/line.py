@@ -165,7 +165,7 @@ class _Crossings(NamedTuple):
     unit: np.ndarray
     value: np.ndarray  # of the kink
     where: np.ndarray  # the place, as a share of the piece
-    blur: np.ndarray  # how well that is known
+    blur: np.ndarray  # how well that is known, by the rounding of places
 
     def pick(self, index: np.ndarray) -> _Crossings:
         return _Crossings(*(field[index] for field in self))
@@ -179,58 +179,69 @@ def _cross(line: Slice, stage: Stage, rows: np.ndarray) -> tuple[np.ndarray, lis
     """
     act = line.host.act
     p, read = stage.pre_activations(rows), rows[:, stage.reads]
-    at_points = sides(p, read, stage, act)
+    widest = stage.widest(read)
+    at_points = sides(p, read, stage, act, widest)
     found = _crossings(p, at_points, kinks(act), rows[:, 1])
-    found = _inside(found, p, at_points, stage, read)
-
-    apart = (np.diff(found.piece) > 0) | (np.diff(found.where) > found.blur[1:] + found.blur[:-1])
-    new = np.concatenate([[True], apart]) if len(found.piece) else np.zeros(0, bool)
+    if not len(found.piece):
+        activate(act, p, rows[:, stage.writes])
+        return rows, at_points.above, np.arange(len(rows) - 1)
+    found = _inside(found, p, at_points)
+    new = _apart(found, p, stage, read, widest)
     piece, where = found.piece[new], found.where[new, None]
     fresh = rows[piece] + where * (rows[piece + 1] - rows[piece])
     fresh_p = p[piece] + where * (p[piece + 1] - p[piece])
     fresh_p[np.cumsum(new) - 1, found.unit] = found.value  # those that coincide share a point
-    at_fresh = sides(fresh_p, fresh[:, stage.reads], stage, act)
+    at_fresh = sides(fresh_p, fresh[:, stage.reads], stage, act, widest)
     activate(act, p, rows[:, stage.writes])
     activate(act, fresh_p, fresh[:, stage.writes])
 
-    if not len(piece):
-        return rows, at_points.above, np.arange(len(rows) - 1)
+    # each point after those before it and the crossings before it
     young = piece + 1 + np.arange(len(piece))
-    above = [_merged(old, new, young) for old, new in zip(at_points.above, at_fresh.above, strict=True)]
-    return _merged(rows, fresh, young), above, _merged(np.arange(len(rows)), piece, young)[:-1]
-
-
-def _merged(old: np.ndarray, new: np.ndarray, young: np.ndarray) -> np.ndarray:
-    """Old and new rows in order, where the new ones are to stand at the places `young`."""
-    merged = np.empty((len(old) + len(new), *old.shape[1:]), old.dtype)
-    kept = np.ones(len(merged), bool)
-    kept[young] = False
-    merged[young], merged[kept] = new, old
-    return merged
+    points = np.arange(len(rows))
+    order = np.empty(len(rows) + len(piece), np.intp)
+    order[points + np.searchsorted(piece, points)] = points
+    order[young] = len(rows) + np.arange(len(piece))
+    above = [np.concatenate(pair)[order] for pair in zip(at_points.above, at_fresh.above, strict=True)]
+    return np.concatenate([rows, fresh])[order], above, np.concatenate([points, piece])[order[:-1]]
 
 
 def _crossings(p: np.ndarray, at: Sides, values: tuple[float, ...], places: np.ndarray) -> _Crossings:
     """Every unit that is on different sides of a kink at neighbouring points."""
-    found = []
-    for r, (above, below) in enumerate(zip(*at, strict=True)):
-        flips = np.flatnonzero((above[:-1] & below[1:]) | (below[:-1] & above[1:]))
-        found.append(np.stack([*np.divmod(flips, p.shape[1]), np.full(len(flips), r)]))
-    piece, unit, kink = np.concatenate(found, axis=1)
-    start, stop, value = p[piece, unit], p[piece + 1, unit], np.asarray(values)[kink]
+    flips = [
+        np.flatnonzero((above[:-1] & below[1:]) | (below[:-1] & above[1:])) for above, below in zip(*at, strict=True)
+    ]
+    before = np.concatenate(flips)  # as indices into the values of the first point of a piece
+    value = np.repeat(values, [len(some) for some in flips])
+    start, stop = p.ravel()[before], p.ravel()[before + p.shape[1]]
     where = (value - start) / (stop - start)
+    piece, unit = np.divmod(before, p.shape[1])
     order = np.lexsort((where, piece))
+    piece = piece[order]
     blur = PLACED / (places[piece + 1] - places[piece])
-    return _Crossings(piece, unit, value, where, blur).pick(order)
+    return _Crossings(piece, unit[order], value[order], where[order], blur)
 
 
-def _inside(found: _Crossings, p: np.ndarray, at: Sides, stage: Stage, read: np.ndarray) -> _Crossings:
+def _inside(found: _Crossings, p: np.ndarray, at: Sides) -> _Crossings:
     """The crossings that are clear of both ends of their piece; the others' units rest on their kinks at that end."""
     first, last = found.where <= found.blur, found.where >= 1 - found.blur
+    at_ends = first | last
+    if not at_ends.any():
+        return found
     for row, here in ((found.piece[first], first), (found.piece[last] + 1, last)):
         p[row, found.unit[here]] = found.value[here]
         for side in (*at.above, *at.below):
             side[row, found.unit[here]] = False
-    found = found.pick(~(first | last))
+    return found.pick(~at_ends)
+
+
+def _apart(found: _Crossings, p: np.ndarray, stage: Stage, read: np.ndarray, widest: float) -> np.ndarray:
+    """Which crossings (crossing,) are clear of the one before, by the largest rounding of any or else by their own."""
     piece, unit = found.piece, found.unit
-    own = stage.rounding(np.abs(read[piece]))[np.arange(len(piece)), unit]
-    return found._replace(blur=found.blur + own / np.abs(p[piece + 1, unit] - p[piece, unit]))
+    new = np.ones(len(piece), bool)
+    rise = np.abs(p[piece + 1, unit] - p[piece, unit])
+    for rounding in (lambda: widest, lambda: stage.rounding(np.abs(read[piece]))[np.arange(len(piece)), unit]):
+        blur = found.blur + rounding() / rise
+        new[1:] = (piece[1:] > piece[:-1]) | (found.where[1:] - found.where[:-1] > blur[1:] + blur[:-1])
+        if new.all():
+            break
+    return new

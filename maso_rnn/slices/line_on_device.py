@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -80,17 +79,17 @@ def walk_between(
     rnn: RNN, start: Array, stop: Array, state: States, length: Array | None, max_regions: int
 ) -> LineWalk:
     """`walk_line_on_device`, once all has been checked."""
-    line = _Line(rnn, start, stop - start, state, length)
     act, dtype = require_pieces(rnn.activation), start.dtype
-    at_start = _follow(line, jnp.zeros((), dtype), functools.partial(_onward, act), _no_codes(line))
-    packed = pack(_as_codes(act, at_start.codes))
+    line = _Line(rnn, *_onto_first(rnn, start, stop - start), state, length)
+    codes = _first_codes(act, line)
+    packed = jax.eval_shape(lambda codes: pack(_as_codes(act, codes)), codes)
     walk = _Progress(
         s=jnp.zeros((), dtype),
-        codes=at_start.codes,
+        codes=codes,
         pieces=jnp.zeros((), jnp.int32),
         breakpoints=jnp.zeros(max_regions, dtype),
         packed=jnp.zeros((max_regions, *packed.shape), jnp.uint8),
-        outputs=jnp.zeros((max_regions + 1, *at_start.output.shape), dtype).at[0].set(at_start.output),
+        outputs=jnp.zeros((max_regions + 1, rnn.readout.kernel.shape[1]), dtype),
         done=jnp.zeros((), bool),
         overflow=jnp.zeros((), bool),
     )
@@ -112,8 +111,8 @@ class _Line(NamedTuple):
     """A network on start + s · along."""
 
     rnn: RNN
-    start: Array
-    along: Array
+    driven: Array  # (time, 2, hidden), what start, with the bias, and along put on the first layer
+    sizes: Array  # the same by the sizes of all terms
     state: States
     length: Array | None
 
@@ -141,10 +140,9 @@ class _Motion(NamedTuple):
 
 
 class _Passage(NamedTuple):
-    """The network at one place of the line: each layer's motions and codes at all steps, and the output's."""
+    """The network at one place of the line: each layer's motions at all steps (time, hidden), and the output's."""
 
     motions: tuple[_Motion, ...]
-    codes: tuple[Array, ...]
     output: Array
     output_pace: Array
 
@@ -152,8 +150,8 @@ class _Passage(NamedTuple):
 def _next_piece(line: _Line, max_regions: int, walk: _Progress) -> _Progress:
     """Record the piece that the walk is on, and step to its end."""
     act = require_pieces(line.rnn.activation)
-    here = _follow(line, walk.s, lambda _, code: code, walk.codes)
-    nearest, blur, codes = _nearest_crossing(act, here)
+    here = _follow(act, line, walk.s, walk.codes)
+    nearest, blur, codes = _nearest_crossing(act, here, walk.codes)
     ends = walk.s + nearest >= 1 - 4 * float(jnp.finfo(walk.s.dtype).eps)
     record = ends | (nearest > blur)  # else a crossing that coincides with the breakpoint that we are on
     at = jnp.where(record, walk.pieces, max_regions + 1)  # out of range: dropped
@@ -166,25 +164,30 @@ def _next_piece(line: _Line, max_regions: int, walk: _Progress) -> _Progress:
         pieces=pieces,
         breakpoints=walk.breakpoints.at[at].set(s, mode="drop"),
         packed=walk.packed.at[at].set(pack(_as_codes(act, walk.codes)), mode="drop"),
-        outputs=walk.outputs.at[at + 1].set(here.output + here.output_pace * (s - walk.s), mode="drop"),
+        outputs=walk.outputs.at[at]
+        .set(here.output, mode="drop")
+        .at[at + 1]
+        .set(here.output + here.output_pace * (s - walk.s), mode="drop"),
         done=ends | lost | (pieces == max_regions),
         overflow=lost | (~ends & (pieces == max_regions)),
     )
 
 
-def _nearest_crossing(act: PiecewiseAffine, here: _Passage) -> tuple[Array, Array, tuple[Array, ...]]:
+def _nearest_crossing(
+    act: PiecewiseAffine, here: _Passage, codes: tuple[Array, ...]
+) -> tuple[Array, Array, tuple[Array, ...]]:
     """How far ahead the next unit meets a kink, how well that is known, and the codes after it.
 
     Crossings that cannot be told from it by rounding happen with it.
     """
-    found = [_crossings(act, motion, code) for motion, code in zip(here.motions, here.codes, strict=True)]
+    found = [_crossings(act, motion, code) for motion, code in zip(here.motions, codes, strict=True)]
     ahead, blur = (jnp.concatenate([part[i].ravel() for part in found]) for i in (0, 1))
     first = ahead.argmin()
-    codes = tuple(
+    after = tuple(
         jnp.where(far <= ahead[first] + blurred, moved, code)
-        for (far, blurred, moved), code in zip(found, here.codes, strict=True)
+        for (far, blurred, moved), code in zip(found, codes, strict=True)
     )
-    return ahead[first], blur[first], codes
+    return ahead[first], blur[first], after
 
 
 def _crossings(act: PiecewiseAffine, motion: _Motion, code: Array) -> tuple[Array, Array, Array]:
@@ -200,64 +203,118 @@ def _crossings(act: PiecewiseAffine, motion: _Motion, code: Array) -> tuple[Arra
     return ahead, blur, jnp.where(up, code + 1, code - 1)
 
 
-def _onward(act: PiecewiseAffine, motion: _Motion, blank: Array) -> Array:
+def _onto_first(rnn: RNN, start: Array, along: Array) -> tuple[Array, Array]:
+    """What the input puts on the first layer at all steps (time, 2, hidden), place at 0 and pace, and its sizes."""
+    layer, ends = rnn.layers[0], jnp.stack([start, along], axis=1)
+    driven, sizes = ends @ layer.input_kernel, jnp.abs(ends) @ jnp.abs(layer.input_kernel)
+    if layer.bias is None:
+        return driven, sizes
+    return driven + _resting(layer.bias), sizes + _resting(jnp.abs(layer.bias))
+
+
+def _resting(place: Array) -> Array:
+    """(..., 2, hidden), places that do not move."""
+    return jnp.stack([place, jnp.zeros_like(place)], axis=-2)
+
+
+def _at(driven: Array, s: Array) -> Array:
+    """What is put on the first layer at s."""
+    return driven + _resting(s * driven[:, 1])
+
+
+def _gathered(layers: tuple[Layer, ...], l: int, driven: Array, below: Array, own: Array) -> Array:
+    """A layer's pre-activations (..., 2, hidden) by what it reads: of the input, `driven`, or of the layer below."""
+    layer, found = layers[l], driven
+    if l:
+        found = below @ layer.input_kernel
+        found = found if layer.bias is None else found + _resting(layer.bias)
+    return found if layer.recurrent_kernel is None else found + own @ layer.recurrent_kernel
+
+
+def _motion(rnn: RNN, l: int, moved: Array, size: Array) -> _Motion:
+    """Places and paces (..., 2, hidden) of a layer, with their rounding by the sizes of all terms."""
+    layer = rnn.layers[l]
+    terms = len(layer.input_kernel) + 1 + (0 if layer.recurrent_kernel is None else len(layer.recurrent_kernel))
+    # the bound on the rounding of a sum in any order (Higham, 2002, section 3.1), and of the input at s
+    blur = (terms + 2) / 2 * float(jnp.finfo(moved.dtype).eps) * size
+    return _Motion(moved[..., 0, :], moved[..., 1, :], blur[..., 0, :], blur[..., 1, :])
+
+
+def _after(act: PiecewiseAffine, moved: Array, code: Array) -> Array:
+    """The states, and their paces, of pre-activations on those pieces."""
+    states = act.slope(code, moved.dtype)[..., None, :] * moved
+    return states + _resting(act.offset(code, moved.dtype)) if act.has_offsets else states
+
+
+def _is_read(line: _Line, l: int, t: Array) -> Array | None:
+    """Whether a layer is read at steps t: padding is not, and a head at the last step alone; None for always."""
+    length = len(line.driven) if line.length is None else line.length
+    if l >= line.rnn.every_step:
+        return t == length - 1
+    return None if line.length is None else t < length
+
+
+def _first_codes(act: PiecewiseAffine, line: _Line) -> tuple[Array, ...]:
+    """The codes (time, hidden) just after s = 0; of padding 0."""
+    layers, sizes = line.rnn.layers, jax.tree.map(jnp.abs, line.rnn.layers)
+
+    def body(carry: tuple[Array, ...], now: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        t, driven, driven_size = now
+        below, after, codes = driven, [], []
+        for l, own in enumerate(carry):
+            moved = _gathered(layers, l, driven, below, own)
+            size = _gathered(sizes, l, driven_size, jnp.abs(below), jnp.abs(own))
+            code = _onward(act, _motion(line.rnn, l, moved, size))
+            below = _after(act, moved, code)
+            if (there := _is_read(line, l, t)) is not None:
+                below, code = jnp.where(there, below, own), jnp.where(there, code, 0)
+            after.append(below)
+            codes.append(code)
+        return tuple(after), tuple(codes)
+
+    steps = (jnp.arange(len(line.driven)), line.driven, line.sizes)
+    return jax.lax.scan(body, tuple(map(_resting, line.state)), steps)[1]
+
+
+def _onward(act: PiecewiseAffine, motion: _Motion) -> Array:
     """The codes just after the place of the motion."""
     clear = [motion.place > kink + motion.blur for kink in act.breakpoints]
     leaves = [(motion.place >= kink - motion.blur) & (motion.pace > motion.pace_blur) for kink in act.breakpoints]
+    blank = jnp.zeros(motion.place.shape, jnp.int32)
     return sum((a | b for a, b in zip(clear, leaves, strict=True)), start=blank)
 
 
-def _follow(line: _Line, s: Array, choose: Callable[[_Motion, Array], Array], hints: tuple[Array, ...]) -> _Passage:
-    """The network at s, on the piece whose codes at each step `choose` names, given a hint for each layer."""
-    layers, act, dtype = line.rnn.layers, require_pieces(line.rnn.activation), s.dtype
-    sizes = jax.tree.map(jnp.abs, layers)
-    length = len(line.start) if line.length is None else line.length
+def _follow(act: PiecewiseAffine, line: _Line, s: Array, codes: tuple[Array, ...]) -> _Passage:
+    """The network at s, on the piece of those codes.
+
+    Step by step only what depends on the step before; how far off it may be, of all steps in one product.
+    """
+    layers, driven = line.rnn.layers, _at(line.driven, s)
 
     def body(carry: tuple[Array, ...], now: Any) -> tuple[tuple[Array, ...], Any]:
-        t, start, along, hint = now
-        below, size = (
-            jnp.stack([start + s * along, along]),
-            jnp.stack([jnp.abs(start) + s * jnp.abs(along), abs(along)]),
-        )
-        after, motions, codes = [], [], []
-        for l, (layer, layer_sizes, own, hinted) in enumerate(zip(layers, sizes, carry, hint, strict=True)):
-            motion = _motion(layer, layer_sizes, below, size, own)
-            code = choose(motion, hinted)
-            slope = act.slope(code, dtype)
-            below = jnp.stack([slope * motion.place + act.offset(code, dtype), slope * motion.pace])
-            size = jnp.abs(below)
-            is_in_head = l >= line.rnn.every_step
-            if line.length is not None or is_in_head:  # what is not read leaves the state as it is, and crosses nothing
-                there = t == length - 1 if is_in_head else t < length
-                below, code = jnp.where(there, below, own), jnp.where(there, code, 0)
-                motion = motion._replace(pace=jnp.where(there, motion.pace, 0))
+        t, driven, code = now
+        below, after, found = driven, [], []
+        for l, own in enumerate(carry):
+            moved = _gathered(layers, l, driven, below, own)
+            below = _after(act, moved, code[l])
+            if (there := _is_read(line, l, t)) is not None:  # what is not read leaves the state as it is
+                below = jnp.where(there, below, own)
+            found.append(moved)
             after.append(below)
-            motions.append(motion)
-            codes.append(code)
-        return tuple(after), (tuple(motions), tuple(codes))
+        return tuple(after), tuple(found)
 
-    at_rest = tuple(jnp.stack([h, jnp.zeros_like(h)]) for h in line.state)
-    steps = (jnp.arange(len(line.start)), line.start, line.along, hints)
-    carry, (motions, codes) = jax.lax.scan(body, at_rest, steps)
-    h, dh = carry[-1]
-    return _Passage(motions, codes, read_out(line.rnn, h), dh @ line.rnn.readout.kernel)
-
-
-def _motion(layer: Layer, sizes: Layer, below: Array, below_size: Array, own: Array) -> _Motion:
-    """How a layer's pre-activations move where what it reads moves as given, (place and pace, number)."""
-    moved, size, terms = below @ layer.input_kernel, below_size @ sizes.input_kernel, below.shape[1] + 1
-    if layer.recurrent_kernel is not None:
-        moved, size = moved + own @ layer.recurrent_kernel, size + jnp.abs(own) @ sizes.recurrent_kernel
-        terms += own.shape[1]
-    if layer.bias is not None:
-        moved, size = moved.at[0].add(layer.bias), size.at[0].add(sizes.bias)
-    # the bound on the rounding of a sum in any order (Higham, 2002, section 3.1), and of the input at s
-    return _Motion(*moved, *((terms + 2) / 2 * float(jnp.finfo(moved.dtype).eps) * size))
-
-
-def _no_codes(line: _Line) -> tuple[Array, ...]:
-    """Code 0 for every unit at every step."""
-    return tuple(jnp.zeros((len(line.start), len(h)), jnp.int32) for h in line.state)
+    at_rest = tuple(map(_resting, line.state))
+    (*_, (h, dh)), moved = jax.lax.scan(body, at_rest, (jnp.arange(len(driven)), driven, codes))
+    sizes, below, motions = jax.tree.map(jnp.abs, layers), driven, []
+    for l, (found, code, start) in enumerate(zip(moved, codes, at_rest, strict=True)):
+        states = jnp.abs(_after(act, found, code))
+        own = jnp.concatenate([jnp.abs(start)[None], states[:-1]])
+        motion = _motion(line.rnn, l, found, _gathered(sizes, l, _at(line.sizes, s), below, own))
+        if (there := _is_read(line, l, jnp.arange(len(driven))[:, None])) is not None:  # and crosses nothing
+            motion = motion._replace(pace=jnp.where(there, motion.pace, 0))
+        motions.append(motion)
+        below = states
+    return _Passage(tuple(motions), read_out(line.rnn, h), dh @ line.rnn.readout.kernel)
 
 
 def _as_codes(act: PiecewiseAffine, codes: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -143,32 +143,37 @@ class Changes(NamedTuple):
         return total + (shares[:, None] * self.onto_outputs).T @ self.forms
 
 
-def changes(codes: list[np.ndarray], host: HostNetwork, refresh_every: int) -> Changes:
-    """The maps of pieces in a row by their changes, given for each layer the codes (piece, time, hidden)."""
+def changes(codes: list[np.ndarray], host: HostNetwork, refresh_every: int, *, slopes_only: bool = False) -> Changes:
+    """The maps of pieces in a row by their changes, given for each layer the codes (piece, time, hidden).
+
+    With `slopes_only` their rows are those of inputs alone.
+    """
     pieces, outputs = len(codes[0]), host.readout.shape[1]
     fresh = np.arange(0, pieces, refresh_every)
     # every change of a unit's code from one piece to the next: (piece before, step, unit), layer by layer
     found = [np.unravel_index(np.flatnonzero(code[1:] != code[:-1]), code[1:].shape) for code in codes]
     layer = np.repeat(np.arange(len(codes)), [len(before) for before, _, _ in found])
     before, step, unit = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    stage = step * len(codes) + layer
     kept = (before + 1) % refresh_every != 0
-    order = np.flatnonzero(kept)[np.argsort(-step[kept], kind="stable")]  # those of late steps first
-    layer, before, step, unit = (array[order] for array in (layer, before, step, unit))
+    order = np.flatnonzero(kept)[np.argsort(-stage[kept], kind="stable")]  # those of late stages first
+    stage, layer, before, step, unit = (array[order] for array in (stage, layer, before, step, unit))
+    # for each stage how many are of it or later
+    counts = np.bincount(stage, minlength=codes[0].shape[1] * len(codes) + 1)[::-1].cumsum()[::-1]
 
-    # rows that are pulled back: each fresh piece's outputs from the end, then each change's unit from its step
+    # rows that are pulled back: each fresh piece's outputs from the end, then each change's unit from its stage
     from_end = len(fresh) * outputs
-    seeds = np.concatenate([np.full(from_end, codes[0].shape[1]), step])
     through = np.concatenate([np.repeat(fresh, outputs), before])
-    pulled = _pull_back(codes, host, through, seeds, from_end, layer, unit)
+    pulled = _pull_back(codes, host, through, from_end, counts, unit, slopes_only)
 
     old, new = (_at_changes(codes, layer, piece, step, unit) for piece in (before, before + 1))
     slopes, offsets = np.asarray(host.act.slopes), np.asarray(host.act.offsets)
     forms = pulled[from_end:] * (slopes[new] - slopes[old])[:, None]
-    forms[:, -1] += offsets[new] - offsets[old]
     maps = pulled[:from_end].reshape(len(fresh), outputs, -1)
-    if host.readout_bias is not None:
-        maps[:, :, -1] += host.readout_bias
-    onto_outputs = _push_forward(codes, host, before + 1, step, layer, unit)
+    if not slopes_only:
+        forms[:, -1] += offsets[new] - offsets[old]
+        maps[:, :, -1] += 0 if host.readout_bias is None else host.readout_bias
+    onto_outputs = _push_forward(codes, host, before + 1, counts, unit)
     return Changes(pieces, refresh_every, maps, before, onto_outputs, forms)
 
 
@@ -192,17 +197,17 @@ def _pull_back(
     codes: list[np.ndarray],
     host: HostNetwork,
     piece: np.ndarray,
-    seeds: np.ndarray,
     from_end: int,
-    layer: np.ndarray,
+    counts: np.ndarray,
     unit: np.ndarray,
+    slopes_only: bool,
 ) -> np.ndarray:
     """Linear forms as rows (inputs of all steps, initial states, constant), each through its piece's codes.
 
-    The first `from_end` rows are the outputs of the last step, the others single pre-activations of step `seeds`, with
-    those of late steps first.
+    The first `from_end` rows are the outputs of the last step, the others single pre-activations, those of late stages
+    first, `counts[k]` of them of stage k or later.
     """
-    _, time, _ = codes[0].shape
+    layers, time = len(codes), codes[0].shape[1]
     inputs, outputs = len(host.layers[0][0]), host.readout.shape[1]
     slopes = np.zeros((len(piece), time, inputs))
     constant = np.zeros(len(piece))
@@ -210,47 +215,43 @@ def _pull_back(
     states[-1][:from_end] = np.tile(host.readout.T, (from_end // outputs, 1))
     constants = np.asarray(host.act.offsets)
     for t in reversed(range(time)):
-        active = int(np.searchsorted(-seeds, -t, side="right"))
-        born = slice(int(np.searchsorted(-seeds, -t, side="left")), active)
-        onto = np.zeros((active, 0))
-        for l in reversed(range(len(codes))):
+        onto = np.zeros((0, 0))
+        for l in reversed(range(layers)):
             kernel, own, bias = host.layers[l]
-            onto = states[l][:active] + onto if onto.size else states[l][:active]
-            code = codes[l][piece[:active], t]
+            old, active = from_end + counts[[t * layers + l + 1, t * layers + l]]
+            state, born = states[l][:old], unit[old - from_end : active - from_end]
+            if onto.size:
+                state += onto
+            code = codes[l][piece[:old], t]
             if host.act.has_offsets:
-                constant[:active] += (onto * constants[code.astype(np.intp)]).sum(axis=1)
-            through = _scaled(host.act, code, onto)
-            mine = np.flatnonzero(layer[born.start - from_end : born.stop - from_end] == l) + born.start
-            through[mine, unit[mine - from_end]] = 1.0
+                constant[:old] += (state * constants[code.astype(np.intp)]).sum(axis=1)
+            through = _scaled(host.act, code, state)
             if bias is not None:
-                constant[:active] += through @ bias
-            states[l][:active] = 0 if own is None else through @ own.T
-            onto = through @ kernel.T
-        slopes[:active, t] = onto
-    return np.hstack([slopes.reshape(len(piece), -1), *states, constant[:, None]])
+                constant[:old] += through @ bias
+                constant[old:active] = bias[born]
+            if own is not None and (t or not slopes_only):
+                np.matmul(through, own.T, out=state)
+                states[l][old:active] = own.T[born]
+            else:
+                state[:] = 0
+            onto = np.concatenate([through @ kernel.T, kernel.T[born]])
+        slopes[: len(onto), t] = onto
+    rows = slopes.reshape(len(piece), -1)
+    return rows if slopes_only else np.hstack([rows, *states, constant[:, None]])
 
 
 def _push_forward(
-    codes: list[np.ndarray],
-    host: HostNetwork,
-    piece: np.ndarray,
-    step: np.ndarray,
-    layer: np.ndarray,
-    unit: np.ndarray,
+    codes: list[np.ndarray], host: HostNetwork, piece: np.ndarray, counts: np.ndarray, unit: np.ndarray
 ) -> np.ndarray:
     """What each named unit's state, moved by 1, does to the outputs of the last step: (row, output)."""
-    _, time, _ = codes[0].shape
+    layers, time = len(codes), codes[0].shape[1]
     states = [np.zeros((len(piece), width)) for width in host.widths]
     for t in range(time):
-        first = int(np.searchsorted(-step, -t, side="left"))  # of those that have begun
-        last = int(np.searchsorted(-step, -t, side="right"))
-        below = np.zeros((len(piece) - first, 0))
         for l, (kernel, own, _) in enumerate(host.layers):
-            moved = np.zeros_like(states[l][first:]) if own is None else states[l][first:] @ own
+            first, last = counts[[t * layers + l + 1, t * layers + l]]  # those of this stage; after them those before
+            moved = np.zeros_like(states[l][last:]) if own is None else states[l][last:] @ own
             if l:
-                moved += below @ kernel
-            moved = _scaled(host.act, codes[l][piece[first:], t], moved)
-            mine = np.flatnonzero(layer[first:last] == l)
-            moved[mine, unit[first:last][mine]] = 1.0
-            states[l][first:] = below = moved
+                moved += states[l - 1][last:] @ kernel
+            states[l][last:] = _scaled(host.act, codes[l][piece[last:], t], moved)
+            states[l][np.arange(first, last), unit[first:last]] = 1.0
     return states[-1] @ host.readout

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from maso_rnn import checks
 from maso_rnn.activations import PiecewiseAffine, require_pieces
-from maso_rnn.network import RNN, States, checked_sequences
+from maso_rnn.network import RNN, States, sequences_in_form
 
 HALF = float(np.finfo(np.float64).eps) / 2  # the relative error of one rounding
 INTERPOLATED = 6  # roundings of a state between two points, which are those of each term
@@ -68,6 +69,11 @@ class Stage(NamedTuple):
         if self.bias is not None:
             p += self.bias
         return p
+
+    def widest(self, read: np.ndarray) -> float:
+        """As much as pre-activations of these rows, and of rows between them, may be off by rounding."""
+        largest = max(read.max(initial=0.0), -read.min(initial=0.0))
+        return float(self.rounding(np.full(read.shape[1], largest)).max())
 
     def rounding(self, sizes: np.ndarray) -> np.ndarray:
         """How far off pre-activations may be by rounding, where what is read is of those sizes."""
@@ -148,16 +154,17 @@ class Sides(NamedTuple):
     below: list[np.ndarray]
 
 
-def sides(p: np.ndarray, read: np.ndarray, stage: Stage, act: PiecewiseAffine) -> Sides:
-    """The sides of pre-activations where rounding leaves them, given the rows that they were made of."""
-    # nearly all points are clear by the largest rounding of any; only the others are held to their own
-    largest = max(read.max(initial=0.0), -read.min(initial=0.0))
-    widest = stage.rounding(np.full(read.shape[1], largest)).max()
+def sides(p: np.ndarray, read: np.ndarray, stage: Stage, act: PiecewiseAffine, widest: float) -> Sides:
+    """The sides of pre-activations where rounding leaves them, given the rows that they were made of.
+
+    Nearly all are on their kink exactly, or clear of it by `widest`, as much as the rounding of any may be; only points
+    where some are not are held to their own.
+    """
     found = Sides([], [])
     for kink in kinks(act):
         above, below = p > kink + widest, p < kink - widest
         clear = above | below
-        if not clear.all():
+        if not clear.all() and not (clear := clear | (p == kink)).all():
             close = np.flatnonzero(~clear.all(axis=1))
             own = stage.rounding(np.abs(read[close]))
             above[close], below[close] = p[close] > kink + own, p[close] < kink - own
@@ -224,10 +231,14 @@ def exploring(
 ) -> tuple[HostNetwork, np.ndarray, list[np.ndarray]]:
     """The network, its state before the first step and the corners, on the host, checked; padding is cut off."""
     checks.known(f"this is a host function; {advice}", rnn=rnn, h0=h0, length=length, **corners)
-    rnn, _, state, length = checked_sequences(rnn, h0, length, same_dtype=False, **corners)
-    steps = None if length is None else int(length)
-    arrays = [np.array(corner, np.float64)[:steps] for corner in corners.values()]
-    return as_float64(rnn), np.concatenate([np.asarray(h, np.float64) for h in state]), arrays
+    arrays, state, time = sequences_in_form(rnn, h0, length, pieces=True, same_dtype=False, **corners)
+    steps = time if length is None else int(checks.index("length", length, 1, time + 1)[0])
+    on_host = [np.asarray(array)[:steps] for array in arrays]
+    state = jax.tree.map(np.asarray, state)
+    checks.finite(rnn=jax.tree.map(np.asarray, rnn), h0=state, **dict(zip(corners, on_host, strict=True)))
+    host = as_float64(rnn)
+    start = [np.zeros(width) for width in host.widths] if state is None else state
+    return host, np.concatenate(start, dtype=np.float64), [array.astype(np.float64) for array in on_host]
 
 
 def as_float64(rnn: RNN) -> HostNetwork:

@@ -316,7 +316,9 @@ ARGUMENTS: dict[str, Callable[[], Arguments]] = {
     "maso_rnn.lyapunov_exponents": lambda: _dynamics() | {"warmup": 1, "dt": 0.5, "count": 2},
     "maso_rnn.match": _affine,
     "maso_rnn.modal_coordinates": lambda: {"states": jnp.ones((3, 4), DTYPE), "kernel": kernel(KEY, DTYPE)},
-    "maso_rnn.nearest_change": lambda: _network() | {"label": 1, "norm": "l2", "max_projections": 4},
+    "maso_rnn.nearest_change": lambda: (
+        _network() | {"label": 1, "norm": "l2", "moves": jnp.ones(TIME, bool), "max_projections": 4}
+    ),
     "maso_rnn.noise_penalty": lambda: _network() | {"scale": jnp.asarray(0.5, DTYPE), "loss": _loss},
     "maso_rnn.np_rnn": dict,
     "maso_rnn.output_bounds": lambda: _network() | {"radius": 0.1, "norm": "l2", "moves": jnp.ones(TIME, bool)},
