@@ -20,7 +20,7 @@ from maso_rnn.report import reading
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES, TIME, CLASSES = 24, 8, 3
-OF_PIECES = ["templates", "regions", "codes", "walk", "plane", "boundary"]
+OF_PIECES = ["templates", "attributions", "regions", "codes", "walk", "plane", "boundary"]
 OF_ANY = ["eigenvalues", "fixed-points", "stability"]
 
 
@@ -295,7 +295,9 @@ def test_other_activations_without_labels(folder, activation):
 def test_few_sequences(folder, examples):
     xs = np.load(folder / "xs.npy")[:examples]
     names = {section.name for section in report.inspect(network(), xs, key=jax.random.key(0))}
-    assert names == {"templates", "regions", "boundary", *OF_ANY} | ({"walk"} if examples == 2 else set())
+    assert names == {"templates", "regions", "boundary", *OF_ANY} | (
+        {"walk", "attributions"} if examples == 2 else set()
+    )
 
 
 def run(arguments, **options):

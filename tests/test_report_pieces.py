@@ -55,6 +55,18 @@ def test_margins_and_shares_are_those_of_a_loop(rnn, found):
     assert values["identity_error"] < 1e-5
 
 
+def test_what_the_input_added_is_that_of_many_gradients(rnn, found):
+    values = drawn(pieces.attributions(found)).values
+    for i, apart in zip(found.of_different_classes(3), values["relative_difference"], strict=True):
+        x, said = jnp.asarray(found.xs[i]), int(found.said[i])
+        baseline = jnp.broadcast_to(jnp.asarray(found.mean_input), x.shape)
+        gradient = jax.grad(lambda x, said=said: maso_rnn.last_output(rnn, x)[said])
+        places = ((jnp.arange(400) + 0.5) / 400)[:, None, None]
+        way = jax.vmap(gradient)(baseline + places * (x - baseline)).mean(axis=0) * (x - baseline)
+        one = gradient(x) * (x - baseline)
+        assert apart == pytest.approx(np.linalg.norm(one - way) / np.linalg.norm(way), rel=0.05)  # of 400 gradients
+
+
 def test_distances_between_codes_by_hand(rnn, found):
     values = drawn(pieces.codes(found)).values
     codes = [maso_rnn.trajectory(rnn, jnp.asarray(x)).codes for x in found.xs]

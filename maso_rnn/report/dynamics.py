@@ -290,8 +290,7 @@ def settling(found: Reading) -> Section | None:
     flat = np.concatenate(paths)
     starts = flat[np.unique(np.linspace(0, len(flat) - 1, count).round().astype(int))]
     _, unravel = ravel_pytree(cell.initial)
-    there = np.arange(found.xs.shape[1]) < found.lengths[:1000, None]
-    held = jnp.asarray(np.asarray(found.xs[:1000])[there].mean(axis=0), flat.dtype)
+    held = jnp.asarray(found.mean_input, flat.dtype)
     points = fixed_points(cell, jax.vmap(unravel)(jnp.asarray(starts)), held, progress=False)
     points = points.where(~np.asarray(points.slow))
     stable, reached = np.asarray(points.stable), np.asarray(points.reached)

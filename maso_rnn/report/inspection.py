@@ -16,6 +16,7 @@ from maso_rnn.report.reading import check, has_pieces, read
 
 OF_PIECES = (
     pieces.templates,
+    pieces.attributions,
     pieces.regions,
     pieces.codes,
     pieces.walk,
@@ -39,10 +40,10 @@ def inspect(
 ) -> list[Section]:
     """Open up one network: all sections of a report that hold for it.
 
-    A ReLU network, or another that is piecewise affine, gets its templates, regions, codes, a walk, a plane and its
-    walls; a tanh network or another cell gets templates to first order, with their error. Every network gets its fixed
-    points and whether small changes grow; an `RNN` the eigenvalues of its kernels too. A host function: it reads `xs`
-    batch by batch, and a memory-mapped array stays on disk.
+    A ReLU network, or another that is piecewise affine, gets its templates, what its inputs added, regions, codes, a
+    walk, a plane and its walls; a tanh network or another cell gets templates to first order, with their error. Every
+    network gets its fixed points and whether small changes grow; an `RNN` the eigenvalues of its kernels too. A host
+    function: it reads `xs` batch by batch, and a memory-mapped array stays on disk.
 
     Args:
         network: an `RNN`, or a `Cell` for any other network. Of each sequence its last output is looked at, so that a

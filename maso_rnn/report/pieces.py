@@ -14,6 +14,7 @@ from jaxtyping import Array
 from maso_rnn import plots, style
 from maso_rnn.activations import require_pieces
 from maso_rnn.affine import affine_map
+from maso_rnn.attribution import integrated_gradients
 from maso_rnn.bounds import certified_radius
 from maso_rnn.codes import count_regions, unpack
 from maso_rnn.counterfactuals import nearest_change
@@ -153,6 +154,58 @@ def _share_bar(axes: Any, shares: dict[str, float]) -> None:
         left += share
     axes.set(xlim=(0, 1), yticks=[], xlabel="share of the size of the logits about their mean")
     style.legend(axes, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+
+
+def attributions(found: Reading) -> Section | None:
+    """What the piece of an input says of it, against what all pieces on the way to it say."""
+    rnn, _ = _of(found)
+    if len(found.xs) < 2:
+        return None
+    shape, cap = found.image_shape, found.affordable(found.work, _most_pieces(found))
+    told: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    pieces = []
+    for i in found.of_different_classes(3):
+        x = np.asarray(found.sequence(i), np.float64)
+        baseline = np.broadcast_to(found.mean_input.astype(np.float64), x.shape)
+        try:
+            way = integrated_gradients(rnn, x, baseline, max_regions=cap)
+        except ValueError:  # all else fits: there are more pieces
+            continue
+        one = np.asarray(affine_map(rnn, found.sequence(i)).slope, np.float64)[found.said[i]] * (x - baseline)
+        told[i] = (x, one, way.values[found.said[i]])
+        pieces.append(way.pieces)
+    if not told:
+        return None
+    names = ("input", "its piece alone", "the whole way")
+    figure = (
+        style.new_figure(1.6 * len(names) + 0.6, 1.7 * len(told)) if shape else style.new_figure(8, 2.4 * len(told))
+    )
+    grid = figure.subplots(len(told), 3) if shape else figure.subplots(3 * len(told), 1).reshape(-1, 3)
+    for axes, (i, (x, *parts)) in zip(np.reshape(grid, (-1, 3)), told.items(), strict=True):
+        plots.sequence(x, image_shape=shape, axes=axes[0])
+        limit = max(float(np.abs(part).max()) for part in parts) or 1.0
+        for panel, part in zip(axes[1:], parts, strict=True):
+            plots.template(part, image_shape=shape, limit=limit, axes=panel)
+        heads = [f"says {found.said[i]}", *(f"{part.sum():+.1f}" for part in parts)]
+        for panel, name, head in zip(axes, names, heads, strict=True):
+            panel.set_title(f"{name}: {head}", fontsize=style.SMALL)
+    figure.supxlabel("red adds to the class said, blue takes from it", fontsize=style.SMALL)
+    apart = [np.linalg.norm(one - all_) / max(np.linalg.norm(all_), 1e-300) for _, one, all_ in told.values()]
+    middle = float(np.median(apart))
+    answer = (
+        f"{'Nearly' if middle < 0.1 else 'No'}: what the piece of the input says is off by {middle:.0%} of what all "
+        f"{round(float(np.median(pieces)))} pieces on the way say (medians of {len(told)})."
+    )
+    return Section(
+        "attributions",
+        "What the input added",
+        "From the mean input, held at every step, straight to the input: what a step adds to the output of the class "
+        "said is what it moves by, times the slope of every piece on the way, weighed by how long the piece is. All "
+        "steps together add what the output changes by. The template of the input's own piece, the last of them, says "
+        "this of the whole way only if all pieces are alike.",
+        [Picture("attributions", "Does the piece of an input say what the whole way to it says?", figure, answer)],
+        {"pieces": pieces, "relative_difference": apart},
+    )
 
 
 def regions(found: Reading) -> Section:

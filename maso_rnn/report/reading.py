@@ -122,6 +122,12 @@ class Reading(NamedTuple):
         """One sequence, without its padding."""
         return self.sequences(i)[: self.lengths[i]]
 
+    @property
+    def mean_input(self) -> np.ndarray:
+        """(input,), the mean over the steps of the first thousand sequences."""
+        there = np.arange(self.xs.shape[1]) < self.lengths[:1000, None]
+        return np.asarray(self.xs[:1000])[there].mean(axis=0)
+
     def named(self, i: int) -> str:
         """What a sequence is called."""
         return f"sequence {i} (" + (f"says {self.said[i]})" if self.labels is None else f"class {self.labels[i]})")
