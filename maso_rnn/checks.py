@@ -206,7 +206,7 @@ def flag(name: str, value: Any) -> bool:
 def choice(name: str, value: Any, options: Collection[Any]) -> Any:
     """One of the options."""
     if not any(value is option or (type(value) is type(option) and value == option) for option in options):
-        raise ValueError(f"{name} must be one of {sorted(map(repr, options))}, got {_given(value)}")
+        raise ValueError(f"{name} must be one of {', '.join(sorted(map(repr, options)))}, got {_given(value)}")
     return value
 
 

@@ -289,6 +289,8 @@ def _translated(name: str, value: Any, view: View, there: _Place, graph: Reducti
 
     if name == "grad":
         return view.write(_slopes(view.read(value, "grad"), there.values, there, graph))
+    if name in ("value_fn", "obj_fn", "grad_fn"):
+        checks.function(name, value)
     if name in ("value_fn", "obj_fn"):
 
         @functools.wraps(value)  # optax reads the names of its arguments

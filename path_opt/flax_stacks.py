@@ -25,6 +25,12 @@ def named(model: Any, activation: Any) -> tuple[PyTree, RNN]:
 
     if isinstance(model, nnx.Module):
         cells = [cell for _, cell in nnx.iter_modules(model) if isinstance(cell, nnx.SimpleCell)]
+        if not cells:
+            raise ValueError(f"rnn must hold nnx.SimpleCells, got {type(model).__name__} without one; {_ELSE}")
+        shared = nnx.find_duplicates(model, only=lambda _, node: isinstance(node, nnx.Module | nnx.Param))
+        if shared:
+            places = [".".join(map(str, place)) for place in shared[0]]
+            raise ValueError(f"rnn has the same weights in several places, {places}; tied, they cannot be rescaled")
         kinds = [cell.activation_fn for cell in cells] + [activation] * (activation is not None)
         if len(set(kinds)) > 1 or any(cell.residual for cell in cells):
             raise ValueError("rnn must have cells of one activation, none of them residual")

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from maso_rnn import checks
 from path_opt.coordinates import PathSpaceState
 from path_opt.guard import GuardedState
 from path_opt.norms import PathNormState
@@ -16,13 +17,15 @@ def summary(state: PyTree) -> str:
 
     Args:
         state: of a transform of this package, or of anything that holds one: a chain, `optax.partition`,
-            `optax.MultiSteps`, a `TrainState`, the `opt_state` of an `nnx.Optimizer`.
+            `optax.MultiSteps`, a `TrainState`, the `opt_state` of an `nnx.Optimizer`. Of one that `jax.vmap` made,
+            steps are counted over all its members.
 
     Returns:
         The lines, of every such state in it.
 
     Raises:
         ValueError: if there is none in it.
+        TypeError: if it is traced.
 
     Example:
         >>> import maso_rnn, path_opt
@@ -35,11 +38,12 @@ def summary(state: PyTree) -> str:
     found = [node for node in nodes if isinstance(node, GuardedState)]
     if not found:
         raise ValueError(f"state must hold one of a path_opt transform, got {type(state).__name__}")
+    checks.known("call summary outside of jax.jit", state=found)
     return "\n".join(line for node in found for line in _lines(node))
 
 
 def _lines(state: GuardedState) -> list[str]:
-    skipped, nonfinite = _number(state.skipped), _number(state.nonfinite_gradients)
+    skipped, nonfinite = _count(state.skipped), _count(state.nonfinite_gradients)
     lines = [
         f"{skipped:g} steps were skipped, since weights would have become infinite or NaN" * (skipped > 0),
         f"{nonfinite:g} gradients held infinity or NaN" * (nonfinite > 0),
@@ -47,17 +51,21 @@ def _lines(state: GuardedState) -> list[str]:
     if not skipped and not nonfinite:
         lines = ["no step was skipped, and every gradient was finite"]
     if isinstance(state.inner, PathSpaceState):
+        smallest = _numbers(state.inner.smallest_skeleton).min()
         lines += [
-            f"{_number(state.inner.crossings):g} path values of skeleton edges crossed zero, and flipped their unit",
-            f"the smallest skeleton weight so far is {_number(state.inner.smallest_skeleton):.3g}; steps grow as its "
-            "inverse",
+            f"{_count(state.inner.crossings):g} path values of skeleton edges crossed zero, and flipped their unit",
+            f"the smallest skeleton weight so far is {smallest:.3g}; steps grow as its inverse",
         ]
     if isinstance(state.inner, PathNormState):
-        lines.append(f"{_number(state.inner.step):g} steps were divided by the path metric")
+        lines.append(f"{_count(state.inner.step):g} steps were divided by the path metric")
     return [line for line in lines if line]
 
 
-def _number(counter: PyTree) -> float:
-    """A counter's value; nnx keeps it in a variable."""
-    (value,) = jax.tree.leaves(counter)
-    return float(np.asarray(value))
+def _count(counter: PyTree) -> int:
+    return int(_numbers(counter).sum())
+
+
+def _numbers(field: PyTree) -> np.ndarray:
+    """A field's value, or those of all members; nnx keeps it in a variable."""
+    (value,) = jax.tree.leaves(field)
+    return np.asarray(value)

@@ -232,12 +232,13 @@ def _middles(weights: RNN) -> tuple[list[Scaled], Scaled]:
     exact = _Arithmetic(lambda n: _unscaled(jnp.ones(n, dtype)), _through, _sum)
     plain = _Arithmetic(lambda n: jnp.ones(n, dtype), lambda k, v, axis: jnp.tensordot(v, k, (0, axis)), jnp.add)
     sums = _sums(jax.tree.map(jnp.square, weights), plain)
-    farthest = jnp.concatenate([*sums.into, *sums.out_of, *(1 / drive for drive in sums.drives)]).max()
+    sizes = jnp.concatenate([*sums.into, *sums.out_of, *(1 / drive for drive in sums.drives)])
+    # each by itself: the maximum of several devices may lose a NaN
+    within = (sizes < 2.0 ** (jnp.finfo(dtype).maxexp // 3)).all()
 
     def of(sums: _Sums) -> tuple[list[Scaled], Scaled]:
         return [_middle(r, q) for r, q in zip(sums.into, sums.out_of, strict=False)], sums.into[-1]
 
-    within = farthest < 2.0 ** (jnp.finfo(dtype).maxexp // 3)
     return jax.lax.cond(within, lambda: of(jax.tree.map(_unscaled, sums)), lambda: of(_sums(weights, exact)))
 
 

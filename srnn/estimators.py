@@ -182,7 +182,7 @@ def _unmasked(series: Any) -> Any:
 
 def _in_batches(function: Callable[[Any], Any], cases: list[np.ndarray]) -> np.ndarray:
     """A compiled function of each (step, channel), zeros appended so that few shapes are compiled."""
-    steps = -(-max(map(len, cases)) // 8) * 8
+    steps = -(-max(1, *map(len, cases)) // 8) * 8
     batch = min(LARGEST_BATCH, 1 << (len(cases) - 1).bit_length())
     program, found = jax.vmap(function), []
     for start in range(0, len(cases), batch):
@@ -467,6 +467,9 @@ class Reservoir(ClassNamePrefixFeaturesOutMixin, _OfControls):
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         model_key, self._key = jax.random.split(jax.random.key(seed))
         size = checks.size("hidden", self.hidden)
+        checks.number("input_scale", self.input_scale)
+        if checks.number("dt", self.dt, above=0) > 2 * checks.number("decay_time", self.decay_time, above=0):
+            raise ValueError(f"dt = {self.dt} must be at most twice decay_time = {self.decay_time}, or states grow")
         self.model_ = init(
             model_key, self.n_channels_, size, radius=self.radius, decay_time=self.decay_time, noise=self.noise
         )

@@ -93,8 +93,8 @@ def memory_timescales(kernel: Kernel, *, components: int | None = None) -> Times
     data = _read(kernel)
     if components is None and data.groups is None:
         raise ValueError(
-            f"components must be given for a kernel of fewer than {2 * _FOLDS} groups of paths; srnn.response_kernel "
-            "makes 32 where paths are as many"
+            f"components must be given for a kernel of fewer than {2 * _FOLDS} groups of paths, of which "
+            "srnn.response_kernel makes 32 where paths are as many, or of groups that are all alike"
         )
     most = MOST_COMPONENTS if components is None else checks.size("components", components)
     if components is not None and len(data.lags) <= 4 * most:

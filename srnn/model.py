@@ -239,6 +239,8 @@ def from_rate_network(
     )
     if tau.shape not in ((), (hidden,)) or (checks.is_concrete(tau) and not bool((tau > 0).all())):
         raise ValueError(f"time_constant must be positive, one number or ({hidden},), got {time_constant}")
+    if kernel.ndim:
+        checks.array("noise", kernel, "hidden" if kernel.ndim == 1 else "noise hidden", sizes)
     kernel = jnp.broadcast_to(kernel, (hidden,)) if kernel.ndim == 0 else kernel
     act = named(activation).function
 
@@ -378,14 +380,15 @@ def read(model: Any) -> Model:
 
 def _read_system(model: System) -> System:
     sizes: dict[str, int] = {}
+    if model.input_size is not None:
+        sizes["input"] = checks.size("model.input_size", model.input_size)
     kernel = model.noise_kernel
     kernel = checks.array("model.noise_kernel", kernel, "hidden" if np.ndim(kernel) == 1 else "noise hidden", sizes)
     dtype, hidden = _precise("model.noise_kernel", kernel.dtype), sizes["hidden"]
     inputs = model.input_kernel
     if inputs is not None:
         inputs = checks.array("model.input_kernel", inputs, "input hidden", sizes, model.noise_kernel.dtype)
-    known = 1 if model.input_size is None else checks.size("model.input_size", model.input_size)
-    channels = sizes.get("input", known)
+    channels = sizes.get("input", 1)
     leaves, structure = jax.tree.flatten(model.params)
     is_number = [isinstance(leaf, _NUMBER) for leaf in leaves]
     params = [checks.concretely(jnp.asarray, leaf) for leaf, one in zip(leaves, is_number, strict=True) if one]

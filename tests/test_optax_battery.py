@@ -308,6 +308,13 @@ def test_a_train_state(name):
     assert "no step was skipped" in path_opt.summary(trained.opt_state)
 
 
+def test_the_summary_counts_over_members_and_is_of_concrete_states():
+    members = jax.vmap(made("path_space_adam").init)(jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), RNN))
+    assert path_opt.summary(members._replace(skipped=jnp.arange(3))).startswith("3 steps were skipped")
+    with pytest.raises(TypeError, match="state must be known"):
+        jax.jit(path_opt.summary)(members)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_lookahead(name):
     transform = optax.lookahead(made(name), sync_period=2, slow_step_size=0.5)

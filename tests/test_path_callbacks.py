@@ -102,6 +102,9 @@ def test_what_cannot_be_translated_is_refused_by_name():
         transform.update(RNN, state, RNN, curvature=lambda params: params)
     with pytest.raises(TypeError, match="slow cannot be translated into path values"):
         transform.update(RNN, state, RNN, slow=RNN)
+    for name in ("value_fn", "obj_fn", "grad_fn"):
+        with pytest.raises(TypeError, match=f"{name} must be a function"):
+            transform.update(RNN, state, RNN, **{name: 1.0})
 
 
 def test_a_line_search_without_its_loss_is_told_what_it_needs():

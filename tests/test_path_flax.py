@@ -148,6 +148,14 @@ def test_flax_models_whose_wiring_cannot_be_told_are_refused():
         path_opt.reduction_graph(Stack(nnx.Rngs(0), activation=nnx.tanh))
     with pytest.raises(ValueError, match="residual"):
         path_opt.reduction_graph(Stack(nnx.Rngs(0), residual=True))
+    twice = Stack(nnx.Rngs(0))
+    twice.cells.append(twice.cells[1])
+    with pytest.raises(ValueError, match=r"same weights in several places.*cells\.1.*cells\.2"):
+        path_opt.reduction_graph(twice)
+    gated = Stack(nnx.Rngs(0))
+    gated.cells = nnx.List([nnx.GRUCell(2, HIDDEN[-1], rngs=nnx.Rngs(0))])
+    with pytest.raises(ValueError, match=r"must hold nnx\.SimpleCells"):
+        path_opt.reduction_graph(gated)
 
 
 def test_kernels_that_are_out_in_are_refused_where_it_can_be_told_and_asked_about_where_not():

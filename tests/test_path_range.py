@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import maso_rnn
 import path_opt
@@ -58,6 +60,21 @@ def test_rescalings_reach_the_edge():
         assert sizes.max() > 2 ** (1.8 * edge)
         assert sizes.min() < 2 ** (-1.8 * edge)
         assert sizes.min() > 0
+
+
+def test_units_on_two_devices_are_balanced_as_on_one():
+    rnn = jax.tree.map(lambda leaf: leaf.astype("float32"), network("one-layer"))
+    graph = graph_of(rnn)
+    far = path_opt.rescale(rnn, graph, [jnp.linspace(-40, 40, width) for width in graph.widths])
+    mesh = jax.make_mesh((2,), ("units",), axis_types=(AxisType.Auto,))
+
+    def by_unit(leaf):
+        last = None if leaf.shape[-1] % 2 else "units"
+        return jax.device_put(leaf, NamedSharding(mesh, P(*[None] * (leaf.ndim - 1), last)))
+
+    got, wanted = (path_opt.balance(params, graph) for params in (jax.tree.map(by_unit, far), rnn))
+    # as many roundings as of one device
+    np.testing.assert_allclose(flat(got), flat(wanted), rtol=1e-5)
 
 
 def test_a_weight_of_zero_stays_zero_however_far_apart_its_units_are():

@@ -64,6 +64,11 @@ def test_signatures_of_ragged_series_are_those_of_each(ragged):
         np.testing.assert_allclose(row, srnn.signature(jnp.asarray(path), 3), rtol=1e-12, atol=1e-14)  # float64
 
 
+def test_a_path_that_does_not_move_has_a_signature_of_zeros():
+    found = SignatureFeatures(add_time=False, base_point=False).fit_transform([np.ones((1, 2))])
+    np.testing.assert_array_equal(found, np.zeros((1, 6)))
+
+
 def test_lead_lag_holds_the_quadratic_variation():
     case = np.array([[0.0], [1.0], [-1.0], [2.0]])
     options = {"add_time": False, "base_point": False, "lead_lag": True} | RAW
@@ -214,6 +219,8 @@ def test_bad_settings_and_series_are_refused(unchecked):
         (ResponseFeatures(times=2), "times"),
         (ResponseFeatures(times=0), "ascending times in channel 0"),
         (SignatureFeatures(depth=40), "depth = 40"),
+        (Reservoir(4, dt=4.0), "dt = 4.0 must be at most twice decay_time"),
+        (Reservoir(4, input_scale=float("nan")), "input_scale"),
     ):
         with pytest.raises(ValueError, match=match):
             bad.fit(series)

@@ -165,3 +165,8 @@ def test_bad_systems_are_refused(key, unchecked):
         srnn.from_rate_network(jnp.eye(2), jnp.ones((1, 2)), jnp.zeros(2), time_constant=0.0, noise=0.1)
     with pytest.raises(ValueError, match="bias"):
         srnn.from_rate_network(jnp.eye(2), jnp.ones((1, 2)), jnp.zeros(3), noise=0.1)
+    with pytest.raises(ValueError, match="noise must be"):
+        srnn.from_rate_network(jnp.eye(2), jnp.ones((1, 2)), jnp.zeros(2), noise=jnp.ones(3))
+    clash = srnn.System((), lambda params, h, u: -h, jnp.ones(1), jnp.ones((2, 1)), input_size=3)
+    with pytest.raises(ValueError, match="input_kernel"):
+        srnn.simulate(clash, **options)
