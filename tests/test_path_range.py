@@ -62,19 +62,14 @@ def test_rescalings_reach_the_edge():
         assert sizes.min() > 0
 
 
-def test_units_on_two_devices_are_balanced_as_on_one():
-    rnn = jax.tree.map(lambda leaf: leaf.astype("float32"), network("one-layer"))
-    graph = graph_of(rnn)
-    far = path_opt.rescale(rnn, graph, [jnp.linspace(-40, 40, width) for width in graph.widths])
+def test_units_on_two_devices_are_balanced_where_sums_overflow():
+    size = 2.0 ** jnp.array([[-57, -19, 19, 57]], jnp.float32)  # of ones rescaled, which are balanced by symmetry
     mesh = jax.make_mesh((2,), ("units",), axis_types=(AxisType.Auto,))
-
-    def by_unit(leaf):
-        last = None if leaf.shape[-1] % 2 else "units"
-        return jax.device_put(leaf, NamedSharding(mesh, P(*[None] * (leaf.ndim - 1), last)))
-
-    got, wanted = (path_opt.balance(params, graph) for params in (jax.tree.map(by_unit, far), rnn))
-    # as many roundings as of one device
-    np.testing.assert_allclose(flat(got), flat(wanted), rtol=1e-5)
+    by_unit, from_unit = (NamedSharding(mesh, spec) for spec in (P(None, "units"), P("units")))
+    layer = Layer(jax.device_put(size, by_unit), jax.device_put(size / size.T, by_unit))
+    rnn = RNN((layer,), Readout(jax.device_put(1 / size.T, from_unit)))
+    balanced = path_opt.balance(rnn, path_opt.reduction_graph(rnn, skeleton="modulo"))
+    np.testing.assert_allclose(flat(jax.device_get(balanced)), 1, rtol=1e-6)
 
 
 def test_a_weight_of_zero_stays_zero_however_far_apart_its_units_are():
