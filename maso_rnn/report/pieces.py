@@ -163,7 +163,7 @@ def attributions(found: Reading) -> Section | None:
         return None
     shape, cap = found.image_shape, found.affordable(found.work, _most_pieces(found))
     told: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-    pieces = []
+    crossed, apart = [], []
     for i in found.of_different_classes(3):
         x = np.asarray(found.sequence(i), np.float64)
         baseline = np.broadcast_to(found.mean_input.astype(np.float64), x.shape)
@@ -171,30 +171,28 @@ def attributions(found: Reading) -> Section | None:
             way = integrated_gradients(rnn, x, baseline, max_regions=cap)
         except ValueError:  # all else fits: there are more pieces
             continue
-        one = np.asarray(affine_map(rnn, found.sequence(i)).slope, np.float64)[found.said[i]] * (x - baseline)
-        told[i] = (x, one, way.values[found.said[i]])
-        pieces.append(way.pieces)
+        alone = np.asarray(affine_map(rnn, found.sequence(i)).slope, np.float64)[found.said[i]] * (x - baseline)
+        whole = np.asarray(way.values[found.said[i]])
+        told[i] = (x, alone, whole)
+        crossed.append(int(way.pieces))
+        apart.append(np.linalg.norm(alone - whole) / max(float(np.linalg.norm(whole)), np.finfo(float).tiny))
     if not told:
         return None
-    names = ("input", "its piece alone", "the whole way")
-    figure = (
-        style.new_figure(1.6 * len(names) + 0.6, 1.7 * len(told)) if shape else style.new_figure(8, 2.4 * len(told))
-    )
-    grid = figure.subplots(len(told), 3) if shape else figure.subplots(3 * len(told), 1).reshape(-1, 3)
+    rows = len(told)
+    figure = style.new_figure(5.4, 1.7 * rows) if shape else style.new_figure(8, 2.4 * rows)
+    grid = figure.subplots(rows, 3) if shape else figure.subplots(3 * rows, 1)
     for axes, (i, (x, *parts)) in zip(np.reshape(grid, (-1, 3)), told.items(), strict=True):
         plots.sequence(x, image_shape=shape, axes=axes[0])
+        axes[0].set_title(f"input: says {found.said[i]}", fontsize=style.SMALL)
         limit = max(float(np.abs(part).max()) for part in parts) or 1.0
-        for panel, part in zip(axes[1:], parts, strict=True):
+        for panel, name, part in zip(axes[1:], ("its piece alone", "the whole way"), parts, strict=True):
             plots.template(part, image_shape=shape, limit=limit, axes=panel)
-        heads = [f"says {found.said[i]}", *(f"{part.sum():+.1f}" for part in parts)]
-        for panel, name, head in zip(axes, names, heads, strict=True):
-            panel.set_title(f"{name}: {head}", fontsize=style.SMALL)
+            panel.set_title(f"{name}: {part.sum():+.1f}", fontsize=style.SMALL)
     figure.supxlabel("red adds to the class said, blue takes from it", fontsize=style.SMALL)
-    apart = [np.linalg.norm(one - all_) / max(np.linalg.norm(all_), 1e-300) for _, one, all_ in told.values()]
     middle = float(np.median(apart))
     answer = (
         f"{'Nearly' if middle < 0.1 else 'No'}: what the piece of the input says is off by {middle:.0%} of what all "
-        f"{round(float(np.median(pieces)))} pieces on the way say (medians of {len(told)})."
+        f"{np.median(crossed):.0f} pieces on the way say (medians of {rows})."
     )
     return Section(
         "attributions",
@@ -204,7 +202,7 @@ def attributions(found: Reading) -> Section | None:
         "steps together add what the output changes by. The template of the input's own piece, the last of them, says "
         "this of the whole way only if all pieces are alike.",
         [Picture("attributions", "Does the piece of an input say what the whole way to it says?", figure, answer)],
-        {"pieces": pieces, "relative_difference": apart},
+        {"pieces": crossed, "relative_difference": apart},
     )
 
 
