@@ -57,8 +57,9 @@ def map_batches(
 
     Raises:
         ValueError: at the call, before anything has run, if a batch needs more than `memory`, the devices do not divide
-            `batch_size`, there are no examples or no common number of them, or a length is below 1 or beyond them.
-        TypeError: if `function` is none, or `batch_size` or `memory` is not an integer.
+            `batch_size`, there are no examples or no common number of them, as in a list of sequences that are not
+            padded, or a length is below 1 or beyond them.
+        TypeError: if `function` is none, `examples` hold objects, or `batch_size` or `memory` is not an integer.
 
     Example:
         >>> from maso_rnn import boundary_distance, init
@@ -134,11 +135,16 @@ def _run(
 
 def _checked_examples(examples: PyTree) -> tuple[PyTree, int]:
     """NumPy arrays, and how many examples they hold."""
-    examples = jax.tree.map(np.asarray, examples)
-    counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(examples)}
+    arrays = jax.tree.map(np.asarray, examples)
+    counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(arrays)}
+    holds_objects = any(leaf.dtype.hasobject for leaf in jax.tree.leaves(arrays))
+    if holds_objects or len(counts) != 1 or 0 in counts:
+        checks.equally_long("examples", examples)
+    if holds_objects:
+        raise TypeError("examples must be arrays of numbers, got one of objects; numpy.stack makes one")
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"examples must be arrays with one leading axis of at least one example, got {counts} of them")
-    return examples, counts.pop()
+    return arrays, counts.pop()
 
 
 def _require_room(program: Any, shared: PyTree, batch_size: int, devices: int, memory: int) -> None:

@@ -105,6 +105,26 @@ def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) 
     sizes |= zip(words, shape, strict=True)
 
 
+def equally_long(name: str, value: Any) -> None:
+    """No sequences of unequal length, in a list or in an array of objects, anywhere in a pytree."""
+    for path, held in jax.tree.leaves_with_path(value, is_leaf=lambda node: isinstance(node, list)):
+        objects = isinstance(held, np.ndarray) and held.dtype.hasobject and held.ndim
+        steps = [_steps(sequence) for sequence in held] if objects or isinstance(held, list) else []
+        if len(set(steps)) > 1:
+            least, most = int(np.argmin(steps)), int(np.argmax(steps))
+            told = f"{steps[least]} steps in [{least}] and {steps[most]} in [{most}]"
+            raise ValueError(
+                f"{name}{keystr(path)} must be one array, got {told}; pad them to one length, and pass `lengths`"
+            )
+
+
+def _steps(sequence: Any) -> int:
+    """Of an array, a list of steps, or a tuple of arrays that begin with their steps."""
+    first = sequence[0] if isinstance(sequence, tuple) and sequence else None
+    sequence = first if getattr(first, "ndim", 0) else sequence
+    return len(sequence) if np.iterable(sequence) else 1
+
+
 def finite(**values: Any) -> None:
     """All numbers finite, where they are concrete: one look at everything, one wait for the device."""
     leaves = [leaf for leaf in jax.tree.leaves(values) if not isinstance(leaf, jax.core.Tracer)]

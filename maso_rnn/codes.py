@@ -170,7 +170,8 @@ def count_regions(codes: BatchedCodes, lengths: Int[Array | np.ndarray, " batch"
         `RegionCounts(counts, saturated)`; where saturated, every sequence has a code of its own.
 
     Raises:
-        ValueError: if the codes are not (batch, time, hidden), the layers differ in batch or time, or are empty.
+        ValueError: if the codes are not (batch, time, hidden), are a list of sequences that are not padded, the layers
+            differ in batch or time, or are empty.
         TypeError: if the codes are not a tuple of bool or uint8 arrays.
 
     Example:
@@ -182,6 +183,7 @@ def count_regions(codes: BatchedCodes, lengths: Int[Array | np.ndarray, " batch"
         Wang, Balestriero, Baraniuk (2019), section 3: the partition is built up through time.
     """
     sizes: dict[str, Any] = {}
+    checks.equally_long("codes", codes)
     codes = checks.layers("codes", codes, "batch time hidden", sizes, kinds=_KINDS)
     if lengths is not None:
         lengths = checks.integers("lengths", lengths, "batch", sizes, 1, sizes["time"] + 1)

@@ -259,4 +259,6 @@ def load_array(path: Path, name: str) -> np.ndarray:
             return found[name if name in held else held[0]]
     except (EOFError, ValueError, zipfile.BadZipFile) as error:
         said = "it holds objects or is no array file" if re.search("pickle|objects", str(error)) else error
+        if name == "inputs" and re.search("Object arrays|Python objects", str(error)):
+            said = "it holds objects; pad sequences of unequal length to one array, and pass --lengths"
         raise ValueError(f"{path} is not an .npy or .npz file of one array: {said}") from None

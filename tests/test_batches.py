@@ -90,6 +90,28 @@ def test_examples_that_are_none_or_do_not_go_together_are_refused():
             map_batches(slopes, network(), examples, batch_size=2)
 
 
+def test_examples_of_unequal_length_are_told_to_be_padded():
+    few = [x[:steps] for x, steps in zip(sequences(3), (3, 2, 5), strict=True)]
+    told = r".*2 steps in \[1\] and 5 in \[2\]; pad .*`lengths`"
+    ragged = np.array(few, dtype=object)
+    for examples, where in [
+        (few, ""),
+        (ragged, ""),
+        ([x.tolist() for x in few], ""),
+        ([(1, 2, 3), (1, 2), (5,) * 5], ""),
+        ([(x, len(x)) for x in few], ""),
+        ((ragged, np.arange(3)), r"\[0\]"),
+        ({"xs": few, "labels": np.arange(3)}, r"\['xs'\]"),
+    ]:
+        with pytest.raises(ValueError, match=f"examples{where} must be{told}"):
+            map_batches(slopes, network(), examples, batch_size=2)
+    with pytest.raises(TypeError, match="examples must be arrays of numbers"):
+        map_batches(slopes, network(), sequences(2).astype(object), batch_size=2)
+    together = [np.ones(4), np.arange(4)]  # a list of arrays that go together is no list of sequences
+    (found,) = map_batches(lambda _, pair: pair[0] * pair[1], (), together, batch_size=4)
+    np.testing.assert_array_equal(found, np.arange(4))
+
+
 def test_fewer_examples_than_a_batch_make_a_smaller_one():
     (found,) = map_batches(slopes, network("float32"), sequences(3).astype("float32"), batch_size=1000)
     assert found["slope"].shape == (3, 3, TIME, 2)

@@ -101,6 +101,14 @@ def test_bad_input_is_refused(key):
         maso_rnn.pack((codes[0], codes[1][:2]))
     with pytest.raises(ValueError, match=r"codes\[0\].*batch"):
         maso_rnn.count_regions(codes)
+    ragged = [codes, shorter]  # of sequences of unequal length
+    for held, where in [
+        (ragged, "codes"),
+        (([code[0] for code in ragged],), r"codes\[0\]"),
+        ((np.array([np.asarray(code[0]) for code in ragged], dtype=object),), r"codes\[0\]"),
+    ]:
+        with pytest.raises(ValueError, match=rf"{where} must be .*3 steps in \[1\] and 4 in \[0\].*lengths"):
+            maso_rnn.count_regions(held)
     with pytest.raises(TypeError, match="packed"):
         maso_rnn.unpack(jnp.ones(3), rnn)
     with pytest.raises(ValueError, match="packed"):

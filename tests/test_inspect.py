@@ -47,6 +47,8 @@ def folder(tmp_path_factory):
     np.save(folder / "high.npy", labels + 1)
     np.save(folder / "few.npy", labels[:5])
     np.save(folder / "objects.npy", np.array([None, {}]), allow_pickle=True)
+    ragged = np.array([xs[0], xs[1, :3]], dtype=object)
+    np.savez(folder / "ragged.npz", inputs=ragged)
     (folder / "text.npy").write_text("not an array")
     files.save(folder / "rnn", network())
     files.save(folder / "tanh", network("tanh"))
@@ -150,6 +152,16 @@ def test_tokens_are_embedded_and_the_page_says_so():
         reading.check(rnn, padded, None, np.maximum(lengths, 2), None)
 
 
+def test_sequences_that_are_not_padded_are_told_to_be(unchecked):
+    few = [np.zeros((steps, 1)) for steps in (3, 2, 5)]
+    for xs in (few, np.array(few, dtype=object), [[1, 2, 0], [3, 4], [0] * 5]):
+        with pytest.raises(ValueError, match=r"data .* 2 steps in \[1\] and 5 in \[2\].*lengths"):
+            report.inspect(network(), xs, key=jax.random.key(0))
+    for xs in (few[:1], [[[1.0]], [[2.0]]]):
+        with pytest.raises(TypeError, match=r"data must be an array \(example, time, input\), got list"):
+            report.inspect(network(), xs, key=jax.random.key(0))
+
+
 @pytest.mark.slow
 def test_padding_changes_no_number(folder):
     """Whatever stands behind the end of a sequence."""
@@ -173,7 +185,9 @@ BAD = [
     ("text.npy --data xs.npy --activation relu", "neither a safetensors file nor one of torch.save"),
     ("xs.npy --data xs.npy", "neither a safetensors file nor one of torch.save"),
     ("rnn --data text.npy", "not an .npy or .npz file"),
-    ("rnn --data objects.npy", "holds objects"),
+    ("rnn --data objects.npy", "objects.npy is not an .npy or .npz file of one array: it holds objects; pad"),
+    ("rnn --data ragged.npz", "pass --lengths"),
+    ("rnn --data xs.npy --labels objects.npy", "holds objects"),
     ("rnn --data two.npz", "one array, or one named inputs, got ['a', 'b']"),
     ("rnn --data flat.npy", "(example, time, input), not empty, got float64 (24, 8)"),
     ("rnn --data wide.npy", "does not take 2 inputs"),

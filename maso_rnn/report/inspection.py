@@ -60,8 +60,9 @@ def inspect(
         The sections, for `report.write`.
 
     Raises:
-        ValueError: if there are fewer than two outputs or no sequence, shapes, labels or lengths do not fit, or a
-            sequence is not finite.
+        ValueError: if there are fewer than two outputs or no sequence, shapes, labels or lengths do not fit, sequences
+            of unequal length are not padded, or one is not finite.
+        TypeError: if `xs` is no array.
         FloatingPointError: if the network's output is not finite.
 
     Example:

@@ -164,6 +164,10 @@ def has_pieces(network: RNN | Cell) -> bool:
 
 def check(network: RNN | Cell, xs: np.ndarray, labels: Any, lengths: Any, image_shape: tuple[int, int] | None) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
+    checks.equally_long("the data", xs)
+    if not isinstance(xs, np.ndarray | Array):
+        kind = type(xs).__name__
+        raise TypeError(f"the data must be an array (example, time, input), got {kind}; numpy.asarray makes one")
     cell, count = cell_of(network), len(xs)
     if lengths is not None and xs.ndim > 1:
         checks.integers("the lengths", lengths, "example", {"example": count}, 1, xs.shape[1] + 1)
