@@ -157,16 +157,21 @@ class Linen(linen.Module):
     kind: type = linen.SimpleCell
     norm: type | None = None
     embeds: bool = False
+    layers: int = 1
+    both: bool = False
+    trains: bool = False
 
     @linen.compact
     def __call__(self, xs):
         options = {"activation_fn": linen.relu} if self.kind is linen.SimpleCell else {}
         xs = linen.Embed(4, 3)(xs) if self.embeds else xs
         xs = linen.relu(linen.Dense(5)(xs))
-        xs = linen.RNN(self.kind(7, **options))(xs)
+        for _ in range(self.layers):
+            rnns = [linen.RNN(self.kind(7, **options)) for _ in range(1 + self.both)]
+            xs = linen.Bidirectional(*rnns)(xs) if self.both else rnns[0](xs)
         if self.norm is not None:
-            xs = self.norm(**({"use_running_average": True} if self.norm is linen.BatchNorm else {}))(xs)
-        xs = linen.Dropout(0.5, deterministic=True)(xs)
+            xs = self.norm(**({"use_running_average": not self.trains} if self.norm is linen.BatchNorm else {}))(xs)
+        xs = linen.Dropout(0.5, deterministic=not self.trains)(xs)
         xs = linen.relu(linen.Dense(4)(xs[:, -1]))
         return linen.Dense(2)(xs)
 
@@ -190,6 +195,49 @@ def test_a_linen_model_is_composed_or_refused_by_name_and_always_a_cell(key, nam
     assert_last_output(maso_rnn.cell(model), wanted, xs)
     if has_pieces is True:
         assert_last_output(adapters.from_linen(model), wanted, xs)
+    else:
+        with pytest.raises(ValueError, match=has_pieces):
+            adapters.from_linen(model)
+
+
+LINEN_TRAINED = {
+    "encoder, batch norm, dropout, MLP head": ({"norm": linen.BatchNorm}, True),
+    "layer norm": ({"norm": linen.LayerNorm}, "LayerNorm_0"),
+    "embedding, two RNNs": ({"embeds": True, "layers": 2}, True),
+    "bidirectional": ({"both": True}, "Bidirectional_0"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LINEN_TRAINED)
+def test_a_trained_linen_model_keeps_its_outputs_or_its_layer_is_named(key, name, unchecked):
+    options, has_pieces = LINEN_TRAINED[name]
+    xs = np.tile(TOKENS[:6], (8, 1)) if options.get("embeds") else jax.random.normal(key, (8, 6, 3), "float32")
+    trains = Linen(**options, trains=True)
+    before = variables = trains.init({"params": key, "dropout": key}, xs)
+
+    @jax.jit
+    def step(variables, key):
+        def loss(params):
+            outputs, rest = trains.apply(
+                variables | {"params": params}, xs, mutable=["batch_stats"], rngs={"dropout": key}
+            )
+            return ((outputs - 1) ** 2).mean(), rest
+
+        slope, rest = jax.grad(loss, has_aux=True)(variables["params"])
+        return {"params": jax.tree.map(lambda leaf, by: leaf - 0.1 * by, variables["params"], slope)} | rest
+
+    for k in jax.random.split(key, 3):
+        variables = step(variables, k)
+    model = Linen(**options).bind(variables)
+    if options.get("both"):
+        with pytest.raises(ValueError, match=has_pieces):
+            maso_rnn.cell(model)
+    else:
+        assert all((new != old).any() for new, old in zip(*map(jax.tree.leaves, (variables, before)), strict=True))
+        assert_last_output(maso_rnn.cell(model), model(xs[:1]), xs[0])
+    if has_pieces is True:
+        assert_last_output(adapters.from_linen(model), model(xs[:1]), xs[0])
     else:
         with pytest.raises(ValueError, match=has_pieces):
             adapters.from_linen(model)
@@ -333,8 +381,112 @@ def test_equinox_modules_and_lists_of_them_are_cells(key, kind):
     wanted = Equinox(*parts)(XS)
     assert_last_output(maso_rnn.cell(parts), wanted)
     assert_last_output(maso_rnn.cell(Equinox(*parts)), wanted)
+    own = type("MLP", (Equinox,), {})  # a name that a layer of equinox has too
+    assert_last_output(maso_rnn.cell(own(*parts)), wanted)
     with pytest.raises(ValueError, match="something else than its modules"):
         maso_rnn.cell(Equinox(*parts), order=("encoder", "cell", "head"))
+
+
+class Whole(equinox.Module):
+    """What people stack around equinox's cells, on one sequence; with the state that batch norm keeps beside it."""
+
+    embedding: equinox.nn.Embedding | None
+    encoder: equinox.nn.Linear
+    cells: list
+    backward: equinox.Module | None
+    norm: equinox.Module
+    dropout: equinox.nn.Dropout
+    head: equinox.nn.MLP
+
+    def __init__(self, kinds=(equinox.nn.GRUCell,), norm=None, *, embeds=False, both=False, key):
+        keys, single = jax.random.split(key, 5), {"dtype": "float32"}
+        widths = [5, *(7 for _ in kinds)]
+        self.embedding = equinox.nn.Embedding(4, 3, key=keys[0], **single) if embeds else None
+        self.encoder = equinox.nn.Linear(3, 5, key=keys[1], **single)
+        self.cells = [kind(width, 7, key=keys[2], **single) for kind, width in zip(kinds, widths, strict=False)]
+        self.backward = kinds[0](5, 7, key=keys[3], **single) if both else None
+        self.norm = equinox.nn.Identity() if norm is None else norm(14 if both else 7)
+        self.dropout = equinox.nn.Dropout(0.3)
+        self.head = equinox.nn.MLP(14 if both else 7, 2, 4, 1, key=keys[4], **single)
+
+    def __call__(self, xs, state=None, key=None):
+        xs = xs if self.embedding is None else jax.vmap(self.embedding)(xs)
+        xs = encoded_xs = jax.nn.relu(jax.vmap(self.encoder)(xs))
+        for cell in self.cells:
+            xs = run_of(cell, xs)
+        if self.backward is not None:
+            xs = jnp.concatenate([xs, run_of(self.backward, encoded_xs[::-1])], axis=1)
+        h = self.dropout(xs[-1], key=key)
+        if isinstance(self.norm, equinox.nn.BatchNorm):
+            h, state = self.norm(h, state)
+        else:
+            h = self.norm(h)
+        return self.head(h) if state is None else (self.head(h), state)
+
+
+def run_of(cell, xs):
+    """(time, hidden)."""
+    zeros = jnp.zeros(7, xs.dtype)
+
+    def step(carry, x):
+        carry = cell(x, carry)
+        return carry, carry[0] if isinstance(carry, tuple) else carry
+
+    return jax.lax.scan(step, (zeros, zeros) if isinstance(cell, equinox.nn.LSTMCell) else zeros, xs)[1]
+
+
+def batch_normed(width):
+    return equinox.nn.BatchNorm(width, "batch", mode="batch", dtype="float32")
+
+
+EQUINOX_TRAINED = {
+    "encoder, dropout, MLP head": ({}, "encoder relu cells.0 dropout head", None),
+    "layer norm": (
+        {"norm": functools.partial(equinox.nn.LayerNorm, dtype="float32")},
+        "encoder relu cells.0 norm head",
+        None,
+    ),
+    "batch norm": ({"norm": batch_normed}, "encoder relu cells.0 norm head", r"norm \(BatchNorm\) is not known"),
+    "embedding": ({"embeds": True}, "embedding encoder relu cells.0 head", None),
+    "two RNNs": (
+        {"kinds": (equinox.nn.GRUCell, equinox.nn.LSTMCell)},
+        "encoder relu cells.0 cells.1 head",
+        None,
+    ),
+    "bidirectional": ({"both": True}, "encoder relu cells.0 backward head", "backward takes 5"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EQUINOX_TRAINED)
+def test_a_trained_equinox_model_keeps_its_outputs_or_its_layer_is_named(key, name, unchecked):
+    options, order, refusal = EQUINOX_TRAINED[name]
+    xs = np.tile(TOKENS[:6], (8, 1)) if options.get("embeds") else jax.random.normal(key, (8, 6, 3), "float32")
+    before, state = equinox.nn.make_with_state(Whole)(**options, key=key)
+    model = before
+
+    @equinox.filter_jit
+    def step(model, state, keys):
+        @functools.partial(equinox.filter_grad, has_aux=True)
+        def slope(model):
+            outputs, new = jax.vmap(model, (0, None, 0), (0, None), axis_name="batch")(xs, state, keys)
+            return ((outputs - 1) ** 2).mean(), new
+
+        by, new = slope(model)
+        return equinox.apply_updates(model, jax.tree.map(lambda leaf: -0.1 * leaf, by)), new
+
+    for k in jax.random.split(key, 3):
+        model, state = step(model, state, jax.random.split(k, 8))
+    weights = (jax.tree.leaves(equinox.filter(tree, equinox.is_inexact_array)) for tree in (model, before))
+    assert all((new != old).any() for new, old in zip(*weights, strict=True))
+    with pytest.raises(ValueError, match=r"dropout \(Dropout\) is in training mode"):
+        maso_rnn.cell(model)
+    model = equinox.nn.inference_mode(model)
+    if refusal is None:
+        assert_last_output(maso_rnn.cell(model, order=order.split()), model(xs[0]), xs[0])
+    else:
+        with pytest.raises((TypeError, ValueError), match=refusal):
+            maso_rnn.cell(model, order=order.split())
 
 
 # our own

@@ -33,7 +33,7 @@ def source(model: Any) -> Source:
         model = list(model.layers)
     if not isinstance(model, equinox.Module):
         return Source({f"[{place}]": entry for place, entry in enumerate(model)}, _parts, None, is_chain=True)
-    if type(model).__name__ in _KNOWN:
+    if _is_layer(model):
         return Source({type(model).__name__: model}, _parts, None)
     modules, call = dict(_leaves(model, "")), cast(Any, model)
 
@@ -43,11 +43,18 @@ def source(model: Any) -> Source:
     return Source(modules, _parts, run)
 
 
+def _is_layer(module: Any) -> bool:
+    """One of equinox's own, known or not: what it is made of is not looked at."""
+    import equinox
+
+    return type(module).__module__.startswith("equinox.") and not isinstance(module, equinox.nn.Sequential)
+
+
 def _leaves(module: Any, name: str) -> Iterator[tuple[str, Any]]:
     """The modules that compute something, in the order of their fields."""
     import equinox
 
-    if type(module).__name__ in _KNOWN or not isinstance(module, equinox.Module | list | tuple):
+    if _is_layer(module) or not isinstance(module, equinox.Module | list | tuple):
         yield name, module
         return
     children = enumerate(module) if isinstance(module, list | tuple) else vars(module).items()
