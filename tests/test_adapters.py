@@ -27,6 +27,16 @@ def assert_last_output(network, wanted, xs=XS):
     np.testing.assert_allclose(got, np.asarray(wanted).reshape(-1, got.shape[0])[-1], **CLOSE)
 
 
+def filled(shapes):
+    """Weights of these shapes, positive as a variance must be: an initialiser compiles for each of them."""
+    random = np.random.default_rng(0)
+
+    def weights(leaf):
+        return jnp.asarray(random.uniform(0.1, 0.5, leaf.shape), "float32")
+
+    return jax.tree.map(lambda leaf: weights(leaf) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf, shapes)
+
+
 # flax nnx
 
 
@@ -158,7 +168,6 @@ class Linen(linen.Module):
     norm: type | None = None
     embeds: bool = False
     layers: int = 1
-    both: bool = False
     trains: bool = False
 
     @linen.compact
@@ -167,11 +176,10 @@ class Linen(linen.Module):
         xs = linen.Embed(4, 3)(xs) if self.embeds else xs
         xs = linen.relu(linen.Dense(5)(xs))
         for _ in range(self.layers):
-            rnns = [linen.RNN(self.kind(7, **options)) for _ in range(1 + self.both)]
-            xs = linen.Bidirectional(*rnns)(xs) if self.both else rnns[0](xs)
+            xs = linen.RNN(self.kind(7, **options))(xs)
         if self.norm is not None:
             xs = self.norm(**({"use_running_average": not self.trains} if self.norm is linen.BatchNorm else {}))(xs)
-        xs = linen.Dropout(0.5, deterministic=not self.trains)(xs)
+        xs = linen.Dropout(0.5, deterministic=True)(xs)
         xs = linen.relu(linen.Dense(4)(xs[:, -1]))
         return linen.Dense(2)(xs)
 
@@ -200,47 +208,28 @@ def test_a_linen_model_is_composed_or_refused_by_name_and_always_a_cell(key, nam
             adapters.from_linen(model)
 
 
-LINEN_TRAINED = {
-    "encoder, batch norm, dropout, MLP head": ({"norm": linen.BatchNorm}, True),
-    "layer norm": ({"norm": linen.LayerNorm}, "LayerNorm_0"),
-    "embedding, two RNNs": ({"embeds": True, "layers": 2}, True),
-    "bidirectional": ({"both": True}, "Bidirectional_0"),
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LINEN_TRAINED)
-def test_a_trained_linen_model_keeps_its_outputs_or_its_layer_is_named(key, name, unchecked):
-    options, has_pieces = LINEN_TRAINED[name]
-    xs = np.tile(TOKENS[:6], (8, 1)) if options.get("embeds") else jax.random.normal(key, (8, 6, 3), "float32")
-    trains = Linen(**options, trains=True)
-    before = variables = trains.init({"params": key, "dropout": key}, xs)
+def test_a_trained_linen_model_keeps_its_outputs(key, unchecked):
+    """Embedding, encoder, two RNNs, batch norm, dropout, MLP head."""
+    options = {"embeds": True, "layers": 2, "norm": linen.BatchNorm}
+    trains, evaluates = Linen(**options, trains=True), Linen(**options)
+    tokens = np.random.default_rng(0).integers(0, 4, (8, 6))
+    variables = before = filled(jax.eval_shape(trains.init, key, tokens))
 
     @jax.jit
-    def step(variables, key):
+    def step(variables):
         def loss(params):
-            outputs, rest = trains.apply(
-                variables | {"params": params}, xs, mutable=["batch_stats"], rngs={"dropout": key}
-            )
+            outputs, rest = trains.apply(variables | {"params": params}, tokens, mutable=["batch_stats"])
             return ((outputs - 1) ** 2).mean(), rest
 
         slope, rest = jax.grad(loss, has_aux=True)(variables["params"])
         return {"params": jax.tree.map(lambda leaf, by: leaf - 0.1 * by, variables["params"], slope)} | rest
 
-    for k in jax.random.split(key, 3):
-        variables = step(variables, k)
-    model = Linen(**options).bind(variables)
-    if options.get("both"):
-        with pytest.raises(ValueError, match=has_pieces):
-            maso_rnn.cell(model)
-    else:
-        assert all((new != old).any() for new, old in zip(*map(jax.tree.leaves, (variables, before)), strict=True))
-        assert_last_output(maso_rnn.cell(model), model(xs[:1]), xs[0])
-    if has_pieces is True:
-        assert_last_output(adapters.from_linen(model), model(xs[:1]), xs[0])
-    else:
-        with pytest.raises(ValueError, match=has_pieces):
-            adapters.from_linen(model)
+    for _ in range(3):
+        variables = step(variables)
+    assert all((new != old).any() for new, old in zip(*map(jax.tree.leaves, (variables, before)), strict=True))
+    wanted = jax.jit(evaluates.apply)(variables, tokens)
+    assert_last_output(adapters.from_linen(evaluates.bind(variables)), wanted[0], tokens[0])
 
 
 def test_linen_variables_need_an_order_and_an_activation(key, unchecked):
@@ -260,8 +249,10 @@ def test_linen_variables_need_an_order_and_an_activation(key, unchecked):
 def test_linen_cells_that_are_none_here_are_refused_by_name(key):
     both = linen.Bidirectional(linen.RNN(linen.GRUCell(4)), linen.RNN(linen.GRUCell(4)))
     for module, error, message in [(Linen(linen.MGUCell), TypeError, "MGUCell"), (both, ValueError, "Bidirectional")]:
-        with pytest.raises(error, match=message):
-            maso_rnn.cell(module.bind(module.init(key, XS[None])))
+        model = module.bind(module.init(key, XS[None]))
+        for read in (maso_rnn.cell, adapters.from_linen):
+            with pytest.raises(error, match=message):
+                read(model)
 
 
 def test_to_linen_and_back(key):
@@ -388,7 +379,7 @@ def test_equinox_modules_and_lists_of_them_are_cells(key, kind):
 
 
 class Whole(equinox.Module):
-    """What people stack around equinox's cells, on one sequence; with the state that batch norm keeps beside it."""
+    """What people stack around equinox's cells, on one sequence."""
 
     embedding: equinox.nn.Embedding | None
     encoder: equinox.nn.Linear
@@ -409,19 +400,14 @@ class Whole(equinox.Module):
         self.dropout = equinox.nn.Dropout(0.3)
         self.head = equinox.nn.MLP(14 if both else 7, 2, 4, 1, key=keys[4], **single)
 
-    def __call__(self, xs, state=None, key=None):
+    def __call__(self, xs):
         xs = xs if self.embedding is None else jax.vmap(self.embedding)(xs)
         xs = encoded_xs = jax.nn.relu(jax.vmap(self.encoder)(xs))
         for cell in self.cells:
             xs = run_of(cell, xs)
         if self.backward is not None:
             xs = jnp.concatenate([xs, run_of(self.backward, encoded_xs[::-1])], axis=1)
-        h = self.dropout(xs[-1], key=key)
-        if isinstance(self.norm, equinox.nn.BatchNorm):
-            h, state = self.norm(h, state)
-        else:
-            h = self.norm(h)
-        return self.head(h) if state is None else (self.head(h), state)
+        return self.head(self.norm(self.dropout(xs[-1])))
 
 
 def run_of(cell, xs):
@@ -435,58 +421,43 @@ def run_of(cell, xs):
     return jax.lax.scan(step, (zeros, zeros) if isinstance(cell, equinox.nn.LSTMCell) else zeros, xs)[1]
 
 
-def batch_normed(width):
-    return equinox.nn.BatchNorm(width, "batch", mode="batch", dtype="float32")
+@pytest.mark.slow
+def test_a_trained_equinox_model_keeps_its_outputs(key, unchecked):
+    """Embedding, encoder, two RNNs, layer norm, dropout, MLP head."""
+    norm = functools.partial(equinox.nn.LayerNorm, dtype="float32")
+    options = {"embeds": True, "kinds": (equinox.nn.GRUCell, equinox.nn.LSTMCell), "norm": norm}
+    order = ("embedding", "encoder", "relu", "cells.0", "cells.1", "dropout", "norm", "head")
+    tokens = np.random.default_rng(0).integers(0, 4, (8, 6))
+    model = filled(equinox.filter_eval_shape(Whole, **options, key=key))
+    with pytest.raises(ValueError, match=r"dropout \(Dropout\) is in training mode"):
+        maso_rnn.cell(model)
+    model = before = equinox.nn.inference_mode(model)
 
+    @equinox.filter_jit
+    def step(model):
+        slope = equinox.filter_grad(lambda model: ((jax.vmap(model)(tokens) - 1) ** 2).mean())(model)
+        return equinox.apply_updates(model, jax.tree.map(lambda leaf: -0.1 * leaf, slope))
 
-EQUINOX_TRAINED = {
-    "encoder, dropout, MLP head": ({}, "encoder relu cells.0 dropout head", None),
-    "layer norm": (
-        {"norm": functools.partial(equinox.nn.LayerNorm, dtype="float32")},
-        "encoder relu cells.0 norm head",
-        None,
-    ),
-    "batch norm": ({"norm": batch_normed}, "encoder relu cells.0 norm head", r"norm \(BatchNorm\) is not known"),
-    "embedding": ({"embeds": True}, "embedding encoder relu cells.0 head", None),
-    "two RNNs": (
-        {"kinds": (equinox.nn.GRUCell, equinox.nn.LSTMCell)},
-        "encoder relu cells.0 cells.1 head",
-        None,
-    ),
-    "bidirectional": ({"both": True}, "encoder relu cells.0 backward head", "backward takes 5"),
-}
+    for _ in range(3):
+        model = step(model)
+    weights = (jax.tree.leaves(equinox.filter(tree, equinox.is_inexact_array)) for tree in (model, before))
+    assert all((new != old).any() for new, old in zip(*weights, strict=True))
+    assert_last_output(maso_rnn.cell(model, order=order), model(tokens[0]), tokens[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EQUINOX_TRAINED)
-def test_a_trained_equinox_model_keeps_its_outputs_or_its_layer_is_named(key, name, unchecked):
-    options, order, refusal = EQUINOX_TRAINED[name]
-    xs = np.tile(TOKENS[:6], (8, 1)) if options.get("embeds") else jax.random.normal(key, (8, 6, 3), "float32")
-    before, state = equinox.nn.make_with_state(Whole)(**options, key=key)
-    model = before
-
-    @equinox.filter_jit
-    def step(model, state, keys):
-        @functools.partial(equinox.filter_grad, has_aux=True)
-        def slope(model):
-            outputs, new = jax.vmap(model, (0, None, 0), (0, None), axis_name="batch")(xs, state, keys)
-            return ((outputs - 1) ** 2).mean(), new
-
-        by, new = slope(model)
-        return equinox.apply_updates(model, jax.tree.map(lambda leaf: -0.1 * leaf, by)), new
-
-    for k in jax.random.split(key, 3):
-        model, state = step(model, state, jax.random.split(k, 8))
-    weights = (jax.tree.leaves(equinox.filter(tree, equinox.is_inexact_array)) for tree in (model, before))
-    assert all((new != old).any() for new, old in zip(*weights, strict=True))
-    with pytest.raises(ValueError, match=r"dropout \(Dropout\) is in training mode"):
-        maso_rnn.cell(model)
-    model = equinox.nn.inference_mode(model)
-    if refusal is None:
-        assert_last_output(maso_rnn.cell(model, order=order.split()), model(xs[0]), xs[0])
-    else:
-        with pytest.raises((TypeError, ValueError), match=refusal):
-            maso_rnn.cell(model, order=order.split())
+@pytest.mark.filterwarnings("ignore:The `BatchNorm`:UserWarning")
+def test_equinox_modules_that_no_cell_holds_are_refused_by_name(key):
+    """Batch norm keeps its averages beside the module, where they are not given."""
+    front = ("encoder", "relu", "cells.0")
+    norm = functools.partial(equinox.nn.BatchNorm, axis_name="batch", mode="batch")
+    for options, order, error, message in [
+        ({"norm": norm}, (*front, "norm", "head"), TypeError, r"norm \(BatchNorm\) is not known"),
+        ({"both": True}, (*front, "backward", "head"), ValueError, r"backward takes 5 .* cells.0 gives 7"),
+    ]:
+        model = filled(equinox.nn.inference_mode(equinox.filter_eval_shape(Whole, **options, key=key)))
+        with pytest.raises(error, match=message):
+            maso_rnn.cell(model, order=order)
 
 
 # our own
