@@ -122,7 +122,8 @@ def _steps(sequence: Any) -> int:
     """Of an array, a list of steps, or a tuple of arrays that begin with their steps."""
     first = sequence[0] if isinstance(sequence, tuple) and sequence else None
     sequence = first if getattr(first, "ndim", 0) else sequence
-    return len(sequence) if np.iterable(sequence) else 1
+    has_steps: bool = np.iterable(sequence)
+    return len(sequence) if has_steps else 1
 
 
 def finite(**values: Any) -> None:

@@ -162,7 +162,7 @@ def has_pieces(network: RNN | Cell) -> bool:
     return isinstance(network, RNN) and isinstance(network.activation, PiecewiseAffine)
 
 
-def check(network: RNN | Cell, xs: np.ndarray, labels: Any, lengths: Any, image_shape: tuple[int, int] | None) -> None:
+def check(network: RNN | Cell, xs: Any, labels: Any, lengths: Any, image_shape: tuple[int, int] | None) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
     checks.equally_long("the data", xs)
     if not isinstance(xs, np.ndarray | Array):
