@@ -165,7 +165,7 @@ def has_pieces(network: RNN | Cell) -> bool:
 def check(network: RNN | Cell, xs: Any, labels: Any, lengths: Any, image_shape: tuple[int, int] | None) -> None:
     """Refuse what cannot be inspected, before work is spent on it."""
     checks.equally_long("the data", xs)
-    if not isinstance(xs, np.ndarray | Array):
+    if not hasattr(xs, "dtype"):
         kind = type(xs).__name__
         raise TypeError(f"the data must be an array (example, time, input), got {kind}; numpy.asarray makes one")
     cell, count = cell_of(network), len(xs)
