@@ -432,6 +432,13 @@ def test_the_first_exponents_are_those_of_all(key):
     np.testing.assert_allclose(first.exponents, math.log(2), atol=1e-12)  # float64
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_trajectory_that_diverges_has_no_exponents(dtype):
+    found = lyapunov_exponents(lambda h, x: 10 * h**3, jnp.ones(1, dtype), SILENT.astype(dtype), warmup=0)
+    np.testing.assert_allclose(found.growth[:2, 0], np.log([30, 3000]), rtol=1e-6)  # 30 h², at 1 and 10
+    assert np.isnan(found.exponents).all()
+
+
 def test_dimension_and_entropy_of_exponents():
     # D = k + Σ / |λ_{k+1}|, by hand
     np.testing.assert_allclose(kaplan_yorke_dimension(jnp.array([-14.5, 0.9, 0.0])), 2 + 0.9 / 14.5)

@@ -189,6 +189,20 @@ def test_on_a_kink_every_piece_around_counts(key):
     assert (down.on_kink.tolist(), down.stable.tolist()) == ([True], [True])
     apart = fixed_points(lambda h, x: jax.nn.relu(0.5 * h + 1.0), starts)
     assert (apart.on_kink.tolist(), apart.stable.tolist()) == ([False], [True])
+    # JAX has slope 2 / 2 for this one at 0, which is that of no piece; the end of a half line is degenerate
+    steep = fixed_points(lambda h, x: jnp.maximum(2 * h, 0), starts)
+    assert (steep.states.tolist(), steep.degenerate.tolist(), steep.stable.tolist()) == ([[0.0]], [False], [False])
+    end = fixed_points(lambda h, x: jax.nn.relu(h), -abs(starts))
+    assert (end.states.tolist(), end.degenerate.tolist(), end.stable.tolist()) == ([[0.0]], [True], [False])
+
+
+def test_where_the_jacobian_is_infinite_nothing_is_claimed():
+    # √h has 1, and 0 with an infinite slope; √(h − 1) + 5 is far from h at 1, where its slope is infinite
+    found = fixed_points(lambda h, x: jnp.sqrt(h), jnp.array([[-1.0], [0.0], [2.0]]))
+    np.testing.assert_allclose(found.states, [[1.0]], rtol=1e-14)  # float64
+    assert found.unconverged == 2
+    found = fixed_points(lambda h, x: jnp.sqrt(h - 1) + 5, jnp.array([[1.0], [4.0]]))
+    np.testing.assert_allclose(found.states, [[(11 + math.sqrt(17)) / 2]], rtol=1e-14)
 
 
 def test_under_one_input_and_under_one_for_each_start(unchecked):
@@ -308,6 +322,8 @@ def test_where_concatenate_save_and_load(key, tmp_path):
     starts = jax.random.normal(key, (32, 1))
     found = fixed_points(step, {"h": starts, "c": (starts,)})
     stable = found.where(found.stable)
+    with pytest.raises(ValueError, match="mask"):
+        stable.where(found.stable)
     assert len(stable.states["h"]) == len(stable.jacobians) == 2
     assert stable.stable.all()
     both = FixedPoints.concatenate([found, stable])
