@@ -472,6 +472,34 @@ def test_points_on_kinks_and_continua():
     assert found.on_kink.tolist() == [True]
 
 
+def one_unit(activation, gain, bias):
+    layer = Layer(jnp.zeros((1, 1)), jnp.full((1, 1), gain), jnp.array([bias]))
+    return RNN((layer,), Readout(jnp.ones((1, 1))), activation=activation)
+
+
+def test_the_tent_map_as_a_network_has_its_prime_cycles():
+    tent = one_unit(maso_rnn.activation("abs"), 2.0, -1.0)  # h = |2 h − 1|
+    for period in range(1, 6):
+        found = all_fixed_points(tent, period=period)
+        states = np.asarray(found.states[0]).reshape(-1, period)
+        assert len(states) == LOGISTIC[period - 1]
+        np.testing.assert_allclose(abs(2 * states - 1), np.roll(states, -1, axis=1), atol=1e-14)  # float64
+        np.testing.assert_allclose(np.abs(found.multipliers), 2.0**period, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("activation", "gain", "bias"), [("identity", -1.0, 1.0), ("relu", -1.0, 1.0)])
+def test_of_a_continuum_of_cycles_one_is_found(activation, gain, bias):
+    # 1 − (1 − h) = h: every h but 1/2 is on a cycle of period 2 (from 0 to 1 where it is rectified)
+    network = one_unit(maso_rnn.activation(activation), gain, bias)
+    found = all_fixed_points(network, period=2)
+    cycles = np.asarray(found.states[0])[np.asarray(found.degenerate), :, 0]
+    assert len(cycles) == 1
+    np.testing.assert_allclose(cycles.sum(axis=1), 1, atol=1e-12)
+    assert abs(cycles[0, 0] - cycles[0, 1]) > 1e-3
+    assert not found.stable.any()
+    assert len(all_fixed_points(network, period=4).residuals) == 0
+
+
 def test_layers_without_recurrence_and_periods_that_divide(key):
     # an encoder, a unit that flips, and one that follows it: period 2 together
     one = jnp.ones((1, 1))
