@@ -336,8 +336,13 @@ def test_where_concatenate_save_and_load(key, tmp_path):
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(both), strict=True):
         np.testing.assert_array_equal(a, b)
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(ValueError, match="FixedPoints"):
-        FixedPoints.load(tmp_path / "other.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_text("points")
+    for other in ("other.npz", "array.npy", "text.npz"):
+        with pytest.raises(ValueError, match="FixedPoints"):
+            FixedPoints.load(tmp_path / other)
+    with pytest.raises(ValueError, match="searches"):
+        FixedPoints.concatenate([found, fixed_points(lambda h, x: jnp.tanh(h), starts)])
 
 
 def test_sampled_states_are_states_that_may_be_drawn(key):
@@ -539,6 +544,15 @@ def test_refused_starts(unchecked):
             fixed_points(step, starts, **{option: 0.0})
     with pytest.raises(ValueError, match="period"):
         cycles(step, starts, period=0)
+    rnn = maso_rnn.init(jax.random.key(0), 3, [2, 4], 1)
+    states = (starts, jnp.ones((3, 4)))
+    for search in (fixed_points, lambda *given: cycles(*given, period=2)):
+        for bad in (starts, states[:1], states[::-1], (starts[0], jnp.ones(4))):
+            with pytest.raises((ValueError, TypeError), match="starts"):
+                search(rnn, bad, jnp.zeros(3))
+        for bad in (None, jnp.zeros(2), jnp.zeros((3, 2))):
+            with pytest.raises(ValueError, match=r"x must.*input = 3"):
+                search(rnn, states, bad)
     cell = Cell(jnp.asarray(BISTABLE), lambda w, h, x: jnp.tanh(h @ w), lambda w, h: h, jnp.zeros(2))
     with pytest.raises(ValueError, match=r"starts.*sample_states"):
         fixed_points(cell, jnp.ones((4, 5, 2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -90,6 +91,9 @@ class FixedPoints(NamedTuple):
         """Several searches in one, as under several inputs; points are not compared, and `start_of` stays as it is."""
         if not searches or not all(isinstance(one, FixedPoints) for one in searches):
             raise TypeError("searches must be FixedPoints, at least one, as maso_rnn.fixed_points makes them")
+        forms = {str(jax.tree.map(lambda leaf: leaf.shape[1:], (one.states, one.inputs))) for one in searches}
+        if len(forms) > 1:
+            raise ValueError(f"searches must be of one carry and one size of input, got {' and '.join(sorted(forms))}")
         joined = {
             name: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(getattr(one, name) for one in searches))
             for name in (*_OF_POINTS, "unconverged_states")
@@ -116,6 +120,9 @@ class FixedPoints(NamedTuple):
     @staticmethod
     def load(path: str | os.PathLike[str]) -> FixedPoints:
         """Read what `save` wrote; nothing in the file is run."""
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError(f"{path} was not written by FixedPoints.save")
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"])) if "about" in file else {}
             if about.get("format") != "rnn-geometry fixed points":
