@@ -633,8 +633,8 @@ def test_section_says_what_was_measured(section):
     assert "9.49 steps" in horizons  # −1 / ln 0.9
     assert "1 times" in growth
     # the linear network keeps the prediction, the others do not
-    assert memory.count("identity 8 of 8") == 2
-    assert "relu 8 of 8" not in memory
+    assert memory.count("8 of 8 under identity") == 2
+    assert "8 of 8 under relu" not in memory
     values = section.values["before training"]
     np.testing.assert_allclose(values["measured_horizons"]["identity"], values["predicted_horizons"], rtol=1e-6)
     assert "transient growth" in values["report"]
