@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int
 
 from maso_rnn import checks, functions
 from maso_rnn.cells import Cell, output_after, traced_step
-from maso_rnn.network import Inputs, embedded, until
+from maso_rnn.network import RNN, Inputs, embedded, until
 
 __all__ = [
     "Distance",
@@ -132,9 +132,9 @@ class StateGraph(NamedTuple):
     words: tuple[tuple[int, ...], ...]
 
     def run(self, word: Word) -> int:
-        """The state after a word."""
+        """The state after a word of the alphabet."""
         state = 0
-        for symbol in word:
+        for symbol in _words("word", [word], self.after.shape[1])[0]:
             state = int(self.after[state, symbol])
         return state
 
@@ -395,6 +395,8 @@ def hankel_of_sequences(
             f"{name} values", pair[1], "sequence output" if getattr(pair[1], "ndim", 1) == 2 else "sequence", sizes
         )
         tensors[name] = (np.asarray(xs, float), np.asarray(ys, float), xs.dtype)
+        if ys.shape[1:] != (wanted := tensors["short"][1].shape[1:]):
+            raise ValueError(f"{name} values must be as those of short, sequence and then {wanted}, got {ys.shape[1:]}")
     half = tensors["short"][0].shape[1]
     for name, wanted in (("double", 2 * half), ("longer", 2 * half + 1)):
         if tensors[name][0].shape[1] != wanted:
@@ -454,7 +456,12 @@ def spectral_learning(blocks: Hankel, *, rank: int | None = None, tolerance: flo
     numerical = int((sizes > told * sizes[0]).sum())
     shown = ", ".join(f"{size:.3g}" for size in sizes[: max(numerical + 2, 4)])
     states = numerical if rank is None else checks.size("rank", rank)
-    if states > numerical or not states:
+    if not numerical:
+        raise ValueError(
+            f"blocks have no singular value above the tolerance, {told:.2g} of the largest; they are {shown}"
+            + ("; give a tolerance below 1" if sizes[0] else "; give prefixes and suffixes with other values than 0")
+        )
+    if states > numerical:
         raise ValueError(
             f"rank must be from 1 to {numerical}, the numerical rank of the block, got {rank}; its singular values are "
             f"{shown}, and more of them need more prefixes and suffixes"
@@ -552,6 +559,7 @@ def distance(automaton: WeightedAutomaton, source: Source, held_out: Sequence[Wo
     return Distance(*(jnp.asarray(part, automaton.transitions.dtype) for part in parts))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values may run away
 def state_graph(automaton: WeightedAutomaton, *, tolerance: float = 1e-6, max_states: int = 64) -> StateGraph:
     """The finite automaton that a weighted one is, where few states are told apart by what follows from them.
 
@@ -592,7 +600,10 @@ def state_graph(automaton: WeightedAutomaton, *, tolerance: float = 1e-6, max_st
         after.append([])
         for symbol, matrix in enumerate(transitions):
             reached = places[now] @ matrix
-            scale = max(scale, np.abs(reached @ futures).max())
+            size = np.abs(reached @ futures).max()
+            if not np.isfinite(size):
+                raise ValueError(f"automaton must have finite values, but it runs away on {(*access[now], symbol)}")
+            scale = max(scale, size)
             apart = np.abs((np.asarray(places) - reached) @ futures).max(axis=1)
             nearest = int(apart.argmin())
             if apart[nearest] > tolerance * scale:
@@ -690,11 +701,14 @@ def _values(name: str, source: Any, chosen: Sequence[tuple[int, ...]], symbols: 
             )
         rows = [source[word] for word in chosen]
     else:
+        if isinstance(source, WeightedAutomaton | RNN):
+            made = "maso_rnn.automata.as_cell" if isinstance(source, WeightedAutomaton) else "maso_rnn.cell"
+            raise TypeError(f"{name} must be a Cell, got {type(source).__name__}; {made} makes one of it")
         checks.function(name, source)
         with checks.calling(name, "a word, a tuple of whole numbers"):
             rows = [source(word) for word in chosen]
     shapes = {np.shape(row) for row in rows}
-    if len(shapes) > 1 or len(next(iter(shapes))) > 1:
+    if len(shapes) > 1 or len(next(iter(shapes))) > 1 or 0 in next(iter(shapes)):
         raise ValueError(f"{name} must give one number, or (output,), for every word, got shapes {sorted(shapes)}")
     values = np.asarray(rows)
     if values.dtype.kind not in "biuf":

@@ -98,7 +98,7 @@ def _shape(name: str, shape: tuple[int, ...], axes: str, sizes: dict[str, Any]) 
     for word, length in zip(words, shape, strict=False):
         fits = fits and own[word] == length and (length > 0 or word.endswith("?"))
     if not fits:
-        met = [f"{word} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
+        met = [f"{word.rstrip('?')} = {sizes[word]}" for word in dict.fromkeys(axes.split()) if word in sizes]
         wanted = _axes(axes) + (f" with {', '.join(met)}" if met else "") + ", not empty" * (0 in shape)
         hint = "; jax.vmap takes a batch of them" if len(shape) == len(words) + 1 else ""
         raise ValueError(f"{name} must be {wanted}, got shape {whole}{hint}")

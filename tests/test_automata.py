@@ -141,6 +141,27 @@ def test_ranks_beyond_the_blocks_are_refused_with_the_singular_values(key):
         automata.spectral_learning(blocks)
 
 
+def test_blocks_without_any_rank_are_refused_as_such():
+    every = automata.words(2, 1)
+    blocks = automata.hankel(lambda word: 0.0, every, every, symbols=2)
+    for options in ({}, {"rank": 1}):
+        with pytest.raises(ValueError, match="blocks"):
+            automata.spectral_learning(blocks, **options)
+    blocks = automata.hankel(lambda word: 2.0 ** sum(word), every, every, symbols=2)
+    with pytest.raises(ValueError, match="tolerance"):
+        automata.spectral_learning(blocks, tolerance=1.0)
+
+
+def test_what_has_no_value_for_a_word_is_refused(key, unchecked):
+    every = automata.words(2, 1)
+    with pytest.raises(ValueError, match="source"):
+        automata.hankel(lambda word: np.ones(0), every, every, symbols=2)
+    with pytest.raises(TypeError, match="as_cell"):
+        automata.hankel(automaton(key, jnp.float64), every, every, symbols=2)
+    with pytest.raises(TypeError, match=r"maso_rnn\.cell"):
+        automata.hankel(maso_rnn.init(key, 2, [2], 1), every, every, symbols=2)
+
+
 def test_values_by_word_must_all_be_there():
     known = {word: float(sum(word)) for word in automata.words(2, 3)}
     every = automata.words(2, 1)
@@ -176,6 +197,9 @@ def test_too_few_sequences_are_refused(key):
         automata.hankel_of_sequences(data(1, 9), data(2, 9), data(3, 26), rank=9)
     with pytest.raises(ValueError, match="double"):
         automata.hankel_of_sequences(data(1, 30), data(3, 30), data(3, 30))
+    xs, ys = data(2, 9)
+    with pytest.raises(ValueError, match="double"):
+        automata.hankel_of_sequences(data(1, 9), (xs, ys[:, None]), data(3, 27))
 
 
 @pytest.mark.parametrize("grammar", [3, 5, 7])
@@ -195,6 +219,12 @@ def test_an_automaton_of_ever_new_states_is_refused():
     double = automata.WeightedAutomaton(jnp.ones(1), jnp.array([[[0.5]]]), jnp.ones(1))
     with pytest.raises(ValueError, match="tolerance"):
         automata.state_graph(double, tolerance=1e-9, max_states=8)
+    with pytest.raises(ValueError, match="automaton"):  # 1, 1e200, and then none
+        automata.state_graph(automata.WeightedAutomaton(jnp.ones(1), jnp.array([[[1e200]]]), jnp.ones(1)))
+    graph = automata.state_graph(double)
+    for beyond in ((-1,), (1,)):
+        with pytest.raises(ValueError, match="word"):
+            graph.run(beyond)
 
 
 def test_extraction_from_a_network_says_how_far_it_is(key):

@@ -432,6 +432,13 @@ def test_the_first_exponents_are_those_of_all(key):
     np.testing.assert_allclose(first.exponents, math.log(2), atol=1e-12)  # float64
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_trajectory_that_diverges_has_no_exponents(dtype):
+    found = lyapunov_exponents(lambda h, x: 10 * h**3, jnp.ones(1, dtype), SILENT.astype(dtype), warmup=0)
+    np.testing.assert_allclose(found.growth[:2, 0], np.log([30, 3000]), rtol=1e-6)  # 30 h², at 1 and 10
+    assert np.isnan(found.exponents).all()
+
+
 def test_dimension_and_entropy_of_exponents():
     # D = k + Σ / |λ_{k+1}|, by hand
     np.testing.assert_allclose(kaplan_yorke_dimension(jnp.array([-14.5, 0.9, 0.0])), 2 + 0.9 / 14.5)
@@ -626,8 +633,8 @@ def test_section_says_what_was_measured(section):
     assert "9.49 steps" in horizons  # −1 / ln 0.9
     assert "1 times" in growth
     # the linear network keeps the prediction, the others do not
-    assert memory.count("identity 8 of 8") == 2
-    assert "relu 8 of 8" not in memory
+    assert memory.count("8 of 8 under identity") == 2
+    assert "8 of 8 under relu" not in memory
     values = section.values["before training"]
     np.testing.assert_allclose(values["measured_horizons"]["identity"], values["predicted_horizons"], rtol=1e-6)
     assert "transient growth" in values["report"]

@@ -189,6 +189,20 @@ def test_on_a_kink_every_piece_around_counts(key):
     assert (down.on_kink.tolist(), down.stable.tolist()) == ([True], [True])
     apart = fixed_points(lambda h, x: jax.nn.relu(0.5 * h + 1.0), starts)
     assert (apart.on_kink.tolist(), apart.stable.tolist()) == ([False], [True])
+    # JAX has slope 2 / 2 for this one at 0, which is that of no piece; the end of a half line is degenerate
+    steep = fixed_points(lambda h, x: jnp.maximum(2 * h, 0), starts)
+    assert (steep.states.tolist(), steep.degenerate.tolist(), steep.stable.tolist()) == ([[0.0]], [False], [False])
+    end = fixed_points(lambda h, x: jax.nn.relu(h), -abs(starts))
+    assert (end.states.tolist(), end.degenerate.tolist(), end.stable.tolist()) == ([[0.0]], [True], [False])
+
+
+def test_where_the_jacobian_is_infinite_nothing_is_claimed():
+    # √h has 1, and 0 with an infinite slope; √(h − 1) + 5 is far from h at 1, where its slope is infinite
+    found = fixed_points(lambda h, x: jnp.sqrt(h), jnp.array([[-1.0], [0.0], [2.0]]))
+    np.testing.assert_allclose(found.states, [[1.0]], rtol=1e-14)  # float64
+    assert found.unconverged == 2
+    found = fixed_points(lambda h, x: jnp.sqrt(h - 1) + 5, jnp.array([[1.0], [4.0]]))
+    np.testing.assert_allclose(found.states, [[(11 + math.sqrt(17)) / 2]], rtol=1e-14)
 
 
 def test_under_one_input_and_under_one_for_each_start(unchecked):
@@ -308,6 +322,8 @@ def test_where_concatenate_save_and_load(key, tmp_path):
     starts = jax.random.normal(key, (32, 1))
     found = fixed_points(step, {"h": starts, "c": (starts,)})
     stable = found.where(found.stable)
+    with pytest.raises(ValueError, match="mask"):
+        stable.where(found.stable)
     assert len(stable.states["h"]) == len(stable.jacobians) == 2
     assert stable.stable.all()
     both = FixedPoints.concatenate([found, stable])
@@ -320,8 +336,13 @@ def test_where_concatenate_save_and_load(key, tmp_path):
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(both), strict=True):
         np.testing.assert_array_equal(a, b)
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(ValueError, match="FixedPoints"):
-        FixedPoints.load(tmp_path / "other.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_text("points")
+    for other in ("other.npz", "array.npy", "text.npz"):
+        with pytest.raises(ValueError, match="FixedPoints"):
+            FixedPoints.load(tmp_path / other)
+    with pytest.raises(ValueError, match="searches"):
+        FixedPoints.concatenate([found, fixed_points(lambda h, x: jnp.tanh(h), starts)])
 
 
 def test_sampled_states_are_states_that_may_be_drawn(key):
@@ -456,6 +477,34 @@ def test_points_on_kinks_and_continua():
     assert found.on_kink.tolist() == [True]
 
 
+def one_unit(activation, gain, bias):
+    layer = Layer(jnp.zeros((1, 1)), jnp.full((1, 1), gain), jnp.array([bias]))
+    return RNN((layer,), Readout(jnp.ones((1, 1))), activation=activation)
+
+
+def test_the_tent_map_as_a_network_has_its_prime_cycles():
+    tent = one_unit(maso_rnn.activation("abs"), 2.0, -1.0)  # h = |2 h − 1|
+    for period in range(1, 6):
+        found = all_fixed_points(tent, period=period)
+        states = np.asarray(found.states[0]).reshape(-1, period)
+        assert len(states) == LOGISTIC[period - 1]
+        np.testing.assert_allclose(abs(2 * states - 1), np.roll(states, -1, axis=1), atol=1e-14)  # float64
+        np.testing.assert_allclose(np.abs(found.multipliers), 2.0**period, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("activation", "gain", "bias"), [("identity", -1.0, 1.0), ("relu", -1.0, 1.0)])
+def test_of_a_continuum_of_cycles_one_is_found(activation, gain, bias):
+    # 1 − (1 − h) = h: every h but 1/2 is on a cycle of period 2 (from 0 to 1 where it is rectified)
+    network = one_unit(maso_rnn.activation(activation), gain, bias)
+    found = all_fixed_points(network, period=2)
+    cycles = np.asarray(found.states[0])[np.asarray(found.degenerate), :, 0]
+    assert len(cycles) == 1
+    np.testing.assert_allclose(cycles.sum(axis=1), 1, atol=1e-12)
+    assert abs(cycles[0, 0] - cycles[0, 1]) > 1e-3
+    assert not found.stable.any()
+    assert len(all_fixed_points(network, period=4).residuals) == 0
+
+
 def test_layers_without_recurrence_and_periods_that_divide(key):
     # an encoder, a unit that flips, and one that follows it: period 2 together
     one = jnp.ones((1, 1))
@@ -495,6 +544,15 @@ def test_refused_starts(unchecked):
             fixed_points(step, starts, **{option: 0.0})
     with pytest.raises(ValueError, match="period"):
         cycles(step, starts, period=0)
+    rnn = maso_rnn.init(jax.random.key(0), 3, [2, 4], 1)
+    states = (starts, jnp.ones((3, 4)))
+    for search in (fixed_points, lambda *given: cycles(*given, period=2)):
+        for bad in (starts, states[:1], states[::-1], (starts[0], jnp.ones(4))):
+            with pytest.raises((ValueError, TypeError), match="starts"):
+                search(rnn, bad, jnp.zeros(3))
+        for bad in (None, jnp.zeros(2), jnp.zeros((3, 2))):
+            with pytest.raises(ValueError, match=r"x must.*input = 3"):
+                search(rnn, states, bad)
     cell = Cell(jnp.asarray(BISTABLE), lambda w, h, x: jnp.tanh(h @ w), lambda w, h: h, jnp.zeros(2))
     with pytest.raises(ValueError, match=r"starts.*sample_states"):
         fixed_points(cell, jnp.ones((4, 5, 2)))

@@ -15,7 +15,7 @@ from maso_rnn.dynamics import shooting
 from maso_rnn.dynamics.distinct import reach, told_apart
 from maso_rnn.dynamics.eigensystem import eigensystems
 from maso_rnn.dynamics.fixed_point_search import arrivals, searched
-from maso_rnn.dynamics.kinks import around_the_cycle, kinked_and_steepest
+from maso_rnn.dynamics.kinks import around_kinks, around_the_cycle
 from maso_rnn.dynamics.progress import Progress
 from maso_rnn.dynamics.shooting import Shooting
 from maso_rnn.dynamics.starts import read_starts
@@ -32,7 +32,8 @@ class Cycles(NamedTuple):
             every adjacent piece that was met, which is a sign and no proof.
         residuals: (cycle,), ½ Σ ‖step(h_i, x) − h_{i+1}‖² around the cycle.
         reached: (cycle,), from how many of the starts Newton's method or iteration came to it.
-        degenerate: (cycle,), whether a multiplier is 1 up to half of the digits: no isolated cycle.
+        degenerate: (cycle,), whether a multiplier is 1 up to half of the digits: no isolated cycle; on a kink, one of
+            any adjacent piece that was met.
         on_kink: (cycle,), whether the Jacobian jumps at one of its states.
         inputs: (cycle, input), the input that it is a cycle under.
         unconverged: how many starts came to no cycle whose period divides `period`.
@@ -115,8 +116,8 @@ def cycles(
     states, inputs, _, speeds = (rows[chosen] for rows in candidates)
     _, jacobians, _ = shooting.evaluated(problem, states, inputs)
     multipliers, _ = eigensystems(around_the_cycle(jacobians))
-    degenerate = shooting.is_degenerate(shooting.singular_values(jacobians))
-    on_kink, steepest = kinked_and_steepest(problem, states, inputs)
+    on_kink, steepest, flat = around_kinks(problem, states, inputs)
+    degenerate = np.where(on_kink, flat, shooting.is_degenerate(shooting.singular_values(jacobians)))
     inside = np.maximum(np.abs(multipliers).max(axis=1, initial=0), steepest) < 1
     return Cycles(
         states=jax.vmap(found.carries)(jnp.asarray(states)),

@@ -70,7 +70,7 @@ def all_fixed_points(
     Equation: on codes c with slopes D and offsets o, h = D (Uᵀ h + Wᵀ x + b) + o is linear; its solution counts where
     it has the codes c. What the tree leaves is solved by pivoted elimination in float64, and judged with the rounding
     of that solution. A singular equation is tested for consistency and, by a linear program, for states with its code:
-    one of them then stands for all.
+    one of them then stands for all, and alone drives the layers above: what others would do to these is not found.
 
     A host function, in NumPy and float64. Its time goes as the codes of a layer that cannot be excluded early: at most
     pieces^(units · period), far fewer on most networks.
@@ -267,7 +267,7 @@ def _solutions(
         yield one._replace(states=state[None], errors=moved[None], lower=drive[None], on_kink=on_kink[None])
         return
     for codes in possible_codes(ring, drive.ravel(), error.ravel(), act, prune, told):
-        found = _solved(codes, ring, drive.ravel(), error.ravel(), act)
+        found = _solved(codes, ring, drive.ravel(), error.ravel(), act, len(drive))
         states, errors, lower, on_kink = (part.reshape(-1, *drive.shape) for part in found[:4])
         yield found._replace(states=states, errors=errors, lower=lower, on_kink=on_kink)
 
@@ -280,7 +280,9 @@ def _value(act: PiecewiseAffine, codes: np.ndarray, p: np.ndarray) -> np.ndarray
     return np.array(act.slopes)[codes] * p + np.array(act.offsets)[codes]
 
 
-def _solved(codes: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine) -> Rings:
+def _solved(
+    codes: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.ndarray, act: PiecewiseAffine, period: int
+) -> Rings:
     """The solutions that lie on their codes (code, unit), up to the rounding of the pivoted solution."""
     units = len(kernel)
     slopes, offsets = (np.array(values)[codes] for values in (act.slopes, act.offsets))
@@ -305,23 +307,20 @@ def _solved(codes: np.ndarray, kernel: np.ndarray, drive: np.ndarray, error: np.
     lower, blurred = _pre_activations(states, errors, kernel, drive, error)
     low, high = (np.array(ends)[codes] for ends in ends_of(act))
     inside = ((lower + blurred > low) & (lower - blurred <= high)).all(axis=1) & regular
-    for i in np.flatnonzero(singular):
-        found = _representative(system[i], right[i], kernel, drive, error, low[i], high[i])
-        if found is not None:
-            states[i], errors[i] = found
-            inside[i] = True
+    further = [
+        (state, np.full(units, 1e-9 * max(1.0, np.abs(state).max())))
+        for i in np.flatnonzero(singular)
+        for state in _representatives(system[i], right[i], kernel, drive, error, low[i], high[i], period)
+    ]
+    degenerate = np.arange(inside.sum() + len(further)) >= inside.sum()
+    states, errors = (
+        np.concatenate([own[inside], np.reshape([one[k] for one in further], (-1, units))])
+        for k, own in enumerate((states, errors))
+    )
     lower, blurred = _pre_activations(states, errors, kernel, drive, error)
     breakpoints = np.array(act.breakpoints)
     on_kink = (np.abs(lower[..., None] - breakpoints) <= blurred[..., None]).any(axis=2)
-    return Rings(
-        states[inside],
-        errors[inside],
-        lower[inside],
-        on_kink[inside],
-        np.ones(inside.sum(), int),
-        singular[inside],
-        int(singular.sum()),
-    )
+    return Rings(states, errors, lower, on_kink, np.ones(len(states), int), degenerate, int(singular.sum()))
 
 
 def _pre_activations(
@@ -333,7 +332,7 @@ def _pre_activations(
     return lower, rounding + errors @ np.abs(kernel.T) + error
 
 
-def _representative(
+def _representatives(
     system: np.ndarray,
     right: np.ndarray,
     kernel: np.ndarray,
@@ -341,8 +340,12 @@ def _representative(
     error: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """One of the solutions of a singular equation that lie on its code, as far inside as any; None where none does."""
+    period: int,
+) -> list[np.ndarray]:
+    """One of the solutions of a singular equation that lie on its code, as far inside as any; none where none does.
+
+    Where that one returns before the period, another that most likely does not is there too, if there are others.
+    """
     from scipy.optimize import linprog
 
     units = len(system)
@@ -350,7 +353,7 @@ def _representative(
     null = sizes <= 8 * units * EPS * sizes[0]
     allowed = 64 * units * EPS * (np.abs(right).max() + sizes[0]) + error.sum()
     if np.abs(left[:, null].T @ right).max() > (allowed if right.any() else 0):
-        return None
+        return []
     start = basis[~null].T @ ((left[:, ~null].T @ right) / sizes[~null])
     along = basis[null].T
     lower, moved = kernel @ start + drive, kernel @ along
@@ -359,16 +362,27 @@ def _representative(
     matrix = np.concatenate([-moved[bounded_low], moved[bounded_high]])
     limits = np.concatenate([(lower - low)[bounded_low], (high - lower)[bounded_high]])
     free = along.shape[1]
+    place = np.zeros(free)
     if len(matrix):
-        matrix = np.concatenate([matrix, np.ones((len(matrix), 1))], axis=1)
+        inward = np.concatenate([matrix, np.ones((len(matrix), 1))], axis=1)
         objective = np.zeros(free + 1)
         objective[-1] = -1.0
         bounds = [(None, None)] * free + [(-1.0, 1.0)]
-        found = linprog(objective, A_ub=matrix, b_ub=limits, bounds=bounds, method="highs")
+        found = linprog(objective, A_ub=inward, b_ub=limits, bounds=bounds, method="highs")
         if not found.success or found.x[-1] < -1e-9 * max(1.0, np.abs(limits).max()):
-            return None
-        start = start + along @ found.x[:free]
-    return start, np.full(units, 1e-9 * max(1.0, np.abs(start).max()))
+            return []
+        place = found.x[:free]
+    states = [start + along @ place]
+    ring = states[0].reshape(period, -1)
+    size = max(1.0, np.abs(ring).max())
+    if any(np.abs(ring - np.roll(ring, -d, axis=0)).max() <= 1e-6 * size for d in range(1, period) if period % d == 0):
+        # halfway to where a random height is largest near by, or least: the further of both
+        height = np.random.default_rng(0).standard_normal(free)
+        bounds = [(there - size, there + size) for there in place]
+        ends = [linprog(h, A_ub=matrix, b_ub=limits, bounds=bounds, method="highs").x for h in (height, -height)]
+        moves = [along @ (end - place) for end in ends if end is not None]
+        states += [states[0] + 0.5 * move for move in sorted(moves, key=np.linalg.norm)[-1:]]
+    return states
 
 
 def _described(rnn: RNN, rings: Rings, act: PiecewiseAffine, period: int, dtype: Any) -> AllFixedPoints:

@@ -100,7 +100,9 @@ def _exponents(
         # rounding leaves so much in a column by QR, and so much of each entry's row by the product with the Jacobian
         rows = jnp.linalg.norm(moved, axis=1) @ jnp.abs(basis)
         lost = size <= 10 * precision * jnp.maximum(jnp.linalg.norm(moved, axis=0), rows)
-        return (after, basis), jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, 1, size)))
+        rates = jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, 1, size)))
+        finite = jnp.isfinite(after).all() & jnp.isfinite(moved).all()
+        return (after, basis), jnp.where(finite, rates, jnp.nan)
 
     _, growth = jax.lax.scan(body, (h, _first_basis(h.size, count, wide(h).dtype)), inputs)
     growth = growth / jnp.asarray(dt, growth.dtype)

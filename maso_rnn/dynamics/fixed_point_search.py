@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from maso_rnn.cells import Step
 from maso_rnn.dynamics import shooting
 from maso_rnn.dynamics.distinct import NEAR, distinct, reach, told_apart
 from maso_rnn.dynamics.eigensystem import eigensystems
-from maso_rnn.dynamics.kinks import kinked_and_steepest
+from maso_rnn.dynamics.kinks import around_kinks
 from maso_rnn.dynamics.pieces import Pieces
 from maso_rnn.dynamics.progress import Progress
 from maso_rnn.dynamics.shooting import Candidates, Shooting
@@ -44,7 +45,8 @@ class FixedPoints(NamedTuple):
         slow: (point,), whether it is none, but a place where the state moves little: the residual is least there,
             within the tolerance, and more than rounding.
         degenerate: (point,), whether the Jacobian has an eigenvalue 1 up to half of the digits: one of a continuum of
-            fixed points, as on a line attractor, or one that is about to appear or vanish.
+            fixed points, as on a line attractor, or one that is about to appear or vanish; on a kink, that of any
+            adjacent piece that was met.
         on_kink: (point,), whether the Jacobian jumps there, as that of a ReLU network does where a unit switches.
         speeds: (point,), ‖step(h, x) − h‖, by how much the state moves in a step.
         jacobians: (point, hidden, hidden), ∂step_i/∂h_j, of the carry flattened, without the head of a network that is
@@ -78,7 +80,7 @@ class FixedPoints(NamedTuple):
 
     def where(self, mask: Any) -> FixedPoints:
         """The points that a mask (point,) chooses, as in `found.where(found.stable)`; counts of starts stay."""
-        mask = checks.array("mask", mask, "point?", {"point": len(self.stable)}, kinds=(jnp.bool_,))
+        mask = checks.array("mask", mask, "point?", {"point?": len(self.stable)}, kinds=(jnp.bool_,))
         chosen = np.flatnonzero(mask)
         return self._replace(
             **{name: jax.tree.map(lambda leaf: leaf[chosen], getattr(self, name)) for name in _OF_POINTS}
@@ -89,6 +91,9 @@ class FixedPoints(NamedTuple):
         """Several searches in one, as under several inputs; points are not compared, and `start_of` stays as it is."""
         if not searches or not all(isinstance(one, FixedPoints) for one in searches):
             raise TypeError("searches must be FixedPoints, at least one, as maso_rnn.fixed_points makes them")
+        forms = {str(jax.tree.map(lambda leaf: leaf.shape[1:], (one.states, one.inputs))) for one in searches}
+        if len(forms) > 1:
+            raise ValueError(f"searches must be of one carry and one size of input, got {' and '.join(sorted(forms))}")
         joined = {
             name: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(getattr(one, name) for one in searches))
             for name in (*_OF_POINTS, "unconverged_states")
@@ -115,6 +120,9 @@ class FixedPoints(NamedTuple):
     @staticmethod
     def load(path: str | os.PathLike[str]) -> FixedPoints:
         """Read what `save` wrote; nothing in the file is run."""
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError(f"{path} was not written by FixedPoints.save")
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"])) if "about" in file else {}
             if about.get("format") != "rnn-geometry fixed points":
@@ -310,8 +318,8 @@ def _described(
     chosen, reached, first = chosen[ranked], reached[ranked], first[ranked]
     points, where, fixed, speeds = (rows[chosen] for rows in candidates)
     jacobians = shooting.evaluated(problem, points, where)[1]
-    degenerate = shooting.is_degenerate(shooting.singular_values(jacobians))
-    on_kink, steepest = kinked_and_steepest(problem, points, where)
+    on_kink, steepest, flat = around_kinks(problem, points, where)
+    degenerate = np.where(on_kink, flat, shooting.is_degenerate(shooting.singular_values(jacobians)))
     eigenvalues, eigenvectors = eigensystems(jacobians[:, 0])
     inside = np.maximum(np.abs(eigenvalues).max(axis=1, initial=0), steepest) < 1
     narrow = jnp.result_type(points.dtype, jnp.complex64)

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from maso_rnn.dynamics.shooting import Shooting, evaluated
+from maso_rnn.dynamics.shooting import Shooting, evaluated, is_degenerate, singular_values
 
 LOOKS = 4  # random directions in which it is looked for a jump
 DIRECTIONS = 32  # random ones, beside those of the units, in which the pieces around a kink are met
 
 
-def kinked_and_steepest(problem: Shooting, states: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which (cycle, period, hidden) states are on a kink, and the largest |eigenvalue| of the pieces around these.
+def around_kinks(
+    problem: Shooting, states: np.ndarray, inputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which (cycle, period, hidden) states are on a kink, and what the pieces around these do.
 
     It is looked for on both sides, δ = ε^(2/3) of the states' size away, along random directions, which cross a kink
     almost surely. A jump is a change of more than ε^(1/3); what bends so much over so little is called a kink too.
 
     Returns:
-        (cycle,), and (cycle,), zero off kinks.
+        Whether there is a kink, (cycle,); the largest |eigenvalue| of the pieces around it, and whether the Jacobian of
+        the misses is singular on one of them, zero and False off kinks.
     """
     random = np.random.default_rng(0)
     hidden = states.shape[-1]
     jacobians, _, least = _around(problem, states, inputs, random.choice([-1.0, 1.0], (LOOKS, hidden)))
     jumps = np.abs(jacobians[:, :LOOKS] - jacobians[:, LOOKS:]).max(axis=(1, 2, 3, 4), initial=0)
-    on_kink, steepest = jumps > least, np.zeros(len(states))
+    on_kink, steepest, flat = jumps > least, np.zeros(len(states)), np.zeros(len(states), bool)
     many = np.concatenate([np.eye(hidden), random.choice([-1.0, 1.0], (DIRECTIONS, hidden))])
     for i in np.flatnonzero(on_kink):
-        _, products, _ = _around(problem, states[i : i + 1], inputs[i : i + 1], many)
+        sides, products, _ = _around(problem, states[i : i + 1], inputs[i : i + 1], many)
         steepest[i] = np.abs(np.linalg.eigvals(products)).max()
-    return on_kink, steepest
+        flat[i] = is_degenerate(singular_values(sides[0])).any()
+    return on_kink, steepest, flat
 
 
 def _around(

@@ -112,11 +112,13 @@ def _newton(problem: Shooting, z: np.ndarray, x: np.ndarray, before: np.ndarray)
     """What states miss by, Newton's step from there, who is fixed, and who goes on; `before` is what they missed by."""
 
     def solved(here: slice, misses: np.ndarray, matrix: np.ndarray, carried: np.ndarray) -> tuple[np.ndarray, ...]:
+        # where the Jacobian is infinite nothing can be told
+        misses = np.where(np.isfinite(carried)[:, None, None], misses, np.nan)
         largest = np.abs(misses).max(axis=(1, 2))
         fixed = np.isfinite(largest) & (largest <= rounding(problem, z[here], carried))
         # where the Jacobian is singular Newton's steps gain a digit in several: they go on until nothing is gained
         there = (largest == 0) | fixed & (largest < 0.1 * before[here])
-        going = ~there & np.isfinite(largest) & np.isfinite(carried)
+        going = ~there & np.isfinite(largest)
         rows = slice(None) if going.all() else going  # copies of the matrices take time
         steps = np.zeros_like(misses)
         if going.any():

@@ -121,9 +121,10 @@ def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     _check_starts(starts, x, call)
     own = isinstance(step, RNN)
     head: RNN | None = None
+    width: dict[str, int] = {}
     rnn: Any = step if own else getattr(step, "params", None) if isinstance(step, Cell) else None
     if isinstance(step, RNN):
-        network.check_network(step)
+        width = _check_network_and(step, starts)
         if (count := step.every_step) < len(step.layers):
             head = dataclasses.replace(step, layers=step.layers[count:])
             rnn, starts = dataclasses.replace(step, layers=step.layers[:count]), starts[:count]
@@ -131,7 +132,8 @@ def read_starts(step: Step | RNN, starts: Any, x: Any, call: str) -> Starts:
     starts = jax.tree.map(jnp.asarray, starts)
     dtype, count = jax.tree.leaves(starts)[0].dtype, len(jax.tree.leaves(starts)[0])
     x = jnp.zeros(0, dtype) if x is None else x
-    x = checks.array("x", x, "start input?" if getattr(x, "ndim", 1) > 1 else "input?", {"start": count})
+    sizes = {"start": count, **width}
+    x = checks.array("x", x, "start input?" if getattr(x, "ndim", 1) > 1 else "input?", sizes)
     checks.finite(starts=starts, x=x)
     first = jax.tree.map(lambda leaf: leaf[0], starts)
     inputs = np.broadcast_to(np.asarray(x), (count, x.shape[-1]))
@@ -152,6 +154,16 @@ def _check_starts(starts: Any, x: Any, call: str) -> None:
         raise _misshaped(starts)
     if (dtypes := {leaf.dtype.name for leaf in leaves}) not in ({"float32"}, {"float64"}):
         raise TypeError(f"starts must be all float32 or all float64, got {sorted(dtypes)}; search in float32")
+
+
+def _check_network_and(rnn: RNN, starts: Any) -> dict[str, int]:
+    """The size of the input of a network, once it is known to be good, and starts to be states of its layers."""
+    sizes: dict[str, Any] = {}
+    dtype = network.check_form(rnn, sizes)
+    checks.finite(rnn=rnn)
+    if not isinstance(starts, tuple) or all(leaf.ndim == 2 for leaf in jax.tree.leaves(starts)):
+        checks.layers("starts", starts, "start hidden", sizes, dtype)
+    return {"input?": sizes["input"]}
 
 
 def _misshaped(starts: PyTree) -> ValueError:
