@@ -41,7 +41,7 @@ def save(path: str | os.PathLike[str], rnn: RNN) -> None:
         OSError: if the file cannot be written; an earlier one is then as it was.
 
     Example:
-        >>> import tempfile
+        >>> import jax, tempfile
         >>> from maso_rnn import init
         >>> rnn = init(jax.random.key(0), 1, [8], 3)
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +90,7 @@ def load(path: str | os.PathLike[str]) -> RNN:
         OSError: if the file cannot be read.
 
     Example:
+        >>> import jax, tempfile
         >>> from maso_rnn import init
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save(f"{folder}/rnn.safetensors", init(jax.random.key(0), 1, [8], 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -124,13 +125,12 @@ def source(model: Any, activation: Any = None) -> Source:
         return _of_weights(model, activation)
     if activation is not None:
         raise ValueError("activation is what the modules say; it is given for a state dict only")
-    import torch
-
-    if isinstance(model, torch.nn.Sequential):
+    torch: Any = sys.modules.get("torch")  # where nobody imported it, nothing is a module
+    if torch is not None and isinstance(model, torch.nn.Sequential):
         model = list(model)
     if isinstance(model, list | tuple):
         return _of_list(model)
-    if not isinstance(model, torch.nn.Module):
+    if torch is None or not isinstance(model, torch.nn.Module):
         raise TypeError(
             f"model must be a module, a list of modules or a state dict, got {kind_of(model)}; "
             "torch.load(path, weights_only=True) reads a state dict"
