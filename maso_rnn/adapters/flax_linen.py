@@ -111,16 +111,12 @@ def source(model: Any, activation: Any = None) -> Source:
     if isinstance(model, Mapping):
         groups = dict(_groups(model))
         gated = [name for name, group in groups.items() if set(group.variables) in (_fields("rzn"), _fields("ifgo"))]
-        if activation is not None and gated and not any("h" in group.variables for group in groups.values()):
-            raise ValueError(
-                f"activation is that of a SimpleCell, and {', '.join(gated)} has gates, whose functions are known; "
-                "leave it out"
-            )
+        is_taken = activation is None or any("h" in group.variables for group in groups.values())
 
         def parts(name: str, group: _Group) -> list[Part]:
             return _parts(name, group, activation)
 
-        return Source(groups, parts, None)
+        return Source(groups, parts, None, gated=() if is_taken else gated)
     if isinstance(model, type) or not hasattr(model, "bind"):
         raise TypeError(f"model must be a bound linen module or its variables, got {kind_of(model)}")
     if activation is not None:

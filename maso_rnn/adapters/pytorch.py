@@ -400,17 +400,13 @@ def _of_weights(weights: Mapping[str, Any], activation: Any) -> Source:
         modules.setdefault(module or alone, {})[field] = value
     if not modules:
         raise ValueError("model must hold weights, got an empty state dict")
-    gated = [name for name, fields in modules.items() if any(map(_RECURRENT.fullmatch, fields))]
-    if activation is not None and gated and not any(_is_simple(modules[name]) for name in gated):
-        raise ValueError(
-            f"activation is that of an nn.RNN, and {', '.join(gated)} has gates, whose functions are known; "
-            "leave it out"
-        )
+    recurrent = [name for name, fields in modules.items() if any(map(_RECURRENT.fullmatch, fields))]
+    is_taken = activation is None or any(_is_simple(modules[name]) for name in recurrent)
 
     def parts(name: str, fields: dict[str, Any]) -> list[Part]:
         return _parts_of_weights(name, fields, modules, activation)
 
-    return Source(modules, parts, None)
+    return Source(modules, parts, None, gated=() if is_taken else recurrent)
 
 
 def _is_simple(fields: Mapping[str, Any]) -> bool:

@@ -58,6 +58,7 @@ class Source(NamedTuple):
             nothing to be run.
         is_chain: whether data pass through the modules in that order, as through a list of them.
         loose: names of weights that no module holds.
+        gated: modules whose gates have functions of their own, where an activation was given and no module takes it.
     """
 
     modules: dict[str, Any]
@@ -65,10 +66,14 @@ class Source(NamedTuple):
     run: Callable[[np.ndarray], Run] | None
     is_chain: bool = False
     loose: Sequence[str] = ()
+    gated: Sequence[str] = ()
 
 
 def assembled(source: Source, order: Sequence[str] | None, build: Callable[[list[Named]], Network]) -> Network:
     """The network that `build` makes of the parts in their order, held against the source where that can be run."""
+    if source.gated:
+        held = f"{', '.join(source.gated)} has gates, whose functions are known"
+        raise ValueError(f"activation is that of a layer without gates, and {held}; leave it out")
     for name, module in source.modules.items():
         if _trains(module):
             raise ValueError(f"{name} ({type(module).__name__}) is in training mode; switch to evaluation first")
