@@ -399,11 +399,11 @@ def _forward(squared_network: _Squared, num_steps: int) -> _Run:
             carry: tuple[Array, Array], now: tuple[Array, Array], layer: Layer = layer, growth: Array = growth
         ) -> tuple[Any, Any]:
             (mantissa, exponent), (drive, unit) = carry, now
-            exponent = exponent + growth
-            common = jnp.maximum(exponent, unit)
-            total = (mantissa * powers.power(exponent - common, dtype)) @ layer.recurrent_kernel
+            common = jnp.maximum(exponent + growth, unit)
+            total = (mantissa * powers.power(exponent + growth - common, dtype)) @ layer.recurrent_kernel
             total = total + drive * powers.power(unit - common, dtype)
-            up = jnp.maximum(powers.exponent(total.max()), 0)
+            # down to the exponents of the state before and of the layer below, and not further
+            up = jnp.maximum(powers.exponent(total.max()), jnp.maximum(exponent, unit) - common)
             new = (total * powers.power(-up, dtype), common + up)
             return new, new
 

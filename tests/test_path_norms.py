@@ -244,3 +244,20 @@ def test_calls_of_the_wrong_form_are_refused():
         path_opt.scale_by_path_norm(graph, 4, readout="first")
     with pytest.raises(TypeError, match=r"graph must be a path_opt\.ReductionGraph"):
         path_opt.scale_by_path_norm(rnn, 4)
+
+
+@pytest.mark.parametrize("steps", [10, 784])
+def test_states_that_grow_slower_than_the_largest_weight_keep_their_digits(steps):
+    rng = np.random.default_rng(0)
+    u, r = (rng.normal(size=shape).astype("float32") for shape in ((1, 8), (8, 2)))
+    rnn = maso_rnn.RNN((maso_rnn.Layer(jnp.asarray(u), jnp.eye(8, dtype="float32")),), maso_rnn.Readout(jnp.asarray(r)))
+    graph = path_opt.reduction_graph(rnn)
+    # a unit adds u² in each step, and keeps what it has
+    through = (u.astype(float) ** 2).ravel() * (r.astype(float) ** 2).sum(axis=1)
+    rounding = steps * np.finfo("float32").eps  # a sum of so many
+    assert path_norm(rnn, graph, steps) == pytest.approx(steps * through.sum(), rel=rounding)
+    expected = (r.astype(float) ** 2).sum(axis=1) / through.sum()  # ∂ ln γ² / ∂ u²
+    for second_order in (False, True):  # a path has one edge of the input, so that its κ² is 0
+        kappa = kappa_of(rnn, steps, "last", second_order=second_order, normalize=True)
+        np.testing.assert_allclose(kappa.layers[0].input_kernel[0], expected, rtol=rounding)
+        assert np.isfinite(kappa.layers[0].recurrent_kernel).all()
