@@ -254,7 +254,7 @@ def test_states_that_grow_slower_than_the_largest_weight_keep_their_digits(steps
     graph = path_opt.reduction_graph(rnn)
     # a unit adds u² in each step, and keeps what it has
     through = (u.astype(float) ** 2).ravel() * (r.astype(float) ** 2).sum(axis=1)
-    rounding = steps * np.finfo("float32").eps  # a sum of so many
+    rounding = steps * float(np.finfo("float32").eps)  # a sum of so many
     assert path_norm(rnn, graph, steps) == pytest.approx(steps * through.sum(), rel=rounding)
     expected = (r.astype(float) ** 2).sum(axis=1) / through.sum()  # ∂ ln γ² / ∂ u²
     for second_order in (False, True):  # a path has one edge of the input, so that its κ² is 0
