@@ -97,7 +97,7 @@ def recover(one: Recovery) -> dict[str, float]:
         n = one.states
         shapes = ((n,), (2, n, n), (n,))
         held = WeightedAutomaton(*(jnp.asarray(rng.standard_normal(shape)) for shape in shapes))
-        held = held.replace(transitions=held.transitions / np.sqrt(n))  # type: ignore[attr-defined]  # of flax
+        held = dataclasses.replace(held, transitions=held.transitions / np.sqrt(n))
         if one.source == "words":
             every = words(2, 3)
             blocks = hankel(as_cell(held), every, every, symbols=2)

@@ -87,7 +87,7 @@ def exceeded(one: Draw) -> dict[str, float]:
             jax.random.key(one.seed), 2, one.units, 1, dt=one.dt, gamma=1.0, epsilon=1.0, dtype=jnp.float64
         )
         scale = 10 ** rng.uniform(-1, 0.5)
-        cell = cell.replace(params=jax.tree.map(lambda leaf: scale * leaf, cell.params))  # type: ignore[attr-defined]
+        cell = dataclasses.replace(cell, params=jax.tree.map(lambda leaf: scale * leaf, cell.params))
         us = jnp.asarray(rng.uniform(-1, 1, (one.length, 2)))
         targets = jnp.asarray(rng.standard_normal((one.length, one.units)))
         largest, states, slope = _gradient(cell, us, targets)

@@ -132,7 +132,10 @@ def test_points_that_are_about_to_vanish_are_told_apart_as_far_as_rounding_can(k
 
 def test_a_cycle_that_has_just_appeared_is_no_fixed_point(key):
     starts = jax.random.uniform(key, (50, 1), minval=0.5, maxval=0.8)
-    step = lambda h, x: (3 + 1e-5) * h * (1 - h)  # noqa: E731  # the period doubles at 3, to states ∝ √1e-5 apart
+
+    def step(h, x):
+        return (3 + 1e-5) * h * (1 - h)  # the period doubles at 3, to states ∝ √1e-5 apart
+
     assert len(cycles(step, starts, period=2).states) == 1
     assert len(fixed_points(step, starts).states) == 1
 

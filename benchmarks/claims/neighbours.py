@@ -103,8 +103,12 @@ def robust(evidence: Evidence, *, among: Sequence[float] = kernel_machine.STRENG
         best = max((one for one in among if having(of_task, strength=one)), key=on_validation)
         one = of_task[0].configuration
         for i, size in enumerate(kernel_machine.ATTACKS[1:], start=1):
+
+            def under_attack(row: Row[Any], i: int = i) -> float:
+                return float(row.result["attacked"][i])
+
             ways = [
-                by_seed(name, having(of_task, strength=strength), lambda row, i=i: float(row.result["attacked"][i]))  # type: ignore[misc]
+                by_seed(name, having(of_task, strength=strength), under_attack)
                 for name, strength in ((f"penalty {best:g}", best), ("none", 0.0))
             ]
             where = Setting(f"{task}, moved by {size:g} deviations", "—", str(one.units), f"{one.steps:,}")
