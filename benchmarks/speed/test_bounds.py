@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import maso_rnn
+from benchmarks.speed.digits import BATCH, digits, trained
 from benchmarks.speed.interleaved import best, compare, jitted
 from benchmarks.speed.reach import Bar
 
@@ -73,31 +74,12 @@ def test_certified_radius(record, time, hidden):
     )
 
 
-def trained(steps, hidden=32):
-    """A ReLU network trained on scikit-learn's digits, read in so many steps, and images that it gets right."""
-    import optax
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    xs, labels = jnp.asarray(images.reshape(len(images), steps, -1) / 16, "float32"), jnp.asarray(labels)
-    optimiser = optax.adam(0.003)
-
-    def loss(rnn, xs, labels):
-        outputs = jax.vmap(maso_rnn.last_output, (None, 0))(rnn, xs)
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
-
-    @jax.jit
-    def train(rnn):
-        def body(carry, step):
-            rnn, memory = carry
-            rows = 64 * (step % 24) + jnp.arange(64)
-            update, memory = optimiser.update(jax.grad(loss)(rnn, xs[rows], labels[rows]), memory)
-            return (optax.apply_updates(rnn, update), memory), None
-
-        return jax.lax.scan(body, (rnn, optimiser.init(rnn)), jnp.arange(1_500))[0][0]
-
-    rnn = train(maso_rnn.init(jax.random.key(0), xs.shape[2], [hidden], 10, dtype="float32"))
-    held_out = slice(24 * 64, None)
+def network_and_images(steps, hidden=32):
+    """A network trained on digits read in so many steps, and held-out images that it gets right; its accuracy."""
+    xs, labels = digits(steps, "float32")
+    fit, held_out = slice(24 * BATCH), slice(24 * BATCH, None)
+    rnn = maso_rnn.init(jax.random.key(0), xs.shape[2], [hidden], 10, dtype="float32")
+    rnn = trained(rnn, xs[fit], labels[fit], rate=0.003, updates=1_500)
     said = jax.vmap(maso_rnn.last_output, (None, 0))(rnn, xs[held_out]).argmax(axis=1)
     right = np.flatnonzero(said == labels[held_out])[:IMAGES]
     return rnn, xs[held_out][right], labels[held_out][right], float((said == labels[held_out]).mean())
@@ -106,7 +88,7 @@ def trained(steps, hidden=32):
 @pytest.mark.parametrize("steps", [8, 16, 64])
 def test_radii_of_trained_digits(record, steps):
     """How many times what one piece proves is proved, and how much of the distance to another class that is."""
-    rnn, xs, labels, accuracy = trained(steps)
+    rnn, xs, labels, accuracy = network_and_images(steps)
     certify = jax.jit(lambda x, label: maso_rnn.certified_radius(rnn, x, label))
     change = jax.jit(lambda x, label: maso_rnn.nearest_change(rnn, x, label).distance)
     found = [certify(x, label) for x, label in zip(xs, labels, strict=True)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import maso_rnn
+from benchmarks.speed.digits import digits, trained
 from benchmarks.speed.interleaved import best, compare, first_called, jitted
 from benchmarks.speed.reach import Bar
 
@@ -161,29 +162,10 @@ def test_plane(record):
 
 
 def trained_digits():
-    """A ReLU network trained on scikit-learn's digits, a row of pixels a step, and two digits."""
-    import optax
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    xs, labels = jnp.asarray(images.reshape(-1, 8, 8) / 16), jnp.asarray(labels)
-    optimiser = optax.adam(0.01)
-
-    def loss(rnn, xs, labels):
-        outputs = jax.vmap(maso_rnn.last_output, (None, 0))(rnn, xs)
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
-
-    @jax.jit
-    def train(rnn):
-        def body(carry, step):
-            rnn, memory = carry
-            rows = 64 * (step % 28) + jnp.arange(64)
-            update, memory = optimiser.update(jax.grad(loss)(rnn, xs[rows], labels[rows]), memory)
-            return (optax.apply_updates(rnn, update), memory), None
-
-        return jax.lax.scan(body, (rnn, optimiser.init(rnn)), jnp.arange(400))[0][0]
-
-    return train(maso_rnn.init(jax.random.key(0), 8, [64], 10, dtype="float64")), xs[0], xs[1]
+    """A network trained on digits, a row of pixels a step, and two of them."""
+    xs, labels = digits(8, "float64")
+    rnn = maso_rnn.init(jax.random.key(0), 8, [64], 10, dtype="float64")
+    return trained(rnn, xs, labels, rate=0.01, updates=400), xs[0], xs[1]
 
 
 def sampled_gradients(rnn, xs, baseline, samples):
